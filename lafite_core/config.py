@@ -1,0 +1,243 @@
+"""Every choice of the model, by name, with its default and the reason for it.
+
+Stated by the paper: EfficientNet-b4 stages 1 to 4 on one grid, 10 % core set, U-Net multipliers
+(1, 2, 3, 4), T = 1000, cosine schedule, AdamW with a drop of the learning rate to a tenth after
+80 % of the epochs, Gaussian sigma 4, average pooling before the maximum. What it leaves open is
+marked *open* below.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from lafite_core.errors import LafiteError
+
+Resize = Literal["area", "bilinear"]
+NeighbourWeights = Literal["inverse_distance", "softmax", "uniform"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureConfig:
+    """Section 3.1: from an image to one grid of feature vectors."""
+
+    backbone: str = "tf_efficientnet_b4"
+    """A timm model name, or ``filterbank`` for the built-in filter bank."""
+    backbone_args: Mapping[str, str] = field(default_factory=dict)
+    """Extra keyword arguments for timm, such as ``{"pad_type": "same"}``."""
+    mean: tuple[float, ...] | None = None
+    """RGB mean subtracted before the backbone, in [0, 1]; None is what the backbone declares."""
+    std: tuple[float, ...] | None = None
+    """RGB deviation divided by before the backbone; None is what the backbone declares."""
+    stages: tuple[int, ...] = (1, 2, 3, 4)
+    """Stages whose outputs are concatenated, counted from 1; the network is cut after the last."""
+    image_size: int = 224
+    """Images are resized to this many pixels square; *open*, 224 is what comparable work uses."""
+    grid: int = 14
+    """Side of the common grid; *open*. 14 is the native size of stage 4 at 224 pixels (UniAD's
+    choice); 32 is what a secondary reading of the paper gives."""
+    resize: Resize = "area"
+    """How a stage reaches the grid; *open*. ``area`` averages all activations under a grid cell;
+    ``bilinear`` (UniAD's) reads four of the 64 that a cell of 14 covers at stage 1, which aliases.
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditConfig:
+    """Section 3.2: memory bank and feature editing."""
+
+    keep_rate: float = 0.1
+    """Share of the normal patch features kept in the core set."""
+    weights: NeighbourWeights = "inverse_distance"
+    """How the K neighbours are mixed; *open*. Inverse distance needs no temperature, and gives an
+    exact member of the bank back unchanged."""
+    temperature: float = 1.0
+    """Scale of ``softmax`` weights, in units of the root-mean-square distance to the K
+    neighbours."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UNetConfig:
+    """Section 3.3: the noise predictor."""
+
+    base_channels: int = 64
+    """Channels at the first level; the paper's is 256, 64 is what two cores train in minutes."""
+    multipliers: tuple[int, ...] = (1, 2, 3, 4)
+    """Channels of each level as multiples of the base; the grid halves (rounding up) between."""
+    blocks: int = 1
+    """Residual blocks per level and direction; *open*, 2 at the paper's scale as in DDPM."""
+    attention_levels: tuple[int, ...] = (2, 3)
+    """Levels with self-attention, counted from 0; *open*, the lower levels as in DDPM."""
+    head_channels: int = 32
+    """Channels per attention head; *open*."""
+    dropout: float = 0.0
+    """Dropout inside the residual blocks; *open*, none as in the closest public code."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionConfig:
+    """Section 3.3: schedule and sampler."""
+
+    steps: int = 1000
+    """T, the length of the schedule."""
+    offset: float = 0.008
+    """s of the cosine schedule (Nichol and Dhariwal 2021, eq. 17)."""
+    max_beta: float = 0.999
+    """Upper limit of a single step's noise (same source)."""
+    sampling_steps: int = 10
+    """DDIM steps of every trajectory, evenly spaced from t to 0; *open*. A fixed number, rather
+    than a fixed interval, gives every t the same cost and lets different t share a batch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Section 4: optimisation."""
+
+    epochs: int = 200
+    """Passes over the training features."""
+    min_steps: int = 2000
+    """Epochs are added until there are this many steps, so that a small category is not left
+    undertrained; 0 switches this off."""
+    batch_size: int = 16
+    """Images per step."""
+    learning_rate: float = 4e-4
+    """AdamW; *open*. 1e-4 at the paper's scale, more for the smaller network."""
+    weight_decay: float = 1e-4
+    """AdamW."""
+    drop_after: float = 0.8
+    """Share of the training after which the learning rate is multiplied by ``drop_factor``."""
+    drop_factor: float = 0.1
+    """The paper's tenfold drop."""
+    ema_decay: float = 0.999
+    """Exponential moving average of the weights that scoring uses; *open*, InversionAD's value.
+    It is warmed up as min(decay, (1 + n) / (10 + n)) after n steps."""
+    clip_norm: float = 1.0
+    """Largest gradient norm; *open*, the usual value for diffusion models."""
+    checkpoint_seconds: float = 30.0
+    """A resumable checkpoint is written at the end of an epoch when the last is older."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreConfig:
+    """Section 3.3: from two feature maps to an anomaly map and an image score."""
+
+    sigma: float = 4.0
+    """Gaussian smoothing of the upsampled map, in pixels at ``image_size``."""
+    pool: int = 16
+    """Side of the average-pooling window, stride 1, in pixels at ``image_size``; *open*,
+    UniAD's."""
+    batch_size: int = 16
+    """Trajectories per network call; the last call is padded to it, so that a result never
+    depends on how much is scored."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LafiteConfig:
+    """All of the above."""
+
+    features: FeatureConfig = field(default_factory=FeatureConfig)
+    edit: EditConfig = field(default_factory=EditConfig)
+    unet: UNetConfig = field(default_factory=UNetConfig)
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    score: ScoreConfig = field(default_factory=ScoreConfig)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON-able form; ``from_json`` is its inverse."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "LafiteConfig":
+        """Rebuild from ``to_json``.
+
+        Raises:
+            LafiteError: a section or an option that this version does not know.
+        """
+        parts: dict[str, Any] = {}
+        for name, section in SECTIONS.items():
+            options = value.get(name, {})
+            known = {option.name for option in dataclasses.fields(section)}
+            unknown = sorted(set(options) - known)
+            if unknown:
+                raise LafiteError(
+                    f"The model's configuration has an unknown option {name}.{unknown[0]}; "
+                    "it was written by another version of pseudoval."
+                )
+            parts[name] = section(
+                **{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+            )
+        return cls(**parts)
+
+
+SECTIONS: dict[str, Any] = {
+    "features": FeatureConfig,
+    "edit": EditConfig,
+    "unet": UNetConfig,
+    "diffusion": DiffusionConfig,
+    "train": TrainConfig,
+    "score": ScoreConfig,
+}
+
+
+def check(config: LafiteConfig) -> None:
+    """Refuse values that no computation can use.
+
+    Raises:
+        LafiteError: the option, its value and its range.
+    """
+    rules = [
+        ("features.stages", config.features.stages, all(s >= 1 for s in config.features.stages)
+         and len(set(config.features.stages)) == len(config.features.stages) > 0, "distinct, >= 1"),
+        ("features.image_size", config.features.image_size, config.features.image_size >= 32,
+         "at least 32"),
+        ("features.grid", config.features.grid, 1 <= config.features.grid
+         <= config.features.image_size, "between 1 and image_size"),
+        ("features.resize", config.features.resize, config.features.resize in get_args(Resize),
+         " or ".join(get_args(Resize))),
+        ("edit.keep_rate", config.edit.keep_rate, 0 < config.edit.keep_rate <= 1, "in (0, 1]"),
+        ("edit.weights", config.edit.weights, config.edit.weights in get_args(NeighbourWeights),
+         " or ".join(get_args(NeighbourWeights))),
+        ("edit.temperature", config.edit.temperature, config.edit.temperature > 0, "above 0"),
+        ("unet.base_channels", config.unet.base_channels, config.unet.base_channels >= 8
+         and config.unet.base_channels % 8 == 0, "a multiple of 8"),
+        ("diffusion.steps", config.diffusion.steps, config.diffusion.steps >= 1, "at least 1"),
+        ("diffusion.sampling_steps", config.diffusion.sampling_steps,
+         config.diffusion.sampling_steps >= 1, "at least 1"),
+        ("train.epochs", config.train.epochs, config.train.epochs >= 1, "at least 1"),
+        ("train.batch_size", config.train.batch_size, config.train.batch_size >= 1, "at least 1"),
+        ("score.sigma", config.score.sigma, config.score.sigma >= 0, "at least 0"),
+        ("score.pool", config.score.pool, 1 <= config.score.pool <= config.features.image_size,
+         "between 1 and image_size"),
+        ("score.batch_size", config.score.batch_size, config.score.batch_size >= 1, "at least 1"),
+    ]  # fmt: skip
+    for name, value, good, wanted in rules:
+        if not good:
+            raise LafiteError(f"The option {name} is {value!r}; it must be {wanted}.")
+
+
+def preset(name: str) -> LafiteConfig:
+    """The named presets: ``cpu``, ``paper`` and ``demo``.
+
+    ``cpu`` is the defaults: the same model with a quarter of the channels, for two cores.
+    ``paper`` is the paper's scale, for one GPU. ``demo`` is smaller still, for rendered images.
+    """
+    if name == "cpu":
+        return LafiteConfig()
+    if name == "paper":
+        return LafiteConfig(
+            features=FeatureConfig(grid=32),
+            unet=UNetConfig(base_channels=256, blocks=2, attention_levels=(1, 2, 3)),
+            train=TrainConfig(epochs=1000, min_steps=0, batch_size=64, learning_rate=1e-4),
+            score=ScoreConfig(batch_size=64),
+        )
+    if name == "demo":
+        return LafiteConfig(
+            features=FeatureConfig(backbone="filterbank", image_size=192, grid=16),
+            unet=UNetConfig(base_channels=32, multipliers=(1, 2, 3), attention_levels=(2,)),
+            diffusion=DiffusionConfig(sampling_steps=5),
+            train=TrainConfig(epochs=60, min_steps=0, learning_rate=1e-3),
+        )
+    raise LafiteError(f"There is no preset {name!r}; the presets are cpu, paper and demo.")

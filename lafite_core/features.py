@@ -1,0 +1,120 @@
+"""Section 3.1: images to feature maps on one grid, standardised per channel."""
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lafite_core.backbones import Backbone
+from lafite_core.config import FeatureConfig, Resize
+from lafite_core.errors import LafiteError
+
+# A channel that hardly varies over the normal images must not be blown up to unit variance.
+MIN_STD = 1e-4
+
+
+def preprocess(image: np.ndarray, size: int) -> Tensor:
+    """uint8 RGB ``[H, W, 3]`` of any size to ``[3, size, size]`` in [0, 1].
+
+    Antialiased bilinear resizing of the whole image; the aspect ratio is not kept, so that a
+    defect at the border is never cropped away.
+
+    Raises:
+        LafiteError: the array is not uint8 RGB.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise LafiteError(
+            f"An image must be uint8 RGB [H, W, 3], not {image.dtype} {list(image.shape)}."
+        )
+    pixels = torch.tensor(image).permute(2, 0, 1)[None].float() / 255
+    if image.shape[:2] != (size, size):
+        pixels = F.interpolate(
+            pixels, (size, size), mode="bilinear", align_corners=False, antialias=True
+        )
+    return pixels[0]
+
+
+def aggregate(maps: list[Tensor], grid: int, resize: Resize) -> Tensor:
+    """Stages ``[B, C_i, H_i, W_i]`` to one map ``[B, sum C_i, grid, grid]``."""
+    if resize == "area":
+        return torch.cat([F.adaptive_avg_pool2d(m, grid) for m in maps], dim=1)
+    return torch.cat(
+        [F.interpolate(m, (grid, grid), mode="bilinear", align_corners=False) for m in maps], dim=1
+    )
+
+
+class FeatureExtractor:
+    """Images to unstandardised feature maps.
+
+    One image at a time: a matrix product may round differently at another place in a batch, and
+    features must not depend on what else is extracted.
+    """
+
+    def __init__(self, backbone: Backbone, config: FeatureConfig, device: str = "cpu") -> None:
+        self.backbone = backbone
+        self.config = config
+        self.device = device
+        self.channels = sum(backbone.channels)
+        shape = (1, 3, 1, 1)
+        mean, std = config.mean or backbone.mean, config.std or backbone.std
+        self._mean = torch.tensor(mean, device=device).reshape(shape)
+        self._std = torch.tensor(std, device=device).reshape(shape)
+        if isinstance(backbone, torch.nn.Module):
+            backbone.to(device).to(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def extract(self, image: np.ndarray) -> Tensor:
+        """uint8 RGB ``[H, W, 3]`` to ``[C, grid, grid]`` float32 on the CPU."""
+        pixels = preprocess(image, self.config.image_size)[None].to(self.device)
+        pixels = ((pixels - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
+        features = aggregate(self.backbone(pixels), self.config.grid, self.config.resize)
+        return features[0].contiguous().cpu()
+
+    def extract_all(
+        self, images: Iterable[np.ndarray], count: int, advance: Callable[[], None] | None = None
+    ) -> Tensor:
+        """``count`` images to ``[count, C, grid, grid]``; ``advance`` is called after each."""
+        grid = self.config.grid
+        features = torch.empty(count, self.channels, grid, grid)
+        for index, image in enumerate(images):
+            features[index] = self.extract(image)
+            if advance is not None:
+                advance()
+        return features
+
+
+class Standardiser:
+    """Zero mean and unit variance per channel over all normal training patches.
+
+    The scale of the features sets the signal-to-noise ratio of the diffusion, hence which t is
+    best; fixing it makes t comparable between backbones. *Open* in the paper.
+    """
+
+    def __init__(self, mean: Tensor, std: Tensor) -> None:
+        self.mean = mean
+        self.std = std
+
+    @classmethod
+    def fit(cls, features: Tensor) -> "Standardiser":
+        """From ``[N, C, h, w]``, in float64, image by image to keep memory flat."""
+        total = torch.zeros(features.shape[1], dtype=torch.float64)
+        squares = torch.zeros_like(total)
+        for image in features:
+            values = image.flatten(1).double()
+            total += values.sum(1)
+            squares += (values**2).sum(1)
+        count = features.shape[0] * features.shape[2] * features.shape[3]
+        mean = total / count
+        variance = (squares / count - mean**2).clamp_min(0)
+        return cls(mean.float(), variance.sqrt().clamp_min(MIN_STD).float())
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """``[..., C, h, w]`` to the same shape, standardised."""
+        return (features - self.mean[:, None, None]) / self.std[:, None, None]
+
+
+def patches(features: Tensor) -> Tensor:
+    """``[N, C, h, w]`` to patch vectors ``[N * h * w, C]``, contiguous, row-major in h, w."""
+    return features.permute(0, 2, 3, 1).reshape(-1, features.shape[1]).contiguous()

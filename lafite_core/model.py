@@ -1,0 +1,177 @@
+"""The model as a folder: safetensors plus JSON, readable without running code from it."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from lafite_core.backbones import Backbone, make_backbone, state_sha256
+from lafite_core.bank import MemoryBank
+from lafite_core.config import FeatureConfig, LafiteConfig
+from lafite_core.errors import LafiteError
+from lafite_core.features import FeatureExtractor, Standardiser
+from lafite_core.unet import UNet
+
+FORMAT_VERSION = 1
+Progress = Callable[[str, int, int], None]
+"""Called with (what is being done, steps done, steps in all)."""
+
+
+@dataclass(kw_only=True)
+class LafiteModel:
+    """Backbone, standardisation, memory bank and noise predictor.
+
+    Attributes:
+        unet: None in a model that only measures distances to the bank.
+        info: JSON-able provenance, kept as it is.
+    """
+
+    config: LafiteConfig
+    backbone: Backbone
+    standardiser: Standardiser
+    bank: MemoryBank
+    unet: UNet | None
+    seed: int
+    info: dict[str, Any] = field(default_factory=dict)
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        self._extractor = FeatureExtractor(self.backbone, self.config.features, self.device)
+        if self.unet is not None:
+            self.unet.to(self.device)
+
+    def features(self, image: Any) -> Tensor:
+        """uint8 RGB ``[H, W, 3]`` to standardised features ``[C, grid, grid]`` on the CPU."""
+        return self.standardiser(self._extractor.extract(image))
+
+    def sha256(self) -> str:
+        """Hash of everything that a score depends on, and of nothing else."""
+        digest = hashlib.sha256(json.dumps(self.header(), sort_keys=True).encode())
+        for part, tensors in self.parts().items():
+            digest.update(f"{part}:{state_sha256(tensors)}".encode())
+        return digest.hexdigest()
+
+    def header(self) -> dict[str, Any]:
+        """The JSON side of the model, without ``info``."""
+        return {
+            "format_version": FORMAT_VERSION,
+            "config": json.loads(json.dumps(self.config.to_json())),
+            "seed": self.seed,
+        }
+
+    def parts(self) -> dict[str, dict[str, Tensor]]:
+        """The tensor side of the model by file."""
+        network = getattr(self.backbone, "network", None)
+        return {
+            "backbone": {} if network is None else dict(network.state_dict()),
+            "bank": {
+                "vectors": self.bank.vectors,
+                "mean": self.standardiser.mean,
+                "std": self.standardiser.std,
+            },
+            "unet": {} if self.unet is None else dict(self.unet.state_dict()),
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write into ``folder``; ``model.json`` comes last, so that a half-written one is none."""
+        for part, tensors in self.parts().items():
+            if tensors:
+                save_tensors(folder / f"{part}.safetensors", tensors)
+        text = json.dumps(
+            {**self.header(), "model_sha256": self.sha256(), "info": self.info}, indent=2
+        )
+        temporary = folder / ".model.json.tmp"
+        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.replace(folder / "model.json")
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "cpu") -> "LafiteModel":
+        """Read what ``save`` wrote and check it against its own hash.
+
+        Raises:
+            LafiteError: a file is missing, damaged, of another format, or was changed.
+        """
+        found = _read_json(folder / "model.json")
+        if found.get("format_version") != FORMAT_VERSION:
+            raise LafiteError(
+                f"The model in {folder} has format {found.get('format_version')}; this version "
+                f"reads {FORMAT_VERSION}. Train it again."
+            )
+        config = LafiteConfig.from_json(found["config"])
+        bank = _load_tensors(folder / "bank.safetensors")
+        model = cls(
+            config=config,
+            backbone=_saved_backbone(config.features, folder),
+            standardiser=Standardiser(bank["mean"], bank["std"]),
+            bank=MemoryBank(bank["vectors"]),
+            unet=_saved_unet(config, folder, len(bank["mean"])),
+            seed=int(found["seed"]),
+            info=found["info"],
+            device=device,
+        )
+        if model.sha256() != found.get("model_sha256"):
+            raise LafiteError(
+                f"The model in {folder} does not match its hash: a file was changed or cut short. "
+                "Train it again or restore it."
+            )
+        return model
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file atomically."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    # Contiguous in the default layout: channels-last is how they are used, not what they are.
+    plain = {
+        name: t.detach().cpu().contiguous(memory_format=torch.contiguous_format)
+        for name, t in tensors.items()
+    }
+    save_file(plain, temporary)
+    temporary.replace(path)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise LafiteError(
+            f"There is no finished model in {path.parent} (no {path.name}); train one, or go on "
+            "with train --resume."
+        ) from None
+    except ValueError as error:
+        raise LafiteError(f"{path} is damaged: {error}. Train the model again.") from None
+    return value
+
+
+def _load_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise LafiteError(f"The model file {path} cannot be read: {error}.") from None
+    return tensors
+
+
+def _saved_backbone(config: FeatureConfig, folder: Path) -> Backbone:
+    if config.backbone == "filterbank":
+        return make_backbone(config)
+    return make_backbone(config, folder / "backbone.safetensors")
+
+
+def _saved_unet(config: LafiteConfig, folder: Path, channels: int) -> UNet | None:
+    path = folder / "unet.safetensors"
+    if not path.exists():
+        return None
+    unet = UNet(channels, config.unet)
+    try:
+        unet.load_state_dict(_load_tensors(path))
+    except RuntimeError as error:
+        raise LafiteError(
+            f"The network in {path} does not fit its configuration: {error}"
+        ) from None
+    return unet.eval().requires_grad_(False)

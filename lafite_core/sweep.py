@@ -1,0 +1,143 @@
+"""Scoring a whole grid of (t, K) at once, and explaining one image."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lafite_core.diffusion import cosine_schedule, denoise, image_noise
+from lafite_core.errors import LafiteError
+from lafite_core.features import patches
+from lafite_core.maps import error_map, grid_scores, render
+from lafite_core.model import LafiteModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trajectory:
+    """One (image, configuration): where it starts, and which cell of the result it fills."""
+
+    start: Tensor
+    noise: Tensor
+    target: Tensor
+    t: int
+    cell: tuple[int, int]
+
+
+def lafite_errors(
+    model: LafiteModel, images: Sequence[np.ndarray], configs: Sequence[tuple[int, int]], seed: int
+) -> np.ndarray:
+    """Error grids of LafitE for every configuration and image.
+
+    Features, neighbours (searched once, at the largest K), edited maps and noise of an image are
+    shared by its configurations; trajectories of different t and K share network calls. Every
+    call has the same shape, the last one padded, so that a value does not depend on its company.
+
+    Args:
+        images: uint8 RGB ``[H, W, 3]`` each.
+        configs: pairs (t, K); K = 0 is LafitE without feature editing.
+        seed: of the noise; see ``image_noise``.
+
+    Returns:
+        ``[configs, images, grid, grid]`` float32: L2 distance between the original features and
+        the reconstruction.
+
+    Raises:
+        LafiteError: the model has no diffusion network, or t or K is out of range.
+    """
+    if model.unet is None:
+        raise LafiteError("This model has no diffusion network; train it with --detector lafite.")
+    grid = model.config.features.grid
+    errors = np.empty((len(configs), len(images), grid, grid), dtype=np.float32)
+    for batch in _batches(_trajectories(model, images, configs, seed), model):
+        reconstruction = _reconstruct(model, batch)
+        found = error_map(torch.stack([job.target for job in batch]), reconstruction)
+        for job, grid_errors in zip(batch, found.numpy(), strict=True):
+            errors[job.cell] = grid_errors
+    return errors
+
+
+def knn_errors(model: LafiteModel, images: Sequence[np.ndarray], ks: Sequence[int]) -> np.ndarray:
+    """Mean distance of each patch to its K nearest bank members.
+
+    Returns:
+        ``[ks, images, grid, grid]`` float32, in units of standardised features.
+    """
+    grid = model.config.features.grid
+    errors = np.empty((len(ks), len(images), grid, grid), dtype=np.float32)
+    for column, image in enumerate(images):
+        neighbours = model.bank.search(patches(model.features(image)[None]), max(ks))
+        means = neighbours.distance.double().cumsum(1)
+        for row, k in enumerate(ks):
+            errors[row, column] = (means[:, k - 1] / k).reshape(grid, grid).numpy()
+    return errors
+
+
+def scores(model: LafiteModel, errors: np.ndarray) -> np.ndarray:
+    """Error grids ``[configs, images, h, w]`` to image scores ``[configs, images]`` float64."""
+    flat = torch.from_numpy(errors.reshape(-1, *errors.shape[2:]))
+    found = grid_scores(flat, model.config.features.image_size, model.config.score)
+    return found.reshape(errors.shape[:2]).numpy()
+
+
+@torch.inference_mode()
+def anomaly_maps(model: LafiteModel, errors: np.ndarray, size: int | None = None) -> np.ndarray:
+    """Error grids ``[B, h, w]`` to anomaly maps ``[B, image_size, image_size]`` float32."""
+    side = size or model.config.features.image_size
+    maps = [
+        render(part, side, model.config.score.sigma) for part in torch.from_numpy(errors).split(1)
+    ]
+    return torch.cat(maps).numpy()
+
+
+@torch.inference_mode()
+def reconstruction(model: LafiteModel, image: np.ndarray, t: int, k: int, seed: int) -> np.ndarray:
+    """Denoised feature map of one image, ``[C, grid, grid]`` float32, standardised features."""
+    batch = list(_trajectories(model, [image], [(t, k)], seed))
+    return _reconstruct(model, batch)[0].numpy()
+
+
+def _trajectories(
+    model: LafiteModel, images: Sequence[np.ndarray], configs: Sequence[tuple[int, int]], seed: int
+) -> Iterator[Trajectory]:
+    depth = max((k for _, k in configs), default=0)
+    for column, image in enumerate(images):
+        features = model.features(image)
+        noise = image_noise(tuple(features.shape), image, seed)
+        starts = {0: features}
+        if depth:
+            neighbours = model.bank.search(patches(features[None]), depth)
+            for k in {k for _, k in configs if k}:
+                edited = model.bank.edit(neighbours.first(k), model.config.edit)
+                starts[k] = edited.T.reshape(features.shape)
+        for row, (t, k) in enumerate(configs):
+            yield Trajectory(start=starts[k], noise=noise, target=features, t=t, cell=(row, column))
+
+
+def _batches(jobs: Iterator[Trajectory], model: LafiteModel) -> Iterator[list[Trajectory]]:
+    batch: list[Trajectory] = []
+    for job in jobs:
+        batch.append(job)
+        if len(batch) == model.config.score.batch_size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+@torch.inference_mode()
+def _reconstruct(model: LafiteModel, batch: list[Trajectory]) -> Tensor:
+    """``[len(batch), C, grid, grid]`` on the CPU from one padded run of the sampler."""
+    if model.unet is None:
+        raise LafiteError("This model has no diffusion network; train it with --detector lafite.")
+    padded = batch + [batch[-1]] * (model.config.score.batch_size - len(batch))
+    out = denoise(
+        torch.stack([job.start for job in padded]).to(model.device),
+        torch.stack([job.noise for job in padded]).to(model.device),
+        [job.t for job in padded],
+        model.unet,
+        cosine_schedule(model.config.diffusion),
+        model.config.diffusion.sampling_steps,
+    )
+    return out[: len(batch)].cpu()

@@ -1,0 +1,289 @@
+"""The command line: the only file that imports all four rooms."""
+
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pseudoval import __version__
+from pseudoval.errors import UserError
+from pseudoval.progress import Progress
+
+FOLDER = partial(click.Path, path_type=Path, file_okay=True, dir_okay=True)
+DEVICES = click.Choice(["auto", "cpu", "cuda"])
+Command = Callable[..., Any]
+
+
+def number_list(context: click.Context, option: click.Parameter, text: str | None) -> Any:
+    """``25,50,100`` as a list of whole numbers."""
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not a list such as 25,50,100") from None
+
+
+def assignments(context: click.Context, option: click.Parameter, texts: tuple[str, ...]) -> Any:
+    """``name=value`` pairs as a mapping."""
+    pairs = [text.partition("=") for text in texts]
+    wrong = [
+        text for text, (name, sign, _) in zip(texts, pairs, strict=True) if not (name and sign)
+    ]
+    if wrong:
+        raise click.BadParameter(f"{wrong[0]!r} is not of the form name=value")
+    return {name: value for name, _, value in pairs}
+
+
+def seed_option(what: str) -> Callable[[Command], Command]:
+    """``--seed N`` with what it seeds."""
+    return click.option(
+        "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help=what
+    )
+
+
+set_option = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=assignments,
+    help="Any single option by name; may be repeated.",
+)
+device_option = click.option("--device", type=DEVICES, default="auto", show_default=True)
+overwrite_option = click.option(
+    "--overwrite", is_flag=True, help="Replace what an earlier command left in the output folder."
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="pseudoval")
+def cli() -> None:
+    """Choose hyperparameters of unsupervised anomaly detectors with normal images only.
+
+    DATA is a folder in the MVTec layout: CATEGORY/train/good, CATEGORY/test/{good,DEFECT},
+    CATEGORY/ground_truth/DEFECT.
+
+    \b
+    pseudoval build DATA       -> pseudo   held-out normals and synthetic anomalies
+    pseudoval train DATA       -> model    a detector on the other normals
+    pseudoval tune             -> run      t, then K, chosen on the pseudo set alone
+    pseudoval evaluate run DATA            the same configurations on the real test set
+    pseudoval report run       -> run/report
+    """
+
+
+@cli.command()
+@click.option("--out", type=FOLDER(), default=Path("demo"), show_default=True)
+@seed_option("Seed of everything in the demo.")
+def demo(out: Path, seed: int) -> None:
+    """The whole road on rendered images: no network, no GPU, no download."""
+    from pseudoval.demo import demo_commands, render_data
+
+    render_data(out, seed)
+    for arguments in demo_commands(out, seed):
+        click.echo(f"\n$ pseudoval {' '.join(arguments)}")
+        cli.main(arguments, prog_name="pseudoval", standalone_mode=False)
+    click.echo(f"\nThe report is {out / 'run' / 'report' / 'report.html'}")
+
+
+@cli.command()
+@click.argument("data", type=FOLDER())
+@click.option("--out", type=FOLDER(), default=Path("pseudo"), show_default=True)
+@click.option("--categories", metavar="A,B", help="Only these categories.")
+@click.option("--generator", default="lafite", show_default=True)
+@set_option
+@click.option("--holdout", type=float, default=0.25, show_default=True, help="Share held out.")
+@click.option("--split-seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--per-normal", type=click.IntRange(1), default=2, show_default=True,
+              help="Anomalies made of each held-out normal.")  # fmt: skip
+@seed_option("Seed of the anomalies; the split has its own.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True)
+@overwrite_option
+def build(
+    data: Path, out: Path, categories: str | None, generator: str, settings: dict[str, str],
+    holdout: float, split_seed: int, per_normal: int, seed: int, workers: int, overwrite: bool,
+) -> None:  # fmt: skip
+    """Hold out normals of DATA and make a pseudo-validation set of them."""
+    from pseudoval import pseudo_set
+
+    manifest = pseudo_set.build(
+        data,
+        out,
+        categories=categories.split(",") if categories else None,
+        generator=generator,
+        settings=settings,
+        holdout=holdout,
+        split_seed=split_seed,
+        per_normal=per_normal,
+        seed=seed,
+        workers=workers,
+        overwrite=overwrite,
+        progress=Progress(),
+    )
+    anomalies = sum(image["label"] for image in manifest["images"])
+    click.echo(
+        f"{out}: {len(manifest['images']) - anomalies} normals and {anomalies} pseudo anomalies "
+        f"of {', '.join(manifest['categories'])}"
+    )
+
+
+@cli.command()
+@click.argument("data", type=FOLDER())
+@click.option("--pseudo", type=FOLDER(), default=Path("pseudo"), show_default=True)
+@click.option("--out", type=FOLDER(), default=Path("model"), show_default=True)
+@click.option("--detector", type=click.Choice(["lafite", "knn"]), default="lafite",
+              show_default=True)  # fmt: skip
+@click.option("--preset", type=click.Choice(["cpu", "paper", "demo"]), default="cpu",
+              show_default=True)  # fmt: skip
+@click.option("--backbone", help="A timm model name, or filterbank.  [default: the preset's]")
+@click.option("--weights", type=FOLDER(), help="safetensors file of the backbone; without it "
+              "timm downloads the pretrained weights.")  # fmt: skip
+@click.option("--epochs", type=click.IntRange(1), help="Exactly this many epochs.")
+@set_option
+@device_option
+@seed_option("Seed of the core set, the initial weights and the training.")
+@click.option("--resume", is_flag=True, help="Go on with an interrupted training.")
+@overwrite_option
+def train(data: Path, pseudo: Path, out: Path, **options: Any) -> None:
+    """Train a detector on the normals of DATA that PSEUDO does not hold out."""
+    from pseudoval import training
+
+    with interruptible(f"the training in {out}; the same command with --resume goes on with it"):
+        sha256 = training.train(data, pseudo, out, progress=Progress(), **options)
+    click.echo(f"{out}: model {sha256[:12]}")
+
+
+@cli.command()
+@click.option("--study", default="t_then_k", show_default=True, help="See 'pseudoval studies'.")
+@click.option("--model", type=FOLDER(), default=Path("model"), show_default=True)
+@click.option("--pseudo", type=FOLDER(), default=Path("pseudo"), show_default=True)
+@click.option("--out", type=FOLDER(), default=Path("run"), show_default=True)
+@click.option("--t", callback=number_list, metavar="LIST", help="Grid over t, such as 25,50,100.")
+@click.option("--k", callback=number_list, metavar="LIST", help="Grid over K.")
+@device_option
+@seed_option("Seed of the noise, the same for every configuration.")
+@click.option("--resume/--overwrite", "resume", default=True,
+              help="Go on with the study in RUN, or start anew.  [default: resume]")  # fmt: skip
+def tune(
+    study: str, model: Path, pseudo: Path, out: Path, t: list[int] | None, k: list[int] | None,
+    device: str, seed: int, resume: bool,
+) -> None:  # fmt: skip
+    """Choose a configuration on the pseudo set alone; DATA is not needed."""
+    from pseudoval.training import find_device
+    from studies import run_study
+
+    with interruptible(f"the study in {out}; the same command goes on with it"):
+        outcome = run_study(
+            study,
+            model=model,
+            pseudo=pseudo,
+            out=out,
+            t=t,
+            k=k,
+            seed=seed,
+            device=find_device(device),
+            overwrite=not resume,
+            progress=Progress(),
+        )
+    if not outcome.fresh:
+        click.echo(f"{out} is finished: nothing to do.")
+    for stage in outcome.best["stages"]:
+        pairs = zip(stage["values"], stage["pseudo_auroc"], strict=True)
+        cells = "  ".join(f"{value}:{auroc:.3f}" for value, auroc in pairs)
+        click.echo(f"{stage['param']:>2}  {cells}  -> {stage['selected']}")
+    params = ", ".join(f"{name} = {value}" for name, value in outcome.best["params"].items())
+    click.echo(f"{out}: chose {params}; pseudo AUROC {outcome.best['pseudo_auroc']:.4f}")
+
+
+@cli.command()
+@click.argument("arguments", nargs=-1, metavar="[RUN] DATA", type=FOLDER())
+@device_option
+def evaluate(arguments: tuple[Path, ...], device: str) -> None:
+    """Score every tuned configuration on the real test images of DATA.  [default RUN: run]"""
+    from pseudoval import evaluation
+    from pseudoval.training import find_device
+
+    if len(arguments) not in (1, 2):
+        raise click.UsageError("give DATA, or RUN and DATA")
+    run, data = arguments if len(arguments) == 2 else (Path("run"), arguments[0])
+    with interruptible(f"the scores in {run}; the same command goes on with them"):
+        matrix = evaluation.evaluate(run, data, device=find_device(device), progress=Progress())
+    for line in evaluation.table(matrix, evaluation.load_run(run).best["params"]):
+        click.echo(line)
+
+
+@cli.command()
+@click.argument("runs", nargs=-1, metavar="[RUN ...]", type=FOLDER())
+@click.option("--scores", type=FOLDER(), help="CSV of pseudo scores, instead of a RUN.")
+@click.option("--test-scores", type=FOLDER(), help="CSV of test scores.")
+@click.option("--out", type=FOLDER(), help="[default: RUN/report, or report]")
+def report(
+    runs: tuple[Path, ...], scores: Path | None, test_scores: Path | None, out: Path | None
+) -> None:
+    """Curves, correlation and a page, from a RUN or from CSV files alone.  [default RUN: run]"""
+    from pseudoval.files import read_json
+    from reports import verdict, write_report
+
+    if not runs and scores is None:
+        runs = (Path("run"),)
+    folder = write_report(runs, out, scores=scores, test_scores=test_scores)
+    click.echo(verdict(read_json(folder / "correlation.json", "The report")))
+    click.echo(f"{folder / 'report.html'}")
+
+
+@cli.command(name="studies")
+def list_studies() -> None:
+    """List the studies that tune knows."""
+    from studies import STUDIES
+
+    for name, make in STUDIES.items():
+        click.echo(f"{name:<10} {(make.__doc__ or '').splitlines()[0]}")
+
+
+@contextmanager
+def interruptible(what: str) -> Iterator[None]:
+    """Turn Ctrl-C inside the block into a sentence that says how to go on, and exit code 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(f"Interrupted. Nothing finished is lost: {what}.") from None
+
+
+class Interrupted(Exception):
+    """The user pressed Ctrl-C; the message says how to go on."""
+
+
+def main() -> None:
+    """Run the command line and leave with the documented exit codes."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; 0 done, 2 the user's input, 130 interrupted, 1 a bug."""
+    from lafite_core.errors import LafiteError
+
+    try:
+        cli.main(arguments, prog_name="pseudoval", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except (UserError, LafiteError) as error:
+        click.echo(f"Error: {error}", err=True)
+        return 2
+    except Interrupted as error:
+        click.echo(f"\n{error}", err=True)
+        return 130
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("\nInterrupted. The same command starts again.", err=True)
+        return 130
+    except Exception:
+        traceback.print_exc()
+        click.echo("This is a bug in pseudoval; please report it with the lines above.", err=True)
+        return 1
+    return 0

@@ -1,0 +1,163 @@
+"""The MVTec folder layout: categories, normals to train on, test images and their masks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pseudoval.errors import UserError
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+CLUTTER = ("thumbs.db", "desktop.ini")
+"""Files that desktops leave behind; hidden files are passed over as well."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageItem:
+    """One image that is scored.
+
+    Attributes:
+        id: POSIX path relative to the root, such as ``bottle/test/good/000.png``.
+        path: where the file is.
+        category: folder name of its category.
+        label: 0 normal, 1 anomalous.
+        group: id of the normal image underneath; the image's own id for real data.
+        mask_path: the mask's file, None where there is none.
+        defect: folder name under ``test/``, ``good`` for normals.
+    """
+
+    id: str
+    path: Path
+    category: str
+    label: int
+    group: str
+    mask_path: Path | None
+    defect: str
+
+
+def list_categories(root: Path, wanted: Sequence[str] | None = None) -> list[str]:
+    """The categories of a data root, sorted: its sub-folders with ``train/good``.
+
+    Other sub-folders are passed over, unless they have a ``train`` or ``test`` folder: those are
+    categories gone wrong. Only names are looked at, never inside a test folder.
+
+    Args:
+        wanted: the categories to take; None takes all.
+
+    Raises:
+        UserError: the root is missing, empty or itself a category, has no category, lacks a
+            wanted one, or a category lacks ``train/good``.
+    """
+    if not root.is_dir():
+        what = "is a file, not a folder" if root.exists() else "does not exist"
+        raise UserError(f"The data folder {root} {what}.")
+    if (root / "train" / "good").is_dir():
+        parent = root.resolve().parent
+        raise UserError(
+            f"{root} is a single category, not a folder of categories; give its parent {parent} "
+            f"(and choose with --categories {root.resolve().name})."
+        )
+    folders = [path for path in sorted(root.iterdir()) if path.is_dir() and path.name[0] != "."]
+    found = [path.name for path in folders if (path / "train" / "good").is_dir()]
+    if wanted is None:
+        for folder in folders:
+            if folder.name not in found and any((folder / n).is_dir() for n in ("train", "test")):
+                raise UserError(
+                    f"Category {folder.name!r} has no folder {folder / 'train' / 'good'}; put its "
+                    "normal images there or leave it out with --categories."
+                )
+    if not found:
+        raise UserError(
+            f"There is no category in {root}: expected folders CATEGORY/train/good with normal "
+            "images (the MVTec layout)."
+        )
+    if wanted is None:
+        return found
+    for name in wanted:
+        if name in {path.name for path in folders} - set(found):
+            raise UserError(f"Category {name!r} has no folder {root / name / 'train' / 'good'}.")
+        if name not in found:
+            raise UserError(f"There is no category {name!r} in {root}; it has {', '.join(found)}.")
+    if not wanted:
+        raise UserError(f"No category is named; {root} has {', '.join(found)}.")
+    return sorted(set(wanted))
+
+
+def train_normals(root: Path, category: str) -> list[Path]:
+    """The images of ``CATEGORY/train/good``, sorted by name.
+
+    Raises:
+        UserError: there is none, or something else than images lies among them.
+    """
+    folder = root / category / "train" / "good"
+    if not folder.is_dir():
+        raise UserError(f"Category {category!r} has no folder {folder}.")
+    images = _images(folder)
+    if not images:
+        raise UserError(f"There is no normal image in {folder}; put some there.")
+    return images
+
+
+def test_items(root: Path, category: str) -> list[ImageItem]:
+    """The test images of a category: ``good`` first, then every defect folder, sorted.
+
+    The mask of ``test/DEFECT/STEM.*`` is ``ground_truth/DEFECT/STEM_mask.*`` or ``STEM.*``, with
+    any image suffix, or None.
+
+    Raises:
+        UserError: no test folder, no good images, no defect images, or something else than
+            images among them.
+    """
+    folder = root / category / "test"
+    if not folder.is_dir():
+        raise UserError(f"Category {category!r} has no test folder {folder}.")
+    good = _images(folder / "good") if (folder / "good").is_dir() else []
+    if not good:
+        raise UserError(f"There is no normal test image in {folder / 'good'}.")
+    items = [_item(root, path, category, None) for path in good]
+    for defect in sorted(path for path in folder.iterdir() if path.is_dir()):
+        if defect.name != "good" and defect.name[0] != ".":
+            masks = _masks(root / category / "ground_truth" / defect.name)
+            for path in _images(defect):
+                mask = masks.get(f"{path.stem}_mask") or masks.get(path.stem)
+                items.append(_item(root, path, category, mask))
+    if len(items) == len(good):
+        raise UserError(f"There is no anomalous test image in {folder}, only 'good' ones.")
+    return items
+
+
+def _item(root: Path, path: Path, category: str, mask: Path | None) -> ImageItem:
+    name = path.relative_to(root).as_posix()
+    defect = path.parent.name
+    return ImageItem(
+        id=name,
+        path=path,
+        category=category,
+        label=int(defect != "good"),
+        group=name,
+        mask_path=mask,
+        defect=defect,
+    )
+
+
+def _images(folder: Path) -> list[Path]:
+    """The image files of a folder by name; anything else but clutter is an error."""
+    entries = [
+        path
+        for path in sorted(folder.iterdir())
+        if path.name[0] != "." and path.name.lower() not in CLUTTER
+    ]
+    for path in entries:
+        if path.suffix.lower() not in IMAGE_SUFFIXES or not path.is_file():
+            raise UserError(
+                f"{path} is not an image file ({', '.join(s[1:] for s in IMAGE_SUFFIXES)}); "
+                "move it out of the image folder."
+            )
+    return entries
+
+
+def _masks(folder: Path) -> dict[str, Path]:
+    """The image files of a ground-truth folder by stem; none if the folder is missing."""
+    if not folder.is_dir():
+        return {}
+    paths = sorted(folder.iterdir())
+    return {p.stem: p for p in paths if p.suffix.lower() in IMAGE_SUFFIXES and p.name[0] != "."}

@@ -1,0 +1,214 @@
+"""The detectors over ``lafite_core`` models: LafitE itself, and plain nearest neighbours."""
+
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lafite_core import sweep
+from lafite_core.config import LafiteConfig
+from lafite_core.fit import fit
+from lafite_core.model import LafiteModel, Progress
+from pseudoval import __version__
+from pseudoval.dataset import ImageItem
+from pseudoval.detectors.protocol import Block, Detector, Parameter
+from pseudoval.errors import UserError
+from pseudoval.files import require_folder
+from pseudoval.scores import Config, ScoreMatrix
+from pseudoval.sweep import score_images
+
+K_GRID = (1, 2, 3, 5, 8, 12, 20, 30, 50)
+T = Parameter(
+    name="t",
+    low=1,
+    high=1000,
+    grid=(25, 50, 100, 150, 200, 300, 400, 500, 600, 700, 800, 900),
+    default=200,
+    needs_fit=False,
+    meaning="corruption step: how far the features are noised, of 1000",
+)
+K_EDIT = Parameter(
+    name="k",
+    low=0,
+    high=10_000,
+    grid=K_GRID,
+    default=5,
+    needs_fit=False,
+    meaning="neighbours mixed by feature editing; 0 is no editing",
+)
+K_NEAREST = Parameter(
+    name="k",
+    low=1,
+    high=10_000,
+    grid=K_GRID,
+    default=5,
+    needs_fit=False,
+    meaning="nearest members of the memory bank that a patch is compared with",
+)
+
+
+class FeatureModelDetector:
+    """What both detectors share: the model, its provenance and its maps."""
+
+    name: str
+    parameters: tuple[Parameter, ...]
+
+    def __init__(self, model: LafiteModel, seed: int) -> None:
+        self.model = model
+        self.seed = seed
+        self.categories: list[str] = list(model.info["categories"])
+        self.split_sha256: str = model.info["split_sha256"]
+        self.model_sha256 = model.sha256()
+
+    def check(self, config: Config) -> None:
+        """See ``Detector``."""
+        names = [parameter.name for parameter in self.parameters]
+        if sorted(config) != sorted(names):
+            raise UserError(
+                f"A configuration of {self.name} has {' and '.join(names)}, not "
+                f"{', '.join(config) or 'nothing'}."
+            )
+        for parameter in self.parameters:
+            high = parameter.high
+            if parameter.name == "k":
+                high = min(high, len(self.model.bank))
+            elif parameter.name == "t":
+                high = self.model.config.diffusion.steps
+            value = config[parameter.name]
+            if not isinstance(value, int) or not parameter.low <= value <= high:
+                raise UserError(
+                    f"{parameter.name} = {value} cannot be scored; it must be a whole number "
+                    f"from {parameter.low} to {high}."
+                )
+
+    def score_block(self, images: Sequence[np.ndarray], configs: Sequence[Config]) -> Block:
+        """See ``Detector``."""
+        errors = self.errors(images, configs)
+        return Block(scores=sweep.scores(self.model, errors), coarse=errors)
+
+    def scores(self, items: Sequence[ImageItem], configs: Sequence[Config]) -> ScoreMatrix:
+        """See ``Detector``."""
+        return score_images(self, items, configs, name=self.name)
+
+    def errors(self, images: Sequence[np.ndarray], configs: Sequence[Config]) -> np.ndarray:
+        """Error grids ``[configs, images, h, w]`` float32."""
+        raise NotImplementedError
+
+    def explain(self, image: np.ndarray, config: Config) -> dict[str, np.ndarray]:
+        """See ``Detector``."""
+        raise NotImplementedError
+
+    def render(self, coarse: np.ndarray) -> np.ndarray:
+        """See ``Detector``; the side is the model's ``image_size``."""
+        return sweep.anomaly_maps(self.model, coarse)
+
+    def provenance(self) -> dict[str, Any]:
+        """See ``Detector``."""
+        return {
+            "detector": self.name,
+            "model_sha256": self.model_sha256,
+            "split_sha256": self.split_sha256,
+            "seed": self.seed,
+            "map_side": self.model.config.features.image_size,
+        }
+
+
+class LafiteDetector(FeatureModelDetector):
+    """LafitE; a configuration is ``{"t": 200, "k": 5}``, and ``k = 0`` means no editing."""
+
+    name = "lafite"
+    parameters = (T, K_EDIT)
+
+    def errors(self, images: Sequence[np.ndarray], configs: Sequence[Config]) -> np.ndarray:
+        """L2 distance of the reconstruction to the original features."""
+        pairs = [(int(config["t"]), int(config["k"])) for config in configs]
+        return sweep.lafite_errors(self.model, images, pairs, self.seed)
+
+    def explain(self, image: np.ndarray, config: Config) -> dict[str, np.ndarray]:
+        """See ``Detector``; ``reconstruction`` ``[C, h, w]`` is in standardised features."""
+        t, k = int(config["t"]), int(config["k"])
+        errors = sweep.lafite_errors(self.model, [image], [(t, 0), (t, k)], self.seed)[:, 0]
+        return {
+            "map": self.render(errors[1:])[0],
+            "error_plain": errors[0],
+            "error_edited": errors[1],
+            "reconstruction": sweep.reconstruction(self.model, image, t, k, self.seed),
+        }
+
+
+class KnnDetector(FeatureModelDetector):
+    """Mean distance of each patch to its K nearest memory-bank members; no diffusion."""
+
+    name = "knn"
+    parameters = (K_NEAREST,)
+
+    def errors(self, images: Sequence[np.ndarray], configs: Sequence[Config]) -> np.ndarray:
+        """Mean distance to the K nearest members."""
+        return sweep.knn_errors(self.model, images, [int(config["k"]) for config in configs])
+
+    def explain(self, image: np.ndarray, config: Config) -> dict[str, np.ndarray]:
+        """See ``Detector``; without editing there is one error map, given under both names."""
+        error = sweep.knn_errors(self.model, [image], [int(config["k"])])[0]
+        return {"map": self.render(error)[0], "error_plain": error[0], "error_edited": error[0]}
+
+
+DETECTORS = {"lafite": LafiteDetector, "knn": KnnDetector}
+
+
+def fit_detector(
+    detector: str,
+    images: Iterable[np.ndarray],
+    keys: Sequence[str],
+    config: LafiteConfig,
+    folder: Path,
+    *,
+    categories: Sequence[str],
+    split_sha256: str,
+    seed: int,
+    weights: Path | None,
+    device: str,
+    resume: bool,
+    progress: Progress,
+    info: Mapping[str, Any],
+) -> LafiteModel:
+    """Fit a detector on normal images and write its MODEL folder; see ``lafite_core.fit.fit``."""
+    return fit(
+        images,
+        keys,
+        config,
+        folder,
+        seed=seed,
+        diffusion=detector == "lafite",
+        weights=weights,
+        device=device,
+        resume=resume,
+        progress=progress,
+        info={
+            "detector": detector,
+            "categories": list(categories),
+            "split_sha256": split_sha256,
+            "package_version": __version__,
+            "python": platform.python_version(),
+            **info,
+        },
+    )
+
+
+def open_detector(folder: Path, *, seed: int, device: str = "cpu") -> Detector:
+    """The detector in a MODEL folder.
+
+    Args:
+        seed: of the noise that scoring draws.
+
+    Raises:
+        UserError: not a MODEL folder, or of an unknown detector.
+        LafiteError: the model in it is unfinished, damaged or of another format.
+    """
+    require_folder(folder, "model", "pseudoval train")
+    model = LafiteModel.load(folder, device)
+    name = model.info.get("detector")
+    if name not in DETECTORS:
+        raise UserError(f"{folder} holds a model of an unknown detector {name!r}; train it again.")
+    return DETECTORS[name](model, seed)

@@ -1,0 +1,97 @@
+"""What a detector offers, and the scoring loop that every detector shares."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from pseudoval.dataset import ImageItem
+from pseudoval.scores import Config, ScoreMatrix
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameter:
+    """A parameter that a detector can be tuned over.
+
+    Attributes:
+        low, high: the range of values that make sense; integers.
+        grid: the values that a study tries by default, ascending.
+        default: a fixed choice to compare with.
+        needs_fit: whether another value needs a new fit, or only new scores.
+        meaning: one line for a person, with the unit.
+    """
+
+    name: str
+    low: int
+    high: int
+    grid: tuple[int, ...]
+    default: int
+    needs_fit: bool
+    meaning: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """What a detector says of a block of images under a list of configurations.
+
+    Attributes:
+        scores: ``[configs, images]`` float64, higher is more anomalous.
+        coarse: ``[configs, images, h, w]`` float32, anomaly maps at the detector's own
+            resolution; ``Detector.render`` brings them to full size. Kept coarse because a block
+            of full-size maps of every configuration is thousands of times larger.
+    """
+
+    scores: np.ndarray
+    coarse: np.ndarray
+
+
+class Detector(Protocol):
+    """An anomaly detector that scores many configurations at once.
+
+    Scores of an image under a configuration are a function of the model, the seed, the image and
+    the configuration, bit for bit: never of what else is scored, of the order or of block sizes.
+    """
+
+    name: str
+    parameters: tuple[Parameter, ...]
+    categories: list[str]
+    split_sha256: str
+    model_sha256: str
+    seed: int
+
+    def check(self, config: Config) -> None:
+        """Refuse a configuration that cannot be scored.
+
+        Raises:
+            UserError: naming the parameter, its value and its range.
+        """
+        ...
+
+    def score_block(self, images: Sequence[np.ndarray], configs: Sequence[Config]) -> Block:
+        """Score uint8 RGB ``[H, W, 3]`` images under every configuration."""
+        ...
+
+    def scores(self, items: Sequence[ImageItem], configs: Sequence[Config]) -> ScoreMatrix:
+        """Score images from their files; see ``pseudoval.sweep.score_images`` for a resumable
+        form.
+        """
+        ...
+
+    def render(self, coarse: np.ndarray) -> np.ndarray:
+        """Coarse maps ``[B, h, w]`` to full-size anomaly maps ``[B, H, W]`` float32."""
+        ...
+
+    def explain(self, image: np.ndarray, config: Config) -> dict[str, np.ndarray]:
+        """What figures are drawn from.
+
+        Returns:
+            ``map`` ``[H, W]``, the anomaly map; ``error_plain`` and ``error_edited`` ``[h, w]``,
+            the error without and with feature editing where the detector has them; further
+            arrays as the detector likes.
+        """
+        ...
+
+    def provenance(self) -> Mapping[str, Any]:
+        """JSON-able facts for the header of a score matrix."""
+        ...

@@ -1,0 +1,79 @@
+"""A few explained images in ``RUN/examples``: what the pictures of a report are drawn from."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from pseudoval.dataset import ImageItem
+from pseudoval.detectors import Detector
+from pseudoval.files import write_npz
+from pseudoval.images import read_mask, read_rgb
+from pseudoval.scores import Config, ScoreMatrix
+
+CATEGORIES = 6
+
+
+def write_examples(
+    folder: Path,
+    which: str,
+    detector: Detector,
+    items: list[ImageItem],
+    matrix: ScoreMatrix,
+    config: Config,
+    progress: Callable[[str, int, int], None],
+) -> None:
+    """Explain a normal image, a typical anomaly and the worst-ranked anomaly of each category.
+
+    Args:
+        which: ``pseudo`` or ``test``.
+        items: the images of the matrix, in its order.
+        config: the configuration to explain.
+    """
+    scores = matrix.scores[matrix.row(config)]
+    rows = [
+        row
+        for category in matrix.category_names[:CATEGORIES]
+        for row in _rows(matrix, scores, category)
+    ]
+    for number, row in enumerate(rows):
+        item = items[row]
+        image = read_rgb(item.path)
+        explained = detector.explain(image, config)
+        mask = np.zeros(image.shape[:2], dtype=np.uint8)
+        if item.mask_path is not None:
+            mask = read_mask(item.mask_path, image.shape[:2]).astype(np.uint8)
+        meta = {
+            "id": item.id,
+            "category": item.category,
+            "label": item.label,
+            "set": which,
+            "config": dict(config),
+            "score": float(scores[row]),
+        }
+        write_npz(
+            folder / f"{which}-{number:03d}.npz",
+            {
+                "image": image,
+                "mask": mask,
+                "has_mask": np.array(item.label == 0 or item.mask_path is not None),
+                "meta": np.array(json.dumps(meta)),
+                **explained,
+            },
+        )
+        progress("examples", number + 1, len(rows))
+
+
+def _rows(matrix: ScoreMatrix, scores: np.ndarray, category: str) -> list[int]:
+    """Median normal, median anomaly, lowest anomaly."""
+    chosen = []
+    for label, places in ((0, (0.5,)), (1, (0.5, 0.0))):
+        rows = [
+            row
+            for row, name in enumerate(matrix.categories)
+            if name == category and matrix.labels[row] == label
+        ]
+        ranked = sorted(rows, key=lambda row: (scores[row], row))
+        chosen += [ranked[int(place * (len(ranked) - 1))] for place in places]
+    return list(dict.fromkeys(chosen))

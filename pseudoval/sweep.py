@@ -1,0 +1,142 @@
+"""Score matrices, block by block: what is computed is kept, and a kill loses one block."""
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pseudoval.dataset import ImageItem
+from pseudoval.detectors.protocol import Block, Detector
+from pseudoval.errors import UserError
+from pseudoval.files import read_npz, sha256_file, sha256_json, write_npz
+from pseudoval.images import read_mask, read_rgb
+from pseudoval.metrics import label_regions, pixel_metrics
+from pseudoval.scores import PIXEL_METRICS, Config, ScoreMatrix
+
+BLOCK_IMAGES = 16
+Progress = Callable[[str, int, int], None]
+
+
+def score_images(
+    detector: Detector,
+    items: Sequence[ImageItem],
+    configs: Sequence[Config],
+    *,
+    name: str,
+    store: Path | None = None,
+    progress: Progress | None = None,
+) -> ScoreMatrix:
+    """Scores and pixel figures of every image under every configuration.
+
+    Args:
+        name: what is being scored, for the progress display and the folder of the blocks.
+        store: folder for finished blocks, taken up again by the next call; None keeps nothing.
+
+    Raises:
+        UserError: an image cannot be read, or a configuration cannot be scored.
+    """
+    for config in configs:
+        detector.check(config)
+    hashes = [sha256_file(item.path) for item in items]
+    data = [[item.id, digest] for item, digest in zip(items, hashes, strict=True)]
+    request = {**detector.provenance(), "configs": [dict(config) for config in configs]}
+    blocks = []
+    for start in range(0, len(items), BLOCK_IMAGES):
+        part = slice(start, start + BLOCK_IMAGES)
+        path = store / name / f"block-{start:07d}.npz" if store else None
+        key = sha256_json({**request, "data": data[part]})
+        block = _stored(path, key)
+        if block is None:
+            images = [read_rgb(item.path) for item in items[part]]
+            block = detector.score_block(images, configs)
+            if path is not None:
+                _store(path, key, block)
+        blocks.append(block)
+        if progress is not None:
+            progress(f"scoring {name}", min(start + BLOCK_IMAGES, len(items)), len(items))
+    pixel, reasons = _pixel_figures(detector, items, [block.coarse for block in blocks])
+    return ScoreMatrix(
+        scores=np.concatenate([block.scores for block in blocks], axis=1),
+        configs=[dict(config) for config in configs],
+        images=[item.id for item in items],
+        categories=[item.category for item in items],
+        labels=np.array([item.label for item in items], dtype=np.int64),
+        groups=[item.group for item in items],
+        pixel=pixel,
+        pixel_reason=reasons,
+        header={**detector.provenance(), "data_sha256": sha256_json(data)},
+    )
+
+
+def forget_blocks(store: Path) -> None:
+    """Remove the blocks of matrices that are safely written."""
+    shutil.rmtree(store, ignore_errors=True)
+
+
+def _stored(path: Path | None, key: str) -> Block | None:
+    """A finished block, or None if there is none for exactly this work."""
+    if path is None or not path.exists():
+        return None
+    try:
+        arrays = read_npz(path, "A block of scores")
+        if json.loads(str(arrays["key"])) != key:
+            return None
+        return Block(scores=arrays["scores"], coarse=arrays["coarse"])
+    except (UserError, KeyError, ValueError):
+        return None  # damaged: computed again
+
+
+def _store(path: Path, key: str, block: Block) -> None:
+    write_npz(
+        path,
+        {"scores": block.scores, "coarse": block.coarse, "key": np.array(json.dumps(key))},
+    )
+
+
+def _pixel_figures(
+    detector: Detector, items: Sequence[ImageItem], coarse: Sequence[np.ndarray]
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Pixel AUROC, AP and AUPRO ``[configs, categories]`` and, per category, why there are none.
+
+    A defect image without a mask, or with an empty one, is left out: counting its defect as
+    normal would charge the detector for finding it.
+    """
+    names = sorted({item.category for item in items})
+    count = len(coarse[0])
+    pixel = {metric: np.full((count, len(names)), np.nan) for metric in PIXEL_METRICS}
+    reasons = []
+    maps = np.concatenate(list(coarse), axis=1)  # [configs, images, h, w]
+    for column, category in enumerate(names):
+        rows = [row for row, item in enumerate(items) if item.category == category]
+        side = detector.render(maps[0, rows[:1]]).shape[1:]
+        masks = {row: _mask(items[row], side) for row in rows}
+        usable = [row for row in rows if masks[row] is not None]
+        if not any(items[row].label for row in usable):
+            reasons.append("no defect image of this category has a mask")
+            continue
+        reasons.append("")
+        regions = label_regions(np.stack([m for r in usable if (m := masks[r]) is not None]))
+        for config in range(count):
+            figures = pixel_metrics(detector.render(maps[config, usable]), regions)
+            pixel["pixel_auroc"][config, column] = figures.auroc
+            pixel["pixel_ap"][config, column] = figures.ap
+            pixel["pixel_aupro"][config, column] = figures.aupro
+    return pixel, reasons
+
+
+def _mask(item: ImageItem, side: tuple[int, ...]) -> np.ndarray | None:
+    """Mask at the size of the anomaly maps, all False for a normal image, None if unusable.
+
+    A map pixel is anomalous if the mask is at its centre (nearest neighbour).
+    """
+    if item.label == 0:
+        return np.zeros(side, dtype=bool)
+    if item.mask_path is None:
+        return None
+    mask = read_mask(item.mask_path, read_rgb(item.path).shape[:2])
+    rows = ((np.arange(side[0]) + 0.5) * mask.shape[0] / side[0]).astype(int)
+    columns = ((np.arange(side[1]) + 0.5) * mask.shape[1] / side[1]).astype(int)
+    small = mask[rows[:, None], columns[None, :]]
+    return small if small.any() else None

@@ -1,0 +1,305 @@
+"""Running a study: score a stage, choose, go on to the next; all of it resumable."""
+
+import math
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pseudoval import __version__
+from pseudoval.detectors import Detector
+from pseudoval.detectors.feature_models import open_detector
+from pseudoval.errors import UserError
+from pseudoval.examples import write_examples
+from pseudoval.files import (
+    atomic_path,
+    claim_folder,
+    clear_folder,
+    read_json,
+    require_folder,
+    sha256_file,
+    write_json,
+)
+from pseudoval.manifest import load_manifest, pseudo_items
+from pseudoval.metrics import auroc_by_category, macro_auroc
+from pseudoval.scores import ScoreMatrix, config_name
+from pseudoval.statistics import select_best
+from pseudoval.sweep import forget_blocks, score_images
+from studies.spec import STUDIES, Stage, Study
+from studies.storage import completed, open_stage, record
+
+OBJECTIVE = "macro_image_auroc"
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a study found.
+
+    Attributes:
+        best: the content of ``best.json``.
+        trials: the content of ``trials.csv``.
+        matrix: pseudo scores of every configuration that was tried.
+        fresh: False if the run was already finished and nothing was done.
+    """
+
+    best: dict[str, Any]
+    trials: pd.DataFrame
+    matrix: ScoreMatrix
+    fresh: bool
+
+
+def run_study(
+    study: str,
+    *,
+    model: Path,
+    pseudo: Path,
+    out: Path,
+    t: Sequence[int] | None = None,
+    k: Sequence[int] | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Choose a configuration on a pseudo set alone.
+
+    Interrupted, the same call goes on; finished, it returns what is there.
+
+    Args:
+        study: a name in ``studies.STUDIES``.
+        model: a MODEL folder, trained on the split of the pseudo set.
+        pseudo: a PSEUDO folder.
+        out: the RUN folder.
+        t, k: grids; None is the detector's own.
+        seed: of the noise that scoring draws.
+        overwrite: start anew in a RUN of another study, model, set, grid or seed.
+
+    Raises:
+        UserError: see the sentence.
+    """
+    if study not in STUDIES:
+        raise UserError(f"There is no study {study!r}; the studies are {', '.join(STUDIES)}.")
+    require_folder(model, "model", "pseudoval train DATA")
+    require_folder(pseudo, "pseudo", "pseudoval build DATA")
+    report = progress or _silent
+    manifest = load_manifest(pseudo)
+    detector = open_detector(model, seed=seed, device=device)
+    plan = STUDIES[study](detector, t, k)
+    check_fit(plan, detector, manifest, model, pseudo)
+    header = {
+        "study": plan.name,
+        "objective": OBJECTIVE,
+        "detector": detector.name,
+        "model": os.path.relpath(model, out),
+        "pseudo": [os.path.relpath(pseudo, out)],
+        "categories": list(manifest["categories"]),
+        "grids": {stage.name: list(stage.values) for stage in plan.stages},
+        "seed": seed,
+        "model_sha256": detector.model_sha256,
+        "split_sha256": detector.split_sha256,
+        "pseudo_sha256": [sha256_file(pseudo / "manifest.json")],
+        "storage": "optuna.journal",
+        "versions": versions(),
+    }
+    if _claim(out, header, overwrite):
+        return _finished(out)
+    items = pseudo_items(pseudo, manifest)
+    selected: dict[str, int] = {}
+    parts: list[ScoreMatrix] = []
+    stages: list[dict[str, Any]] = []
+    tables: list[pd.DataFrame] = []
+    for stage in plan.stages:
+        started = time.monotonic()
+        matrix = score_images(
+            detector,
+            items,
+            stage.configs(selected),
+            name=f"stage-{stage.name}",
+            store=out / "blocks",
+            progress=report,
+        )
+        seconds = (time.monotonic() - started) / len(stage.values)
+        values = macro_auroc(matrix.scores, matrix.categories, matrix.labels)
+        tables.append(_trials(out, plan, stage, matrix, values, seconds, seed))
+        row = select_best(matrix.configs, values)
+        selected[stage.param] = stage.values[row]
+        parts.append(matrix)
+        stages.append(
+            {
+                "name": stage.name,
+                "param": stage.param,
+                "values": list(stage.values),
+                "pseudo_auroc": [float(value) for value in values],
+                "selected": stage.values[row],
+                "configs": matrix.configs,
+            }
+        )
+    last = stages[-1]
+    params = dict(last["configs"][last["values"].index(last["selected"])])
+    best = {
+        "study": plan.name,
+        "objective": OBJECTIVE,
+        "params": params,
+        "pseudo_auroc": last["pseudo_auroc"][last["values"].index(last["selected"])],
+        "stages": stages,
+        "split_sha256": detector.split_sha256,
+        "model_sha256": detector.model_sha256,
+        "seed": seed,
+    }
+    whole = joined(parts)
+    write_examples(out / "examples", "pseudo", detector, items, whole, params, report)
+    whole.save(out / "pseudo_scores.npz")
+    trials = pd.concat(tables, ignore_index=True)
+    with atomic_path(out / "trials.csv") as path:
+        trials.to_csv(path, index=False, lineterminator="\n")
+    write_json(out / "best.json", best)
+    forget_blocks(out / "blocks")
+    return Outcome(best=best, trials=trials, matrix=whole, fresh=True)
+
+
+def check_fit(
+    plan: Study, detector: Detector, manifest: dict[str, Any], model: Path, pseudo: Path
+) -> None:
+    """Refuse a model and a pseudo set that do not belong together.
+
+    Raises:
+        UserError: another detector's study, another split, or other categories.
+    """
+    if plan.detector != detector.name:
+        raise UserError(
+            f"The study {plan.name} is for the detector {plan.detector}, but {model} holds "
+            f"{detector.name}; 'pseudoval studies' lists which study is for which."
+        )
+    if detector.split_sha256 != manifest["split_sha256"]:
+        raise UserError(
+            f"The model in {model} was trained on another split than that of {pseudo}: images "
+            "held out for the one may be in the memory bank of the other. Train again with "
+            f"--pseudo {pseudo}."
+        )
+    if sorted(detector.categories) != sorted(manifest["categories"]):
+        raise UserError(
+            f"The model in {model} knows {', '.join(detector.categories)}, the set in {pseudo} "
+            f"has {', '.join(manifest['categories'])}. Train again with --pseudo {pseudo}."
+        )
+
+
+def joined(parts: Sequence[ScoreMatrix]) -> ScoreMatrix:
+    """The configurations of several matrices over the same images, one below the other."""
+    first = parts[0]
+    return ScoreMatrix(
+        scores=np.concatenate([part.scores for part in parts]),
+        configs=[config for part in parts for config in part.configs],
+        images=first.images,
+        categories=first.categories,
+        labels=first.labels,
+        groups=first.groups,
+        pixel={name: np.concatenate([part.pixel[name] for part in parts]) for name in first.pixel},
+        pixel_reason=first.pixel_reason,
+        header=first.header,
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the scores depend on."""
+    names = ("torch", "timm", "faiss-cpu", "optuna", "numpy")
+    return {
+        "pseudoval": __version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in names},
+    }
+
+
+def _claim(out: Path, header: dict[str, Any], overwrite: bool) -> bool:
+    """Make the RUN ours; True if this very study is already finished in it.
+
+    Raises:
+        UserError: the RUN belongs to something else, and ``overwrite`` is not set.
+    """
+    claim_folder(out, "run")
+    path = out / "run.json"
+    if path.exists() and not overwrite:
+        found = read_json(path, "The run's header")
+        identity = [n for n in header if n not in ("model", "pseudo", "versions")]
+        differing = [name for name in identity if found.get(name) != header[name]]
+        if differing:
+            name = differing[0]
+            raise UserError(
+                f"{out} holds a study with another {name} ({_brief(found.get(name))} there, "
+                f"{_brief(header[name])} now); choose another --out, or pass --overwrite."
+            )
+        return (out / "best.json").exists()
+    clear_folder(out)
+    write_json(path, header)
+    return False
+
+
+def _brief(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _finished(out: Path) -> Outcome:
+    return Outcome(
+        best=read_json(out / "best.json", "The run's choice"),
+        trials=pd.read_csv(out / "trials.csv"),
+        matrix=ScoreMatrix.load(out / "pseudo_scores.npz"),
+        fresh=False,
+    )
+
+
+def _trials(
+    out: Path,
+    plan: Study,
+    stage: Stage,
+    matrix: ScoreMatrix,
+    values: np.ndarray,
+    seconds: float,
+    seed: int,
+) -> pd.DataFrame:
+    """Tell Optuna the stage's values and list its trials as ``trials.csv`` does."""
+    by_category = auroc_by_category(matrix.scores, matrix.categories, matrix.labels)
+    attributes = {
+        point: {
+            "seconds": seconds,
+            **{
+                f"auroc/{name}": float(by_category[row, column])
+                for column, name in enumerate(matrix.category_names)
+            },
+        }
+        for row, point in enumerate(stage.values)
+    }
+    optuna_study = open_stage(out, plan.name, stage, seed)
+    by_point = {p: float(v) for p, v in zip(stage.values, values, strict=True)}
+    if any(math.isnan(value) for value in by_point.values()):
+        raise UserError(
+            f"Stage {stage.name} has scores that are not numbers; the model is not usable. Train "
+            "it again, with a lower learning rate."
+        )
+    record(optuna_study, stage, by_point, attributes)
+    return pd.DataFrame(
+        [
+            {
+                "stage": stage.name,
+                "number": trial.number,
+                "params": config_name(
+                    matrix.configs[stage.values.index(trial.params[stage.param])]
+                ),
+                "state": trial.state.name,
+                "pseudo_auroc": trial.value,
+                "seconds": round(float(trial.user_attrs["seconds"]), 3),
+            }
+            for trial in completed(optuna_study, stage)
+        ]
+    )
+
+
+def _silent(name: str, done: int, total: int) -> None:
+    pass

@@ -1,0 +1,106 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from lafite_core.config import DiffusionConfig
+from lafite_core.diffusion import (
+    add_noise,
+    cosine_schedule,
+    ddim_step,
+    denoise,
+    image_noise,
+    trajectory,
+)
+from lafite_core.errors import LafiteError
+
+CONFIG = DiffusionConfig()
+
+
+def test_schedule_endpoints_and_monotony() -> None:
+    alpha_bar = cosine_schedule(CONFIG)
+    assert alpha_bar.shape == (1001,)
+    assert alpha_bar[0] == 1
+    assert 0 < alpha_bar[-1] < 1e-6
+    assert (alpha_bar.diff() < 0).all()
+
+
+def test_schedule_golden_values() -> None:
+    """cos^2 of the published formula, by hand at the middle of the schedule."""
+    alpha_bar = cosine_schedule(CONFIG)
+
+    def f(s: float) -> float:
+        return math.cos((s + 0.008) / 1.008 * math.pi / 2) ** 2
+
+    for t in (1, 200, 500, 900):
+        assert float(alpha_bar[t]) == pytest.approx(f(t / 1000) / f(0), rel=1e-9)
+
+
+def test_one_step_never_adds_more_noise_than_allowed() -> None:
+    alpha_bar = cosine_schedule(CONFIG)
+    beta = 1 - alpha_bar[1:] / alpha_bar[:-1]
+    assert float(beta.max()) == pytest.approx(0.999)
+
+
+@pytest.mark.parametrize("t", [1, 3, 25, 500, 999])
+def test_trajectory_starts_at_t_and_ends_at_0(t: int) -> None:
+    steps = trajectory(t, 10)
+    assert len(steps) == 11
+    assert steps[0] == t
+    assert steps[-1] == 0
+    assert all(a >= b for a, b in zip(steps, steps[1:], strict=False))
+    gaps = [a - b for a, b in zip(steps, steps[1:], strict=False)]
+    assert max(gaps) - min(gaps) <= 1
+
+
+@pytest.mark.parametrize("steps", [1, 4, 10])
+def test_perfect_predictor_recovers_the_input(steps: int) -> None:
+    """A predictor that knows the noise leads back to x_0, whatever t each sample has."""
+    generator = torch.Generator().manual_seed(0)
+    x0 = torch.randn(4, 5, 3, 3, generator=generator, dtype=torch.float64)
+    noise = torch.randn(4, 5, 3, 3, generator=generator, dtype=torch.float64)
+    alpha_bar = cosine_schedule(CONFIG)
+    seen = []
+
+    def perfect(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        seen.append(t.tolist())
+        a = alpha_bar[t][:, None, None, None]
+        return (x - a.sqrt() * x0) / (1 - a).sqrt()
+
+    t = [10, 200, 500, 900]
+    out = denoise(x0, noise, t, perfect, alpha_bar, steps)
+    assert torch.allclose(out, x0, atol=1e-9)
+    assert seen[0] == t, "the first call is at the noise level that the input has"
+    assert len(seen) == steps
+
+
+def test_no_predicted_noise_scales_only() -> None:
+    """Golden value: with epsilon = 0 a step to 0 divides by sqrt(alpha_bar)."""
+    x = torch.full((1, 1, 1, 1), 3.0)
+    out = ddim_step(x, torch.zeros_like(x), torch.tensor([0.25]), torch.tensor([1.0]))
+    assert float(out) == pytest.approx(6.0)
+
+
+def test_add_noise_keeps_unit_variance() -> None:
+    a = torch.tensor([0.36])
+    out = add_noise(torch.ones(1, 1, 1, 1), torch.ones(1, 1, 1, 1), a)
+    assert float(out) == pytest.approx(0.6 + 0.8)
+
+
+@pytest.mark.parametrize("t", [0, 1001])
+def test_step_outside_the_schedule_is_refused(t: int) -> None:
+    x = torch.zeros(1, 1, 1, 1)
+    with pytest.raises(LafiteError, match="outside 1 to 1000"):
+        denoise(x, x, [t], lambda x, t: x, cosine_schedule(CONFIG), 5)
+
+
+def test_noise_belongs_to_the_image_and_the_seed(rng: np.random.Generator) -> None:
+    image = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    other = image.copy()
+    other[0, 0, 0] ^= 1
+    base = image_noise((4, 2, 2), image, 0)
+    state = torch.get_rng_state()
+    assert torch.equal(base, image_noise((4, 2, 2), image.copy(), 0))
+    assert not torch.equal(base, image_noise((4, 2, 2), image, 1))
+    assert not torch.equal(base, image_noise((4, 2, 2), other, 0))
+    assert torch.equal(state, torch.get_rng_state()), "the global generator is left alone"

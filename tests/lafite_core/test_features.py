@@ -1,0 +1,131 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lafite_core.backbones import make_backbone
+from lafite_core.config import FeatureConfig
+from lafite_core.errors import LafiteError
+from lafite_core.features import FeatureExtractor, Standardiser, aggregate, patches, preprocess
+from lafite_core.filterbank import FilterBank, gaussian_kernel, oriented_filters, smooth
+from safetensors.torch import save_file
+
+
+def test_preprocess_keeps_an_image_of_the_right_size(rng: np.random.Generator) -> None:
+    image = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    out = preprocess(image, 32)
+    assert torch.equal((out * 255).round().byte(), torch.tensor(image).permute(2, 0, 1))
+
+
+def test_preprocess_averages_when_it_shrinks() -> None:
+    """Without antialiasing a fine checkerboard would come out as noise or as one colour."""
+    image = np.zeros((128, 128, 3), dtype=np.uint8)
+    image[::2, ::2] = image[1::2, 1::2] = 255
+    assert torch.allclose(preprocess(image, 32), torch.tensor(0.5), atol=0.02)
+
+
+@pytest.mark.parametrize("bad", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3), np.float32)])
+def test_preprocess_refuses_other_arrays(bad: np.ndarray) -> None:
+    with pytest.raises(LafiteError, match="uint8 RGB"):
+        preprocess(bad, 32)
+
+
+def test_aggregate_by_area_is_the_mean_of_the_cell() -> None:
+    fine = torch.arange(64.0).reshape(1, 1, 8, 8)
+    coarse = torch.randn(1, 2, 2, 2)
+    out = aggregate([fine, coarse], 2, "area")
+    assert out.shape == (1, 3, 2, 2)
+    assert float(out[0, 0, 0, 0]) == pytest.approx(float(fine[0, 0, :4, :4].mean()))
+    assert torch.equal(out[:, 1:], coarse)
+
+
+def test_standardised_features_have_zero_mean_and_unit_variance() -> None:
+    features = 3 + 5 * torch.randn(6, 4, 5, 5, generator=torch.Generator().manual_seed(0))
+    features[:, 3] = 2.0  # a constant channel stays finite
+    out = Standardiser.fit(features)(features)
+    flat = patches(out)
+    assert torch.allclose(flat.mean(0), torch.zeros(4), atol=1e-4)
+    assert torch.allclose(flat[:, :3].std(0, correction=0), torch.ones(3), atol=1e-4)
+
+
+def test_patches_are_row_major() -> None:
+    features = torch.arange(12.0).reshape(1, 2, 2, 3)
+    assert patches(features)[4].tolist() == [4.0, 10.0]
+
+
+def test_filters_answer_to_their_own_direction() -> None:
+    """A vertical line excites the vertical line filter most, and a flat image none."""
+    filters = oriented_filters(1.0)
+    assert filters.shape == (8, 1, 7, 7)
+    assert torch.allclose(filters.sum((1, 2, 3)), torch.zeros(8), atol=1e-6)
+    assert torch.allclose(filters.abs().sum((1, 2, 3)), torch.ones(8), atol=1e-6)
+    image = torch.zeros(1, 3, 32, 32)
+    image[..., 16] = 1.0
+    stage = FilterBank([1])(image)[0][0]
+    bright = stage[7:11, 16, 16]
+    assert int(bright.argmax()) == 0
+    assert float(stage[11:, 16, 16].max()) < float(bright.max()) / 4
+    assert float(FilterBank([1])(torch.full((1, 3, 16, 16), 0.3))[0][0, 3:].abs().max()) < 1e-6
+
+
+def test_filter_bank_tells_colours_apart() -> None:
+    red, green = torch.zeros(2, 1, 3, 16, 16).unbind(0)
+    red[:, 0], green[:, 1] = 0.6, 0.6
+    a, b = (FilterBank([2])(image)[0][0, :3, 4, 4] for image in (red, green))
+    assert float(a[0]) == pytest.approx(float(b[0]))
+    assert float(a[1]) == pytest.approx(-float(b[1]))
+
+
+def test_filter_bank_stages_halve() -> None:
+    sizes = [m.shape[-2:] for m in FilterBank([1, 2, 3, 4])(torch.rand(1, 3, 50, 36))]
+    assert [tuple(s) for s in sizes] == [(50, 36), (25, 18), (13, 9), (7, 5)]
+
+
+def test_smoothing_keeps_a_constant_and_the_sum_rule() -> None:
+    assert float(gaussian_kernel(4.0).sum()) == pytest.approx(1.0)
+    flat = torch.full((1, 2, 20, 20), 0.7)
+    assert torch.allclose(smooth(flat, 4.0), flat, atol=1e-6)
+
+
+def test_features_do_not_depend_on_company(rng: np.random.Generator) -> None:
+    images = rng.integers(0, 256, (3, 40, 40, 3), dtype=np.uint8)
+    config = FeatureConfig(backbone="filterbank", image_size=64, grid=8)
+    extractor = FeatureExtractor(make_backbone(config), config)
+    together = extractor.extract_all(images, 3)
+    assert together.shape == (3, 60, 8, 8)
+    for image, features in zip(images[::-1], together.flip(0), strict=True):
+        assert torch.equal(extractor.extract(image), features)
+
+
+def test_unknown_backbone_and_stage() -> None:
+    with pytest.raises(LafiteError, match="no backbone 'resnet19'"):
+        make_backbone(FeatureConfig(backbone="resnet19"), Path("x"))
+    with pytest.raises(LafiteError, match="stages 1 to 4"):
+        make_backbone(FeatureConfig(backbone="filterbank", stages=(5,)))
+
+
+def test_weights_of_another_architecture(tmp_path: Path) -> None:
+    path = tmp_path / "other.safetensors"
+    save_file({"conv_stem.weight": torch.zeros(2, 2)}, path)
+    config = FeatureConfig(backbone="mobilenetv2_100")
+    with pytest.raises(LafiteError, match="does not belong to mobilenetv2_100"):
+        make_backbone(config, path)
+    path.write_bytes(b"rubbish")
+    with pytest.raises(LafiteError, match="not a safetensors file"):
+        make_backbone(config, path)
+    with pytest.raises(LafiteError, match="no weights file"):
+        make_backbone(config, tmp_path / "absent.safetensors")
+
+
+def test_cut_efficientnet_equals_the_whole_one(shared: Path, rng: np.random.Generator) -> None:
+    """The cut network loads the given weights strictly and has the paper's 272 channels."""
+    config = FeatureConfig()
+    weights = shared / "weights" / "tf_efficientnet_b4.stages1-4.safetensors"
+    backbone = make_backbone(config, weights)
+    assert backbone.channels == [24, 32, 56, 160]
+    extractor = FeatureExtractor(backbone, config)
+    image = rng.integers(0, 256, (256, 256, 3), dtype=np.uint8)
+    features = extractor.extract(image)
+    assert features.shape == (272, 14, 14)
+    assert torch.isfinite(features).all()
+    assert "blocks.5.0.conv_pw.weight" not in backbone.state_dict()

@@ -1,0 +1,157 @@
+"""The promises of scoring: bit-equal whatever is scored beside, in any order and batch."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lafite_core import sweep
+from lafite_core.config import (
+    DiffusionConfig,
+    FeatureConfig,
+    LafiteConfig,
+    ScoreConfig,
+    TrainConfig,
+    UNetConfig,
+)
+from lafite_core.errors import LafiteError
+from lafite_core.features import patches
+from lafite_core.fit import FEATURES, fit
+from lafite_core.model import LafiteModel
+
+CONFIG = LafiteConfig(
+    features=FeatureConfig(backbone="filterbank", image_size=56, grid=7),
+    unet=UNetConfig(base_channels=16, multipliers=(1, 2), attention_levels=(1,), head_channels=8),
+    diffusion=DiffusionConfig(sampling_steps=3),
+    train=TrainConfig(epochs=2, min_steps=0, batch_size=4),
+    score=ScoreConfig(batch_size=4, pool=8),
+)
+GRID = [(25, 0), (200, 0), (900, 0), (200, 1), (200, 5), (200, 20)]
+
+
+def pictures(count: int, seed: int) -> list[np.ndarray]:
+    return list(np.random.default_rng(seed).integers(0, 256, (count, 60, 50, 3), dtype=np.uint8))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model")
+    fit(pictures(6, 0), [str(i) for i in range(6)], CONFIG, path, seed=0, info={"note": "x"})
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> LafiteModel:
+    return LafiteModel.load(folder)
+
+
+def test_scores_do_not_depend_on_company_order_or_batch(model: LafiteModel) -> None:
+    images = pictures(3, 1)
+    base = sweep.lafite_errors(model, images, GRID, seed=0)
+    assert base.shape == (6, 3, 7, 7)
+    order = [4, 0, 5, 2, 1, 3]
+    shuffled = sweep.lafite_errors(model, images[::-1], [GRID[i] for i in order], seed=0)
+    assert np.array_equal(shuffled[:, ::-1], base[order])
+    for row, config in enumerate(GRID):
+        for column, image in enumerate(images):
+            alone = sweep.lafite_errors(model, [image], [config], seed=0)[0, 0]
+            assert np.array_equal(alone, base[row, column])
+
+
+def test_noise_is_the_same_for_every_configuration(
+    model: LafiteModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.Tensor] = []
+    depths: list[int] = []
+    denoise, search = sweep.denoise, model.bank.search
+    monkeypatch.setattr(sweep, "denoise", lambda *a: seen.append(a[1]) or denoise(*a))
+    monkeypatch.setattr(model.bank, "search", lambda p, k: depths.append(k) or search(p, k))
+    sweep.lafite_errors(model, pictures(1, 1), GRID, seed=0)
+    noises = torch.cat(seen)
+    assert torch.equal(noises, noises[:1].expand_as(noises))
+    assert depths == [20], "neighbours are searched once, at the largest K"
+
+
+def test_seed_changes_the_noise(model: LafiteModel) -> None:
+    one, two = (sweep.lafite_errors(model, pictures(1, 1), [(500, 0)], seed=s) for s in (0, 1))
+    assert not np.array_equal(one, two)
+
+
+def test_editing_pulls_towards_the_bank(model: LafiteModel) -> None:
+    """K = 1 starts from bank members: another image's error differs, a member's does not."""
+    image = pictures(1, 9)[0]
+    plain, edited = sweep.lafite_errors(model, [image], [(25, 0), (25, 1)], seed=0)[:, 0]
+    assert edited.mean() > plain.mean()
+
+
+def test_knn_errors_are_mean_distances(model: LafiteModel) -> None:
+    image = pictures(1, 3)[0]
+    errors = sweep.knn_errors(model, [image], [1, 4])
+    distances = torch.cdist(patches(model.features(image)[None]), model.bank.vectors)
+    for row, k in enumerate((1, 4)):
+        mean = distances.topk(k, largest=False).values.mean(1)
+        assert np.allclose(errors[row, 0].ravel(), mean.numpy(), atol=1e-4)
+
+
+def test_score_is_that_of_the_rendered_map(model: LafiteModel) -> None:
+    errors = sweep.knn_errors(model, pictures(2, 3), [1, 4])
+    maps = sweep.anomaly_maps(model, errors[0])
+    assert maps.shape == (2, 56, 56)
+    pooled = torch.nn.functional.avg_pool2d(torch.from_numpy(maps)[:, None], 8, stride=1)
+    assert np.allclose(sweep.scores(model, errors)[0], pooled.amax((1, 2, 3)).numpy())
+
+
+def test_saved_model_scores_the_same(model: LafiteModel, folder: Path) -> None:
+    again = LafiteModel.load(folder)
+    assert again.sha256() == model.sha256()
+    assert again.config == CONFIG
+    assert again.info["note"] == "x"
+    one, two = (sweep.lafite_errors(m, pictures(1, 1), GRID, seed=0) for m in (model, again))
+    assert np.array_equal(one, two)
+
+
+def test_core_set_is_a_tenth_of_the_training_patches(model: LafiteModel) -> None:
+    assert len(model.bank) == round(0.1 * 6 * 49)
+    members = torch.cat([patches(model.features(image)[None]) for image in pictures(6, 0)])
+    assert float(torch.cdist(model.bank.vectors, members).amin(1).max()) < 1e-4
+
+
+def test_changed_or_missing_files_are_noticed(folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "model"
+    copy.mkdir()
+    for file in folder.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    bank = copy / "bank.safetensors"
+    data = bytearray(bank.read_bytes())
+    data[-1] ^= 1
+    bank.write_bytes(data)
+    with pytest.raises(LafiteError, match="does not match its hash"):
+        LafiteModel.load(copy)
+    bank.write_bytes(data[:100])
+    with pytest.raises(LafiteError, match="cannot be read"):
+        LafiteModel.load(copy)
+    (copy / "model.json").unlink()
+    with pytest.raises(LafiteError, match="no finished model"):
+        LafiteModel.load(copy)
+
+
+def test_resume_reads_features_instead_of_images(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / FEATURES).write_bytes((folder / FEATURES).read_bytes())
+    keys = [str(i) for i in range(6)]
+    again = fit([], keys, CONFIG, tmp_path, seed=0, resume=True)
+    assert again.sha256() == LafiteModel.load(folder).sha256()
+    (tmp_path / FEATURES).write_bytes(b"cut short")
+    other = fit(pictures(6, 0), keys, CONFIG, tmp_path, seed=0, resume=True, diffusion=False)
+    assert other.unet is None
+    with pytest.raises(LafiteError, match="no diffusion network"):
+        sweep.lafite_errors(other, pictures(1, 0), [(25, 0)], seed=0)
+
+
+def test_neighbour_weights_are_an_option(model: LafiteModel) -> None:
+    uniform = dataclasses.replace(
+        model.config, edit=dataclasses.replace(model.config.edit, weights="uniform")
+    )
+    other = dataclasses.replace(model, config=uniform)
+    one, two = (sweep.lafite_errors(m, pictures(1, 1), [(25, 5)], seed=0) for m in (model, other))
+    assert not np.array_equal(one, two)
