@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lafite_core.backbones import Backbone, make_backbone, state_sha256
+from lafite_core.backbones import Backbone, state_sha256
 from lafite_core.bank import MemoryBank
 from lafite_core.config import LafiteConfig
 from lafite_core.errors import LafiteError
@@ -28,11 +28,11 @@ def fit(
     images: Iterable[np.ndarray],
     keys: Sequence[str],
     config: LafiteConfig,
+    backbone: Backbone,
     folder: Path,
     *,
     seed: int,
     diffusion: bool = True,
-    weights: Path | None = None,
     device: str = "cpu",
     resume: bool = False,
     progress: Progress | None = None,
@@ -46,18 +46,17 @@ def fit(
     Args:
         images: uint8 RGB ``[H, W, 3]`` each; read only if the features are not there yet.
         keys: one content hash per image, in the same order.
+        backbone: of ``make_backbone`` for ``config.features``.
         diffusion: False leaves the noise predictor out.
-        weights: safetensors file of the backbone; see ``make_backbone``.
         resume: go on from the features and the checkpoint in the folder.
         info: provenance written to the model as it is.
 
     Raises:
-        LafiteError: see ``make_backbone`` and ``train_unet``.
+        LafiteError: there are no images; see ``train_unet`` for the rest.
     """
     if not keys:
         raise LafiteError("There are no normal images to train on.")
     report = progress or _silent
-    backbone = make_backbone(config.features, weights)
     raw = _features(images, keys, config, backbone, folder, device, resume, report)
     standardiser = Standardiser.fit(raw)
     features = standardiser(raw)

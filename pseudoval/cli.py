@@ -271,7 +271,8 @@ def run(arguments: list[str]) -> int:
     try:
         cli.main(arguments, prog_name="pseudoval", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        message = error.format_message().rstrip(".")
+        click.echo(f"Error: {message}; see 'pseudoval --help'.", err=True)
         return 2
     except (UserError, LafiteError) as error:
         click.echo(f"Error: {error}", err=True)

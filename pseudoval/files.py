@@ -126,6 +126,22 @@ def claim_folder(folder: Path, kind: str) -> None:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
+@contextmanager
+def claimed(folder: Path, kind: str) -> Iterator[None]:
+    """Claim ``folder`` for the block; if the block fails before anything is in it, it goes again.
+
+    Raises:
+        UserError: as ``claim_folder``.
+    """
+    claim_folder(folder, kind)
+    try:
+        yield
+    except BaseException:
+        if [child.name for child in folder.iterdir()] == [MARKER]:
+            shutil.rmtree(folder)
+        raise
+
+
 def folder_kind(folder: Path) -> str | None:
     """The kind that the marker of ``folder`` names, or None if the folder is not ours."""
     try:

@@ -11,7 +11,7 @@ import numpy as np
 from pseudoval.dataset import ImageItem
 from pseudoval.detectors import NAMES
 from pseudoval.errors import UserError
-from pseudoval.files import claim_folder, clear_folder, require_folder, sha256_file
+from pseudoval.files import claim_folder, claimed, clear_folder, require_folder, sha256_file
 from pseudoval.images import read_rgb
 from pseudoval.manifest import bank_normals, load_manifest
 
@@ -54,6 +54,7 @@ def train(
         UserError: see the sentence.
     """
     # Imported here so that commands without a model start without torch.
+    from lafite_core.backbones import make_backbone
     from lafite_core.model import LafiteModel
     from pseudoval.detectors.feature_models import fit_detector
 
@@ -66,32 +67,33 @@ def train(
     by_category = bank_normals(data, manifest)
     items = [item for category in sorted(by_category) for item in by_category[category]]
     keys = [sha256_file(item.path) for item in items]
-    finished = (out / "model.json").exists()
-    claim_folder(out, "model")
-    if finished and resume:
-        return LafiteModel.load(out).sha256()
-    if finished and not overwrite:
-        raise UserError(
-            f"{out} already holds a finished model; choose another --out, or pass --overwrite."
-        )
-    if not resume:
-        clear_folder(out)
-    model = fit_detector(
-        detector,
-        _images(items),
-        keys,
-        config,
-        out,
-        categories=manifest["categories"],
-        split_sha256=manifest["split_sha256"],
-        seed=seed,
-        weights=weights,
-        device=device,
-        resume=resume,
-        progress=progress,
-        info={"preset": preset, "train_images": {c: len(by_category[c]) for c in by_category}},
-    )
-    return model.sha256()
+    if (out / "model.json").exists():
+        claim_folder(out, "model")
+        if resume:
+            return LafiteModel.load(out).sha256()
+        if not overwrite:
+            raise UserError(
+                f"{out} already holds a finished model; choose another --out, or pass --overwrite."
+            )
+    extractor = make_backbone(config.features, weights)
+    with claimed(out, "model"):
+        if not resume:
+            clear_folder(out)
+        return fit_detector(
+            detector,
+            _images(items),
+            keys,
+            config,
+            extractor,
+            out,
+            categories=manifest["categories"],
+            split_sha256=manifest["split_sha256"],
+            seed=seed,
+            device=device,
+            resume=resume,
+            progress=progress,
+            info={"preset": preset, "train_images": {c: len(by_category[c]) for c in by_category}},
+        ).sha256()
 
 
 def configuration(

@@ -14,13 +14,14 @@ import numpy as np
 import pandas as pd
 
 from pseudoval import __version__
+from pseudoval.dataset import ImageItem
 from pseudoval.detectors import Detector
 from pseudoval.detectors.feature_models import open_detector
 from pseudoval.errors import UserError
 from pseudoval.examples import write_examples
 from pseudoval.files import (
     atomic_path,
-    claim_folder,
+    claimed,
     clear_folder,
     read_json,
     require_folder,
@@ -109,9 +110,23 @@ def run_study(
         "storage": "optuna.journal",
         "versions": versions(),
     }
-    if _claim(out, header, overwrite):
-        return _finished(out)
     items = pseudo_items(pseudo, manifest)
+    check_configs(plan, detector)
+    with claimed(out, "run"):
+        if _claim(out, header, overwrite):
+            return _finished(out)
+        return _search(plan, detector, items, out, seed, report)
+
+
+def _search(
+    plan: Study,
+    detector: Detector,
+    items: list[ImageItem],
+    out: Path,
+    seed: int,
+    report: Progress,
+) -> Outcome:
+    """Stage after stage, then everything that RUN keeps; ``best.json`` last."""
     selected: dict[str, int] = {}
     parts: list[ScoreMatrix] = []
     stages: list[dict[str, Any]] = []
@@ -191,6 +206,18 @@ def check_fit(
         )
 
 
+def check_configs(plan: Study, detector: Detector) -> None:
+    """Refuse grids that cannot be scored, before anything is.
+
+    Raises:
+        UserError: naming the parameter, its value and its range.
+    """
+    lowest = {stage.param: stage.values[0] for stage in plan.stages}
+    for stage in plan.stages:
+        for config in stage.configs(lowest):
+            detector.check(config)
+
+
 def joined(parts: Sequence[ScoreMatrix]) -> ScoreMatrix:
     """The configurations of several matrices over the same images, one below the other."""
     first = parts[0]
@@ -218,12 +245,11 @@ def versions() -> dict[str, str]:
 
 
 def _claim(out: Path, header: dict[str, Any], overwrite: bool) -> bool:
-    """Make the RUN ours; True if this very study is already finished in it.
+    """Write the RUN's header; True if this very study is already finished in it.
 
     Raises:
         UserError: the RUN belongs to something else, and ``overwrite`` is not set.
     """
-    claim_folder(out, "run")
     path = out / "run.json"
     if path.exists() and not overwrite:
         found = read_json(path, "The run's header")

@@ -1,6 +1,7 @@
 """Fixtures that several test folders share."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,3 +24,41 @@ def shared() -> Path:
     if not (path / "data" / "real" / "bottle").is_dir():
         pytest.skip(f"no real images: {path} is missing; set PSEUDOVAL_SHARED to the folder")
     return path
+
+
+@pytest.fixture(scope="session")
+def road(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``data``, ``pseudo``, ``model``, ``run`` made by every command, tiny."""
+    from pseudoval.cli import run
+    from pseudoval.demo_data import render_dataset
+
+    root = tmp_path_factory.mktemp("road")
+    data = root / "data"
+    data.mkdir()
+    render_dataset(data, seed=0, size=64, train=9, test_good=3, defects_per_kind=1,
+                   categories=["fabric", "flange"])  # fmt: skip
+    for arguments in road_commands(root):
+        assert run(arguments) == 0, arguments
+    return root
+
+
+def road_commands(root: Path, data: str = "data") -> list[list[str]]:
+    """The commands of the whole road in a folder, on a model that trains in seconds."""
+    folder = {name: str(root / name) for name in ("pseudo", "model", "run")}
+    small = ["features.image_size=64", "features.grid=8", "unet.base_channels=16",
+             "unet.multipliers=1,2", "diffusion.sampling_steps=2", "score.pool=8"]  # fmt: skip
+    return [
+        ["build", str(root / data), "--out", folder["pseudo"], "--per-normal", "1"],
+        ["train", str(root / data), "--pseudo", folder["pseudo"], "--out", folder["model"],
+         "--preset", "demo", "--epochs", "3", *[a for s in small for a in ("--set", s)]],
+        ["tune", "--model", folder["model"], "--pseudo", folder["pseudo"], "--out", folder["run"],
+         "--t", "900,25,300", "--k", "1,4"],
+        ["evaluate", folder["run"], str(root / data)],
+        ["report", folder["run"]],
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def commands() -> Callable[..., list[list[str]]]:
+    """``road_commands``, for tests that walk the road themselves."""
+    return road_commands

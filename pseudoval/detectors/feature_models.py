@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from lafite_core import sweep
+from lafite_core.backbones import Backbone
 from lafite_core.config import LafiteConfig
 from lafite_core.fit import fit
 from lafite_core.model import LafiteModel, Progress
@@ -162,12 +163,12 @@ def fit_detector(
     images: Iterable[np.ndarray],
     keys: Sequence[str],
     config: LafiteConfig,
+    backbone: Backbone,
     folder: Path,
     *,
     categories: Sequence[str],
     split_sha256: str,
     seed: int,
-    weights: Path | None,
     device: str,
     resume: bool,
     progress: Progress,
@@ -178,10 +179,10 @@ def fit_detector(
         images,
         keys,
         config,
+        backbone,
         folder,
         seed=seed,
         diffusion=detector == "lafite",
-        weights=weights,
         device=device,
         resume=resume,
         progress=progress,

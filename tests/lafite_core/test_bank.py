@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from lafite_core.bank import MemoryBank, neighbour_weights
 from lafite_core.config import EditConfig
 from lafite_core.errors import LafiteError

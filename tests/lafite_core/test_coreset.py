@@ -1,8 +1,9 @@
 import pytest
 import torch
+from torch import Tensor
+
 from lafite_core.coreset import coreset_radius, greedy_coreset
 from lafite_core.errors import LafiteError
-from torch import Tensor
 
 
 def textbook(points: Tensor, keep: int, first: int) -> list[int]:

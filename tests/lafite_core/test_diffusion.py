@@ -1,8 +1,10 @@
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+
 from lafite_core.config import DiffusionConfig
 from lafite_core.diffusion import (
     add_noise,
@@ -48,8 +50,8 @@ def test_trajectory_starts_at_t_and_ends_at_0(t: int) -> None:
     assert len(steps) == 11
     assert steps[0] == t
     assert steps[-1] == 0
-    assert all(a >= b for a, b in zip(steps, steps[1:], strict=False))
-    gaps = [a - b for a, b in zip(steps, steps[1:], strict=False)]
+    assert all(a >= b for a, b in pairwise(steps))
+    gaps = [a - b for a, b in pairwise(steps)]
     assert max(gaps) - min(gaps) <= 1
 
 

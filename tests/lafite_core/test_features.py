@@ -3,12 +3,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
+
 from lafite_core.backbones import make_backbone
 from lafite_core.config import FeatureConfig
 from lafite_core.errors import LafiteError
 from lafite_core.features import FeatureExtractor, Standardiser, aggregate, patches, preprocess
 from lafite_core.filterbank import FilterBank, gaussian_kernel, oriented_filters, smooth
-from safetensors.torch import save_file
 
 
 def test_preprocess_keeps_an_image_of_the_right_size(rng: np.random.Generator) -> None:

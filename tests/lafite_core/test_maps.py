@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from lafite_core.config import ScoreConfig
 from lafite_core.maps import error_map, grid_scores, image_score, render
 

@@ -3,13 +3,16 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from lafite_core.config import LafiteConfig, TrainConfig, UNetConfig
 from lafite_core.errors import LafiteError
 from lafite_core.train import total_epochs, train_unet
 
 CONFIG = LafiteConfig(
     unet=UNetConfig(base_channels=16, multipliers=(1, 2), attention_levels=(1,), head_channels=8),
-    train=TrainConfig(epochs=6, min_steps=0, batch_size=4, learning_rate=1e-3, checkpoint_seconds=0),
+    train=TrainConfig(
+        epochs=6, min_steps=0, batch_size=4, learning_rate=1e-3, checkpoint_seconds=0
+    ),
 )
 
 

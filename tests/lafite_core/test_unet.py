@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from lafite_core.config import LafiteConfig, UNetConfig, preset
 from lafite_core.errors import LafiteError
 from lafite_core.unet import UNet, timestep_embedding

@@ -1,0 +1,164 @@
+import json
+import shutil
+from pathlib import Path
+
+import optuna
+import pandas as pd
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from pseudoval.detectors.feature_models import LafiteDetector
+from pseudoval.errors import UserError
+from pseudoval.metrics import macro_auroc
+from pseudoval.scores import ScoreMatrix
+from studies import STUDIES, Stage, run_study, t_then_k
+from studies.spec import grid
+from studies.storage import completed, open_stage, record
+
+
+def study(road: Path, out: Path, **options):  # type: ignore[no-untyped-def]
+    given = {"t": [25, 300, 900], "k": [1, 4], **options}
+    return run_study("t_then_k", model=road / "model", pseudo=road / "pseudo", out=out, **given)
+
+
+def test_first_t_without_editing_then_k_at_that_t(road: Path) -> None:
+    best = json.loads((road / "run" / "best.json").read_text())
+    stage_t, stage_k = best["stages"]
+    assert stage_t["values"] == [25, 300, 900], "ascending, whatever the order given"
+    assert stage_t["configs"] == [{"t": t, "k": 0} for t in (25, 300, 900)]
+    assert stage_k["configs"] == [{"t": stage_t["selected"], "k": k} for k in (1, 4)]
+    assert best["params"] == {"t": stage_t["selected"], "k": stage_k["selected"]}
+    for stage in best["stages"]:
+        top = max(stage["pseudo_auroc"])
+        first = stage["values"][stage["pseudo_auroc"].index(top)]
+        assert stage["selected"] == first, "ties go to the smallest value"
+    assert best["pseudo_auroc"] == max(stage_k["pseudo_auroc"])
+
+
+def test_best_json_agrees_with_the_matrix(road: Path) -> None:
+    best = json.loads((road / "run" / "best.json").read_text())
+    matrix = ScoreMatrix.load(road / "run" / "pseudo_scores.npz")
+    values = macro_auroc(matrix.scores, matrix.categories, matrix.labels).tolist()
+    assert values == [value for stage in best["stages"] for value in stage["pseudo_auroc"]]
+    manifest = json.loads((road / "pseudo" / "manifest.json").read_text())
+    assert matrix.images == [image["path"] for image in manifest["images"]]
+    assert matrix.groups == [image["group"] for image in manifest["images"]]
+    assert best["split_sha256"] == manifest["split_sha256"]
+
+
+def test_trials_are_in_the_file_and_in_optuna(road: Path) -> None:
+    trials = pd.read_csv(road / "run" / "trials.csv")
+    assert list(trials) == ["stage", "number", "params", "state", "pseudo_auroc", "seconds"]
+    assert trials["params"].tolist()[:3] == ["t=25;k=0", "t=300;k=0", "t=900;k=0"]
+    assert (trials["state"] == "COMPLETE").all()
+    storage = JournalStorage(JournalFileBackend(str(road / "run" / "optuna.journal")))
+    loaded = optuna.load_study(study_name="t_then_k/t", storage=storage)
+    assert [trial.params["t"] for trial in loaded.trials] == [25, 300, 900]
+    assert [trial.value for trial in loaded.trials] == trials["pseudo_auroc"].tolist()[:3]
+    assert set(loaded.trials[0].user_attrs) == {"seconds", "auroc/fabric", "auroc/flange"}
+
+
+def test_a_second_run_is_the_same_to_the_byte(road: Path, tmp_path: Path) -> None:
+    study(road, tmp_path / "run")
+    for name in ("best.json", "pseudo_scores.npz"):
+        assert (tmp_path / "run" / name).read_bytes() == (road / "run" / name).read_bytes()
+
+
+def test_interrupted_study_goes_on_without_doubling(
+    road: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    honest = LafiteDetector.score_block
+    calls = []
+
+    def dies(self, images, configs):  # type: ignore[no-untyped-def]
+        calls.append(len(configs))
+        if len(configs) == 2:
+            raise KeyboardInterrupt
+        return honest(self, images, configs)
+
+    monkeypatch.setattr(LafiteDetector, "score_block", dies)
+    with pytest.raises(KeyboardInterrupt):
+        study(road, out)
+    assert not (out / "best.json").exists()
+    first = len(calls) - 1
+    monkeypatch.setattr(
+        LafiteDetector, "score_block", lambda *a: calls.append(len(a[2])) or honest(*a)
+    )
+    calls.clear()
+    outcome = study(road, out)
+    assert set(calls) == {2}, "the blocks of the first stage are not scored again"
+    assert first > 0
+    assert outcome.fresh
+    assert len(outcome.trials) == 5
+    assert (out / "best.json").read_bytes() == (road / "run" / "best.json").read_bytes()
+    assert not (out / "blocks").exists()
+    calls.clear()
+    assert not study(road, out).fresh
+    assert calls == [], "a finished study does nothing"
+
+
+def test_another_study_in_the_same_folder_is_refused(road: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(road / "run", out)
+    with pytest.raises(UserError, match=r"another seed .*--overwrite"):
+        study(road, out, seed=5)
+    with pytest.raises(UserError, match="another grids"):
+        study(road, out, k=[1, 4, 5])
+    changed = study(road, out, seed=5, overwrite=True)
+    assert changed.fresh
+    assert changed.best["seed"] == 5
+    assert not (out / "report").exists()
+
+
+def test_model_of_another_split_is_refused(road: Path, tmp_path: Path) -> None:
+    pseudo = tmp_path / "pseudo"
+    shutil.copytree(road / "pseudo", pseudo)
+    manifest = json.loads((pseudo / "manifest.json").read_text())
+    manifest["split_sha256"] = "0" * 64
+    (pseudo / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match="another split"):
+        run_study("t_then_k", model=road / "model", pseudo=pseudo, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_wrong_study_and_wrong_grids(road: Path, tmp_path: Path) -> None:
+    arguments = {"model": road / "model", "pseudo": road / "pseudo", "out": tmp_path / "run"}
+    with pytest.raises(UserError, match="no study 'x'; the studies are t_then_k, k"):
+        run_study("x", **arguments)
+    with pytest.raises(UserError, match="for the detector knn"):
+        run_study("k", **arguments)
+    with pytest.raises(UserError, match="starts at 0"):
+        study(road, tmp_path / "run", k=[0, 5])
+    with pytest.raises(UserError, match=r"t = 1001 cannot be scored.*1 to 1000"):
+        study(road, tmp_path / "run", t=[1001])
+    with pytest.raises(UserError, match="k = 5000 cannot be scored"):
+        study(road, tmp_path / "run", k=[5000])
+    assert not (tmp_path / "run").exists(), "nothing is left behind"
+
+
+def test_default_grids_are_the_documented_ones(road: Path) -> None:
+    plan = t_then_k(LafiteDetector, None, None)  # type: ignore[arg-type]
+    assert plan.stages[0].values == (25, 50, 100, 150, 200, 300, 400, 500, 600, 700, 800, 900)
+    assert plan.stages[1].values == (1, 2, 3, 5, 8, 12, 20, 30, 50)
+    assert grid(LafiteDetector, "t", [7, 3, 7], 1) == (3, 7)  # type: ignore[arg-type]
+    assert set(STUDIES) == {"t_then_k", "k"}
+
+
+def test_recording_twice_doubles_no_trial(tmp_path: Path) -> None:
+    stage = Stage(name="t", param="t", values=(1, 2, 3))
+    opened = open_stage(tmp_path, "s", stage, 0)
+    opened.add_trial(
+        optuna.trial.create_trial(
+            params={"t": 2}, value=0.5,
+            distributions={"t": optuna.distributions.IntDistribution(1, 3)},
+        )
+    )  # fmt: skip
+    values = {1: 0.1, 2: 0.5, 3: 0.3}
+    for _ in range(2):
+        again = open_stage(tmp_path, "s", stage, 0)
+        record(again, stage, values, {point: {} for point in values})
+    found = completed(open_stage(tmp_path, "s", stage, 0), stage)
+    assert sorted(trial.params["t"] for trial in found) == [1, 2, 3]
+    assert again.best_params == {"t": 2}
