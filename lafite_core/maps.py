@@ -1,11 +1,13 @@
 """Section 3.3: from two feature maps to an anomaly map and an image score."""
 
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lafite_core.config import ScoreConfig
-from lafite_core.filterbank import smooth
+from lafite_core.filterbank import gaussian_kernel
 
 
 def error_map(features: Tensor, reconstruction: Tensor) -> Tensor:
@@ -13,23 +15,45 @@ def error_map(features: Tensor, reconstruction: Tensor) -> Tensor:
     return (features - reconstruction).square().sum(1).sqrt()
 
 
-def render(errors: Tensor, size: int, sigma: float) -> Tensor:
-    """Error grids ``[B, h, w]`` to smooth maps ``[B, size, size]``.
+@lru_cache(maxsize=16)
+def render_matrix(cells: int, size: int, sigma: float) -> Tensor:
+    """Bilinear upsampling, then Gaussian smoothing, along one axis: ``[size, cells]`` float64.
 
-    Bilinear upsampling, then a Gaussian of ``sigma`` pixels.
+    Both are linear and separable, so a map is ``R E R^T`` of its error grid: two small products
+    instead of an interpolation and two convolutions. Borders are mirrored.
     """
-    maps = F.interpolate(errors[:, None], (size, size), mode="bilinear", align_corners=False)
-    return smooth(maps, sigma)[:, 0]
+    rows = torch.eye(cells, dtype=torch.float64)[:, None]  # [cells, 1, cells]
+    rows = F.interpolate(rows, size, mode="linear", align_corners=False)
+    if sigma > 0:
+        kernel = gaussian_kernel(sigma).double()
+        radius = len(kernel) // 2
+        mode = "reflect" if radius < size else "replicate"
+        rows = F.conv1d(F.pad(rows, (radius, radius), mode=mode), kernel[None, None])
+    return rows[:, 0].T.contiguous()
 
 
-def image_score(maps: Tensor, config: ScoreConfig) -> Tensor:
-    """Anomaly maps ``[B, H, W]`` to scores ``[B]``: the maximum after average pooling."""
-    return F.avg_pool2d(maps[:, None], config.pool, stride=1).amax((1, 2, 3))
+@lru_cache(maxsize=16)
+def score_matrix(cells: int, size: int, config: ScoreConfig) -> Tensor:
+    """``render_matrix`` followed by average pooling: ``[size - pool + 1, cells]`` float64."""
+    rendered = render_matrix(cells, size, config.sigma)
+    return F.avg_pool1d(rendered.T[:, None], config.pool, stride=1)[:, 0].T.contiguous()
 
 
 @torch.inference_mode()
-def grid_scores(errors: Tensor, size: int, config: ScoreConfig) -> Tensor:
-    """Error grids ``[B, h, w]`` to image scores ``[B]`` float64, one map at a time in memory."""
-    return torch.cat(
-        [image_score(render(part, size, config.sigma), config).double() for part in errors.split(1)]
-    )
+def render(errors: Tensor, size: int, sigma: float) -> Tensor:
+    """Error grids ``[B, h, w]`` to smooth maps ``[B, size, size]`` float32.
+
+    Bilinear upsampling, then a Gaussian of ``sigma`` pixels. One grid at a time: a value must not
+    depend on its place in a batch.
+    """
+    down = render_matrix(errors.shape[1], size, sigma)
+    across = render_matrix(errors.shape[2], size, sigma).T
+    return torch.stack([(down @ grid.double() @ across).float() for grid in errors])
+
+
+@torch.inference_mode()
+def image_scores(errors: Tensor, size: int, config: ScoreConfig) -> Tensor:
+    """Error grids ``[B, h, w]`` to scores ``[B]`` float64: the maximum of the pooled map."""
+    down = score_matrix(errors.shape[1], size, config)
+    across = score_matrix(errors.shape[2], size, config).T
+    return torch.stack([(down @ grid.double() @ across).max() for grid in errors])

@@ -10,7 +10,7 @@ from torch import Tensor
 from lafite_core.diffusion import cosine_schedule, denoise, image_noise
 from lafite_core.errors import LafiteError
 from lafite_core.features import patches
-from lafite_core.maps import error_map, grid_scores, render
+from lafite_core.maps import error_map, image_scores, render
 from lafite_core.model import LafiteModel
 
 
@@ -77,18 +77,14 @@ def knn_errors(model: LafiteModel, images: Sequence[np.ndarray], ks: Sequence[in
 def scores(model: LafiteModel, errors: np.ndarray) -> np.ndarray:
     """Error grids ``[configs, images, h, w]`` to image scores ``[configs, images]`` float64."""
     flat = torch.from_numpy(errors.reshape(-1, *errors.shape[2:]))
-    found = grid_scores(flat, model.config.features.image_size, model.config.score)
+    found = image_scores(flat, model.config.features.image_size, model.config.score)
     return found.reshape(errors.shape[:2]).numpy()
 
 
-@torch.inference_mode()
-def anomaly_maps(model: LafiteModel, errors: np.ndarray, size: int | None = None) -> np.ndarray:
+def anomaly_maps(model: LafiteModel, errors: np.ndarray) -> np.ndarray:
     """Error grids ``[B, h, w]`` to anomaly maps ``[B, image_size, image_size]`` float32."""
-    side = size or model.config.features.image_size
-    maps = [
-        render(part, side, model.config.score.sigma) for part in torch.from_numpy(errors).split(1)
-    ]
-    return torch.cat(maps).numpy()
+    side = model.config.features.image_size
+    return render(torch.from_numpy(errors), side, model.config.score.sigma).numpy()
 
 
 @torch.inference_mode()

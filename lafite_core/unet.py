@@ -78,6 +78,28 @@ class Stage(nn.Module):
         return out
 
 
+class LinearPath(nn.Module):
+    """``B diag(g(t)) A x`` at every position: linear denoising with a gain for each timestep.
+
+    For features with a Gaussian distribution this is the form of the best denoiser (A and B turn
+    into their principal axes and back, the gain shrinks each); the U-Net adds what is not linear.
+    """
+
+    def __init__(self, channels: int, embedding: int) -> None:
+        super().__init__()
+        self.inward = nn.Conv2d(channels, channels, 1, bias=False)
+        self.gain = nn.Linear(embedding, channels)
+        self.outward = nn.Conv2d(channels, channels, 1, bias=False)
+        nn.init.orthogonal_(self.inward.weight)
+        nn.init.zeros_(self.outward.weight)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """``[B, C, h, w]`` and ``[B, embedding]`` to ``[B, C, h, w]``."""
+        gain = 1 + self.gain(F.silu(embedding))
+        out: Tensor = self.outward(self.inward(x) * gain[:, :, None, None])
+        return out
+
+
 class UNet(nn.Module):
     """Noise in a feature map, for any grid: every level halves, rounding up (14, 7, 4, 2).
 
@@ -124,6 +146,7 @@ class UNet(nn.Module):
                 self.grow.append(nn.Conv2d(width, width, 3, 1, 1))
         self.exit = nn.Sequential(norm(width), nn.SiLU(), nn.Conv2d(width, channels, 3, 1, 1))
         nn.init.zeros_(self.exit[-1].weight)  # type: ignore[arg-type]
+        self.linear = LinearPath(channels, embedding) if config.linear_path else None
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """Maps ``[B, C, h, w]`` noised to timesteps ``[B]`` to the noise in them, same shape."""
@@ -147,4 +170,4 @@ class UNet(nn.Module):
                 h = F.interpolate(h, size=skips[-1].shape[-2:], mode="nearest")
                 h = self.grow[level](h)
         out: Tensor = self.exit(h)
-        return out
+        return out if self.linear is None else out + self.linear(x, embedding)

@@ -1,8 +1,14 @@
 import pytest
 import torch
+import torch.nn.functional as F
 
 from lafite_core.config import ScoreConfig
-from lafite_core.maps import error_map, grid_scores, image_score, render
+from lafite_core.filterbank import smooth
+from lafite_core.maps import error_map, image_scores, render
+
+
+def grids(count: int = 6, seed: int = 0) -> torch.Tensor:
+    return torch.rand(count, 5, 7, generator=torch.Generator().manual_seed(seed))
 
 
 def test_error_is_the_euclidean_distance() -> None:
@@ -10,10 +16,16 @@ def test_error_is_the_euclidean_distance() -> None:
     assert float(error_map(a, b)) == pytest.approx(5.0)
 
 
+def test_rendering_equals_interpolation_and_convolution() -> None:
+    plain = F.interpolate(grids()[:, None], (40, 40), mode="bilinear", align_corners=False)
+    assert torch.allclose(render(grids(), 40, 0.0), plain[:, 0], atol=1e-6)
+    assert torch.allclose(render(grids(), 40, 4.0), smooth(plain, 4.0)[:, 0], atol=1e-5)
+
+
 def test_constant_errors_stay_constant() -> None:
     maps = render(torch.full((2, 4, 4), 1.5), 32, 4.0)
     assert maps.shape == (2, 32, 32)
-    assert torch.allclose(maps, torch.tensor(1.5), atol=1e-5)
+    assert torch.allclose(maps, torch.tensor(1.5))
 
 
 def test_upsampling_is_bilinear() -> None:
@@ -31,15 +43,17 @@ def test_smoothing_is_a_gaussian_of_the_stated_width() -> None:
 
 
 def test_score_is_the_maximum_of_window_means() -> None:
-    maps = torch.zeros(1, 8, 8)
-    maps[0, 2:4, 2:4] = 2.0
-    assert float(image_score(maps, ScoreConfig(pool=2))) == 2.0
-    assert float(image_score(maps, ScoreConfig(pool=4))) == 0.5
+    config = ScoreConfig(pool=6, sigma=2.0)
+    pooled = F.avg_pool2d(render(grids(), 40, 2.0)[:, None], 6, stride=1).amax((1, 2, 3))
+    assert torch.allclose(image_scores(grids(), 40, config).float(), pooled, atol=1e-6)
+    point = torch.zeros(1, 4, 4)
+    point[0, 1, 1] = 2.0
+    assert float(image_scores(point, 4, ScoreConfig(pool=1, sigma=0))) == 2.0
+    assert float(image_scores(point, 4, ScoreConfig(pool=2, sigma=0))) == 0.5
 
 
 def test_score_does_not_depend_on_company() -> None:
-    errors = torch.rand(6, 5, 5, generator=torch.Generator().manual_seed(0))
     config = ScoreConfig(pool=4, sigma=2.0)
-    whole = grid_scores(errors, 20, config)
-    assert torch.equal(whole.flip(0), grid_scores(errors.flip(0), 20, config))
-    assert torch.equal(whole[2:3], grid_scores(errors[2:3], 20, config))
+    whole = image_scores(grids(), 20, config)
+    assert torch.equal(whole.flip(0), image_scores(grids().flip(0), 20, config))
+    assert torch.equal(whole[2:3], image_scores(grids()[2:3], 20, config))

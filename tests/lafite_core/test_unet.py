@@ -24,9 +24,10 @@ def test_any_grid_keeps_its_shape(grid: tuple[int, int]) -> None:
     assert torch.isfinite(out).all()
 
 
-@pytest.mark.parametrize("blocks", [1, 2])
-def test_every_parameter_is_used(blocks: int) -> None:
-    network = UNet(6, UNetConfig(base_channels=16, blocks=blocks, head_channels=8))
+@pytest.mark.parametrize(("blocks", "linear"), [(1, True), (2, False)])
+def test_every_parameter_is_used(blocks: int, linear: bool) -> None:
+    config = UNetConfig(base_channels=16, blocks=blocks, head_channels=8, linear_path=linear)
+    network = UNet(6, config)
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     network(torch.randn(2, 6, 8, 8), torch.tensor([5, 500])).square().sum().backward()
@@ -76,3 +77,25 @@ def test_presets_and_their_round_trip() -> None:
         preset("tpu")
     with pytest.raises(LafiteError, match=r"unknown option unet\.width"):
         LafiteConfig.from_json({"unet": {"width": 3}})
+
+
+def test_narrow_network_can_predict_wide_noise() -> None:
+    """With the linear path, noise of 40 channels passes a network that is 8 channels wide."""
+    losses = {}
+    for linear in (True, False):
+        config = UNetConfig(
+            base_channels=8, multipliers=(1,), attention_levels=(), head_channels=8,
+            linear_path=linear,
+        )  # fmt: skip
+        generator = torch.Generator().manual_seed(0)
+        network = UNet(40, config)
+        optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
+        for _ in range(150):
+            noise = torch.randn(8, 40, 4, 4, generator=generator)
+            loss = (network(noise, torch.full((8,), 900)) - noise).square().mean()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        losses[linear] = float(loss.detach())
+    assert losses[True] < 0.2
+    assert losses[False] > 0.6, "8 of 40 dimensions explain a fifth of the variance"
