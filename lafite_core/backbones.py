@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lafite_core.config import FeatureConfig
 from lafite_core.errors import LafiteError
-from lafite_core.filterbank import FilterBank
+from lafite_core.filterbank import STAGES, FilterBank
 
 
 class Backbone(Protocol):
@@ -102,8 +102,8 @@ def make_backbone(config: FeatureConfig, weights: Path | None = None) -> Backbon
     if config.backbone == "filterbank":
         if weights is not None:
             raise LafiteError("The backbone filterbank has no weights; leave --weights out.")
-        if max(config.stages) > 4:
-            raise LafiteError(f"filterbank has stages 1 to 4, not {max(config.stages)}.")
+        if max(config.stages) > STAGES:
+            raise LafiteError(f"filterbank has stages 1 to {STAGES}, not {max(config.stages)}.")
         return FilterBank(config.stages)
     backbone = TimmBackbone(config, pretrained=weights is None)
     if weights is not None:

@@ -14,6 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 ORIENTATIONS = 4
+STAGES = 4
+WINDOW = 8
+# Energies below one grey level of 256 are noise; the logarithm flattens out there.
+GREY_LEVEL = 1 / 255
 # Orthogonal opponent axes: intensity, red against green, yellow against blue.
 OPPONENT = torch.tensor(
     [[1 / 3, 1 / 3, 1 / 3], [1 / 2, -1 / 2, 0.0], [1 / 4, 1 / 4, -1 / 2]], dtype=torch.float32
@@ -70,35 +74,43 @@ def oriented_filters(sigma: float) -> Tensor:
 class FilterBank:
     """Stages 1 to 4 at scales of 1, 2, 4 and 8 pixels; see ``Backbone`` for the interface.
 
-    Stage s works on the image smoothed and subsampled s - 1 times and gives 15 channels: the
-    three opponent colours, and of the intensity four edge energies, four bright-line and four
-    dark-line responses, one per orientation.
+    Stage s works on the image smoothed and subsampled s - 1 times. Its 15 channels are local
+    energies: of the three opponent colours (band-pass), and of the intensity four edge energies,
+    four of bright lines and four of dark lines, one per orientation. An energy is the mean square
+    over ``WINDOW`` pixels, on a logarithmic scale: there a change of light is an offset instead of
+    a factor, and a faint defect on an even surface counts as much as a strong one on a rough one.
+    The last stage adds the three mean colours.
     """
 
     def __init__(self, stages: Sequence[int]) -> None:
         self.stages = tuple(stages)
-        self.channels = [3 + 3 * ORIENTATIONS] * len(self.stages)
+        energies = 3 + 3 * ORIENTATIONS
+        self.channels = [energies + (3 if stage == STAGES else 0) for stage in self.stages]
         self.mean = (0.0, 0.0, 0.0)
         self.std = (1.0, 1.0, 1.0)
         self.filters = oriented_filters(1.0)
 
     def __call__(self, images: Tensor) -> list[Tensor]:
-        """RGB ``[B, 3, H, W]`` in [0, 1] to one ``[B, 15, H / 2^(s-1), W / 2^(s-1)]`` a stage."""
+        """RGB ``[B, 3, H, W]`` in [0, 1] to one ``[B, 15 or 18, H / 8, W / 8]`` per stage."""
         level = torch.einsum("oc,bchw->bohw", OPPONENT.to(images.device), images)
         maps: dict[int, Tensor] = {}
         for stage in range(1, max(self.stages) + 1):
             if stage > 1:
                 level = F.avg_pool2d(smooth(level, 1.0), 2, ceil_mode=True)
-            maps[stage] = self.responses(level)
+            window = WINDOW >> (stage - 1)
+            energy = F.avg_pool2d(self.responses(level).square(), window, ceil_mode=True)
+            maps[stage] = torch.log(energy + GREY_LEVEL**2)
+            if stage == STAGES:
+                maps[stage] = torch.cat([maps[stage], level], dim=1)
         return [maps[stage] for stage in self.stages]
 
     def responses(self, level: Tensor) -> Tensor:
-        """Opponent image ``[B, 3, H, W]`` to its 15 channels ``[B, 15, H, W]``."""
+        """Opponent image ``[B, 3, H, W]`` to its 15 responses ``[B, 15, H, W]``."""
         radius = self.filters.shape[-1] // 2
         mode = "reflect" if radius < min(level.shape[-2:]) else "replicate"
         padded = F.pad(level[:, :1], (radius,) * 4, mode=mode)
         edges, lines = F.conv2d(padded, self.filters.to(level.device)).chunk(2, dim=1)
-        return torch.cat([level, edges.abs(), F.relu(-lines), F.relu(lines)], dim=1)
+        return torch.cat([level - smooth(level, 2.0), edges, F.relu(-lines), F.relu(lines)], dim=1)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Nothing is learned."""

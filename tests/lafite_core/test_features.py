@@ -55,31 +55,42 @@ def test_patches_are_row_major() -> None:
 
 
 def test_filters_answer_to_their_own_direction() -> None:
-    """A vertical line excites the vertical line filter most, and a flat image none."""
+    """A vertical bright line excites the vertical bright-line filter most, a flat image none."""
     filters = oriented_filters(1.0)
     assert filters.shape == (8, 1, 7, 7)
     assert torch.allclose(filters.sum((1, 2, 3)), torch.zeros(8), atol=1e-6)
     assert torch.allclose(filters.abs().sum((1, 2, 3)), torch.ones(8), atol=1e-6)
     image = torch.zeros(1, 3, 32, 32)
     image[..., 16] = 1.0
-    stage = FilterBank([1])(image)[0][0]
-    bright = stage[7:11, 16, 16]
-    assert int(bright.argmax()) == 0
-    assert float(stage[11:, 16, 16].max()) < float(bright.max()) / 4
-    assert float(FilterBank([1])(torch.full((1, 3, 16, 16), 0.3))[0][0, 3:].abs().max()) < 1e-6
+    bank = FilterBank([1])
+    line = bank.responses(image)[0, :, 16, 16]
+    assert int(line[7:11].argmax()) == 0
+    assert float(line[11:].max()) < float(line[7]) / 4, "it is no dark line"
+    flat = bank.responses(torch.full((1, 3, 16, 16), 0.3))
+    assert float(flat.abs().max()) < 1e-6
 
 
-def test_filter_bank_tells_colours_apart() -> None:
-    red, green = torch.zeros(2, 1, 3, 16, 16).unbind(0)
+def test_energies_are_logarithmic_with_a_floor() -> None:
+    """Twice the contrast adds log 4 to an energy; a flat image has that of one grey level."""
+    image = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    one, two = (FilterBank([1])(scale * image)[0] for scale in (0.5, 1.0))
+    assert torch.allclose(two - one, torch.tensor(4.0).log(), atol=0.1)
+    flat = FilterBank([2])(torch.full((1, 3, 32, 32), 0.4))[0]
+    assert torch.allclose(flat, 2 * torch.tensor(1 / 255).log(), atol=1e-3)
+
+
+def test_the_last_stage_has_the_colours() -> None:
+    red, green = torch.zeros(2, 1, 3, 32, 32).unbind(0)
     red[:, 0], green[:, 1] = 0.6, 0.6
-    a, b = (FilterBank([2])(image)[0][0, :3, 4, 4] for image in (red, green))
-    assert float(a[0]) == pytest.approx(float(b[0]))
-    assert float(a[1]) == pytest.approx(-float(b[1]))
+    a, b = (FilterBank([4])(image)[0][0, 15:, 2, 2] for image in (red, green))
+    assert a.tolist() == pytest.approx([0.2, 0.3, 0.15])
+    assert b.tolist() == pytest.approx([0.2, -0.3, 0.15])
 
 
-def test_filter_bank_stages_halve() -> None:
-    sizes = [m.shape[-2:] for m in FilterBank([1, 2, 3, 4])(torch.rand(1, 3, 50, 36))]
-    assert [tuple(s) for s in sizes] == [(50, 36), (25, 18), (13, 9), (7, 5)]
+def test_filter_bank_stages_share_a_stride() -> None:
+    maps = FilterBank([1, 2, 3, 4])(torch.rand(1, 3, 50, 36))
+    assert [tuple(m.shape[-2:]) for m in maps] == [(7, 5)] * 4
+    assert [m.shape[1] for m in maps] == FilterBank([1, 2, 3, 4]).channels == [15, 15, 15, 18]
 
 
 def test_smoothing_keeps_a_constant_and_the_sum_rule() -> None:
@@ -93,7 +104,7 @@ def test_features_do_not_depend_on_company(rng: np.random.Generator) -> None:
     config = FeatureConfig(backbone="filterbank", image_size=64, grid=8)
     extractor = FeatureExtractor(make_backbone(config), config)
     together = extractor.extract_all(images, 3)
-    assert together.shape == (3, 60, 8, 8)
+    assert together.shape == (3, 63, 8, 8)
     for image, features in zip(images[::-1], together.flip(0), strict=True):
         assert torch.equal(extractor.extract(image), features)
 
