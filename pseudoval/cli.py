@@ -1,5 +1,6 @@
 """The command line: the only file that imports all four rooms."""
 
+import logging
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -268,8 +269,10 @@ def run(arguments: list[str]) -> int:
     """Run one command; 0 done, 2 the user's input, 130 interrupted, 1 a bug."""
     from lafite_core.errors import LafiteError
 
+    # A failed download ends in one sentence of ours; the retries before it are not worth reading.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
-        cli.main(arguments, prog_name="pseudoval", standalone_mode=False)
+        cli.main(arguments or ["--help"], prog_name="pseudoval", standalone_mode=False)
     except click.ClickException as error:
         message = error.format_message().rstrip(".")
         click.echo(f"Error: {message}; see 'pseudoval --help'.", err=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pseudoval.dataset import ImageItem, list_categories, test_items
+from pseudoval.dataset import ImageItem, test_items
 from pseudoval.errors import UserError
 from pseudoval.examples import write_examples
 from pseudoval.files import read_json, require_folder, sha256_file, sha256_json
@@ -97,7 +97,12 @@ def evaluate(run_folder: Path, data: Path, *, device: str, progress: Progress) -
 
 def real_test_items(data: Path, categories: list[str]) -> list[ImageItem]:
     """The real test images of the given categories, both classes in each."""
-    list_categories(data, categories)
+    for category in categories:
+        if not (data / category).is_dir():
+            raise UserError(
+                f"{data} has no category {category!r}, which the run was tuned on; give the data "
+                "root that has it."
+            )
     items = [item for category in categories for item in test_items(data, category)]
     require_both_classes(
         [item.category for item in items], np.array([item.label for item in items]), str(data)

@@ -11,7 +11,7 @@ import numpy as np
 from pseudoval.dataset import ImageItem
 from pseudoval.detectors import NAMES
 from pseudoval.errors import UserError
-from pseudoval.files import claim_folder, claimed, clear_folder, require_folder, sha256_file
+from pseudoval.files import MARKER, claimed, clear_folder, require_folder, sha256_file
 from pseudoval.images import read_rgb
 from pseudoval.manifest import bank_normals, load_manifest
 
@@ -67,16 +67,15 @@ def train(
     by_category = bank_normals(data, manifest)
     items = [item for category in sorted(by_category) for item in by_category[category]]
     keys = [sha256_file(item.path) for item in items]
-    if (out / "model.json").exists():
-        claim_folder(out, "model")
-        if resume:
-            return LafiteModel.load(out).sha256()
-        if not overwrite:
-            raise UserError(
-                f"{out} already holds a finished model; choose another --out, or pass --overwrite."
-            )
-    extractor = make_backbone(config.features, weights)
     with claimed(out, "model"):
+        if resume and (out / "model.json").exists():
+            return same_model(LafiteModel.load(out), detector, config, seed, manifest, out)
+        if not resume and not overwrite and any(child.name != MARKER for child in out.iterdir()):
+            raise UserError(
+                f"{out} already holds a model or an unfinished training; go on with --resume, "
+                "start anew with --overwrite, or choose another --out."
+            )
+        extractor = make_backbone(config.features, weights)
         if not resume:
             clear_folder(out)
         return fit_detector(
@@ -94,6 +93,29 @@ def train(
             progress=progress,
             info={"preset": preset, "train_images": {c: len(by_category[c]) for c in by_category}},
         ).sha256()
+
+
+def same_model(
+    model: Any, detector: str, config: Any, seed: int, manifest: Mapping[str, Any], out: Path
+) -> str:
+    """The hash of a finished model, if it is the one that was asked for.
+
+    Raises:
+        UserError: naming what differs.
+    """
+    wanted = {
+        "detector": (model.info["detector"], detector),
+        "configuration": (model.config, config),
+        "seed": (model.seed, seed),
+        "split": (model.info["split_sha256"], manifest["split_sha256"]),
+    }
+    for name, (found, asked) in wanted.items():
+        if found != asked:
+            raise UserError(
+                f"{out} holds a finished model with another {name}; choose another --out, or pass "
+                "--overwrite instead of --resume."
+            )
+    return str(model.sha256())
 
 
 def configuration(

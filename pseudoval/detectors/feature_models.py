@@ -1,5 +1,6 @@
 """The detectors over ``lafite_core`` models: LafitE itself, and plain nearest neighbours."""
 
+import dataclasses
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -50,6 +51,14 @@ K_NEAREST = Parameter(
 )
 
 
+def _limited(parameter: Parameter, high: int) -> Parameter:
+    """The parameter and its default grid within what a model allows, such as a small bank."""
+    grid = tuple(value for value in parameter.grid if value <= high)
+    return dataclasses.replace(
+        parameter, high=min(parameter.high, high), grid=grid, default=min(parameter.default, high)
+    )
+
+
 class FeatureModelDetector:
     """What both detectors share: the model, its provenance and its maps."""
 
@@ -62,6 +71,8 @@ class FeatureModelDetector:
         self.categories: list[str] = list(model.info["categories"])
         self.split_sha256: str = model.info["split_sha256"]
         self.model_sha256 = model.sha256()
+        limits = {"k": len(model.bank), "t": model.config.diffusion.steps}
+        self.parameters = tuple(_limited(p, limits[p.name]) for p in self.parameters)
 
     def check(self, config: Config) -> None:
         """See ``Detector``."""
@@ -72,16 +83,11 @@ class FeatureModelDetector:
                 f"{', '.join(config) or 'nothing'}."
             )
         for parameter in self.parameters:
-            high = parameter.high
-            if parameter.name == "k":
-                high = min(high, len(self.model.bank))
-            elif parameter.name == "t":
-                high = self.model.config.diffusion.steps
             value = config[parameter.name]
-            if not isinstance(value, int) or not parameter.low <= value <= high:
+            if not isinstance(value, int) or not parameter.low <= value <= parameter.high:
                 raise UserError(
                     f"{parameter.name} = {value} cannot be scored; it must be a whole number "
-                    f"from {parameter.low} to {high}."
+                    f"from {parameter.low} to {parameter.high}."
                 )
 
     def score_block(self, images: Sequence[np.ndarray], configs: Sequence[Config]) -> Block:

@@ -214,9 +214,29 @@ def test_training_options(road: Path, tmp_path: Path, capsys: pytest.CaptureFixt
         refused(capsys, [*train, *more], what)
         assert not (tmp_path / "model").exists()
     again = [*train[:-1], str(road / "model"), "--preset", "demo"]
-    refused(capsys, again, "already holds a finished model")
+    refused(capsys, again, "already holds a model")
+    refused(capsys, [*again, "--resume"], "finished model with another configuration")
     missing = ["train", str(road / "data"), "--pseudo", str(tmp_path / "none"), "--out", out]
     refused(capsys, missing, "no pseudo folder")
+
+
+def test_interrupted_training_is_not_thrown_away(
+    road: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    commands: Callable[..., list[list[str]]], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    shutil.copytree(road / "data", tmp_path / "data")
+    shutil.copytree(road / "pseudo", tmp_path / "pseudo")
+    train = commands(tmp_path)[1]
+    with monkeypatch.context() as patch:
+        patch.setattr("lafite_core.fit.train_unet", lambda *a, **o: (_ for _ in ()).throw(
+            KeyboardInterrupt))  # fmt: skip
+        assert run(train) == 130
+    assert "--resume goes on" in capsys.readouterr().err
+    refused(capsys, train, "unfinished training")
+    assert (tmp_path / "model" / "train_features.safetensors").exists()
+    assert run([*train, "--resume"]) == 0
+    made, known = (json.loads((r / "model" / "model.json").read_text()) for r in (tmp_path, road))
+    assert made["model_sha256"] == known["model_sha256"]
 
 
 def test_data_changed_since_the_set_was_built(

@@ -8,6 +8,7 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from lafite_core.model import LafiteModel
 from pseudoval.detectors.feature_models import LafiteDetector
 from pseudoval.errors import UserError
 from pseudoval.metrics import macro_auroc
@@ -140,6 +141,11 @@ def test_wrong_study_and_wrong_grids(road: Path, tmp_path: Path) -> None:
 
 def test_default_grids_are_the_documented_ones(road: Path) -> None:
     plan = t_then_k(LafiteDetector, None, None)  # type: ignore[arg-type]
+    small = LafiteDetector(LafiteModel.load(road / "model"), 0)
+    bank = len(small.model.bank)
+    assert t_then_k(small, None, None).stages[1].values == tuple(
+        k for k in (1, 2, 3, 5, 8, 12, 20, 30, 50) if k <= bank
+    ), "the default grid fits a small bank"
     assert plan.stages[0].values == (25, 50, 100, 150, 200, 300, 400, 500, 600, 700, 800, 900)
     assert plan.stages[1].values == (1, 2, 3, 5, 8, 12, 20, 30, 50)
     assert grid(LafiteDetector, "t", [7, 3, 7], 1) == (3, 7)  # type: ignore[arg-type]
