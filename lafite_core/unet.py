@@ -85,11 +85,11 @@ class LinearPath(nn.Module):
     into their principal axes and back, the gain shrinks each); the U-Net adds what is not linear.
     """
 
-    def __init__(self, channels: int, embedding: int) -> None:
+    def __init__(self, channels: int, width: int, embedding: int) -> None:
         super().__init__()
-        self.inward = nn.Conv2d(channels, channels, 1, bias=False)
-        self.gain = nn.Linear(embedding, channels)
-        self.outward = nn.Conv2d(channels, channels, 1, bias=False)
+        self.inward = nn.Conv2d(channels, width, 1, bias=False)
+        self.gain = nn.Linear(embedding, width)
+        self.outward = nn.Conv2d(width, channels, 1, bias=False)
         nn.init.orthogonal_(self.inward.weight)
         nn.init.zeros_(self.outward.weight)
 
@@ -146,7 +146,8 @@ class UNet(nn.Module):
                 self.grow.append(nn.Conv2d(width, width, 3, 1, 1))
         self.exit = nn.Sequential(norm(width), nn.SiLU(), nn.Conv2d(width, channels, 3, 1, 1))
         nn.init.zeros_(self.exit[-1].weight)  # type: ignore[arg-type]
-        self.linear = LinearPath(channels, embedding) if config.linear_path else None
+        wide = config.linear_channels
+        self.linear = LinearPath(channels, wide, embedding) if wide else None
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """Maps ``[B, C, h, w]`` noised to timesteps ``[B]`` to the noise in them, same shape."""

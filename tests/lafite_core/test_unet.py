@@ -24,9 +24,9 @@ def test_any_grid_keeps_its_shape(grid: tuple[int, int]) -> None:
     assert torch.isfinite(out).all()
 
 
-@pytest.mark.parametrize(("blocks", "linear"), [(1, True), (2, False)])
-def test_every_parameter_is_used(blocks: int, linear: bool) -> None:
-    config = UNetConfig(base_channels=16, blocks=blocks, head_channels=8, linear_path=linear)
+@pytest.mark.parametrize(("blocks", "linear"), [(1, 4), (2, 0)])
+def test_every_parameter_is_used(blocks: int, linear: int) -> None:
+    config = UNetConfig(base_channels=16, blocks=blocks, head_channels=8, linear_channels=linear)
     network = UNet(6, config)
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
@@ -82,10 +82,10 @@ def test_presets_and_their_round_trip() -> None:
 def test_narrow_network_can_predict_wide_noise() -> None:
     """With the linear path, noise of 40 channels passes a network that is 8 channels wide."""
     losses = {}
-    for linear in (True, False):
+    for linear in (40, 0):
         config = UNetConfig(
             base_channels=8, multipliers=(1,), attention_levels=(), head_channels=8,
-            linear_path=linear,
+            linear_channels=linear,
         )  # fmt: skip
         generator = torch.Generator().manual_seed(0)
         network = UNet(40, config)
@@ -97,5 +97,5 @@ def test_narrow_network_can_predict_wide_noise() -> None:
             loss.backward()
             optimiser.step()
         losses[linear] = float(loss.detach())
-    assert losses[True] < 0.2
-    assert losses[False] > 0.6, "8 of 40 dimensions explain a fifth of the variance"
+    assert losses[40] < 0.2
+    assert losses[0] > 0.6, "8 of 40 dimensions explain a fifth of the variance"
