@@ -1,11 +1,11 @@
 """Fixtures that several test folders share."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import make_data, road_commands
 
 # A test must never wait for the network that albumentations asks for updates.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -42,23 +42,7 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def road_commands(root: Path, data: str = "data") -> list[list[str]]:
-    """The commands of the whole road in a folder, on a model that trains in seconds."""
-    folder = {name: str(root / name) for name in ("pseudo", "model", "run")}
-    small = ["features.image_size=64", "features.grid=8", "unet.base_channels=16",
-             "unet.multipliers=1,2", "diffusion.sampling_steps=2", "score.pool=8"]  # fmt: skip
-    return [
-        ["build", str(root / data), "--out", folder["pseudo"], "--per-normal", "1"],
-        ["train", str(root / data), "--pseudo", folder["pseudo"], "--out", folder["model"],
-         "--preset", "demo", "--epochs", "3", *[a for s in small for a in ("--set", s)]],
-        ["tune", "--model", folder["model"], "--pseudo", folder["pseudo"], "--out", folder["run"],
-         "--t", "900,25,300", "--k", "1,4"],
-        ["evaluate", folder["run"], str(root / data)],
-        ["report", folder["run"]],
-    ]  # fmt: skip
-
-
-@pytest.fixture(scope="session")
-def commands() -> Callable[..., list[list[str]]]:
-    """``road_commands``, for tests that walk the road themselves."""
-    return road_commands
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Two categories of eight smooth textures each."""
+    return make_data(tmp_path / "data")

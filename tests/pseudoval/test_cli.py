@@ -2,25 +2,17 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import contents, road_commands
 from PIL import Image
 
 from pseudoval.cli import cli, run
 from pseudoval.demo import demo_commands, render_data
 from pseudoval.files import MARKER, claim_folder
 from pseudoval.scores import ScoreMatrix
-
-
-def tree(root: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(root)): path.read_bytes()
-        for path in sorted(root.rglob("*"))
-        if path.is_file()
-    }
 
 
 def refused(capsys: pytest.CaptureFixture[str], arguments: list[str], what: str) -> None:
@@ -35,7 +27,7 @@ def refused(capsys: pytest.CaptureFixture[str], arguments: list[str], what: str)
 
 
 def test_the_road_leaves_the_documented_files(road: Path) -> None:
-    found = set(tree(road / "run"))
+    found = set(contents(road / "run"))
     assert {
         MARKER, "run.json", "best.json", "trials.csv", "optuna.journal", "pseudo_scores.npz",
         "test_scores.npz", "report/correlation.json", "report/report.html", "report/curves.png",
@@ -48,7 +40,7 @@ def test_the_road_leaves_the_documented_files(road: Path) -> None:
         "bank.safetensors",
         "unet.safetensors",
         "train_features.safetensors",
-    } <= set(tree(road / "model"))
+    } <= set(contents(road / "model"))
     correlation = json.loads((road / "run" / "report" / "correlation.json").read_text())
     for stage in correlation["stages"]:
         assert set(stage) >= {
@@ -81,9 +73,7 @@ def test_matrices_share_configurations(road: Path) -> None:
     assert ((test.pixel["pixel_auroc"] >= 0) & (test.pixel["pixel_auroc"] <= 1)).all()
 
 
-def test_two_roads_are_the_same_to_the_byte(
-    road: Path, tmp_path: Path, commands: Callable[..., list[list[str]]]
-) -> None:
+def test_two_roads_are_the_same_to_the_byte(road: Path, tmp_path: Path) -> None:
     """Same seed, other place, rubbish in the test folders, and DATA gone before tune."""
     data = tmp_path / "elsewhere"
     shutil.copytree(road / "data", data)
@@ -91,14 +81,14 @@ def test_two_roads_are_the_same_to_the_byte(
         path.write_bytes(b"rubbish")
     for path in data.glob("*/ground_truth/*/*"):
         path.unlink()
-    build, train, tune, _, _ = commands(tmp_path, "elsewhere")
+    build, train, tune, _, _ = road_commands(tmp_path, "elsewhere")
     assert run(build) == 0
     assert run(train) == 0
-    shutil.rmtree(data)
+    shutil.rmcontents(data)
     assert run(tune) == 0
     for name in ("pseudo/manifest.json", "run/best.json", "run/pseudo_scores.npz"):
         assert (tmp_path / name).read_bytes() == (road / name).read_bytes(), name
-    assert tree(tmp_path / "pseudo") == tree(road / "pseudo")
+    assert contents(tmp_path / "pseudo") == contents(road / "pseudo")
 
 
 def test_no_held_out_image_in_the_bank(road: Path) -> None:
@@ -112,15 +102,13 @@ def test_no_held_out_image_in_the_bank(road: Path) -> None:
     assert sources <= held_out
 
 
-def test_repeated_commands_do_nothing_twice(
-    road: Path, commands: Callable[..., list[list[str]]], capsys: pytest.CaptureFixture[str]
-) -> None:
-    before = tree(road)
-    build, train, tune, evaluate, report = commands(road)
+def test_repeated_commands_do_nothing_twice(road: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = contents(road)
+    build, train, tune, evaluate, report = road_commands(road)
     for arguments in (build, [*train, "--resume"], tune, evaluate, report):
         assert run(arguments) == 0
     assert "nothing to do" in capsys.readouterr().out
-    assert tree(road) == before
+    assert contents(road) == before
 
 
 def test_knn_goes_the_same_road(road: Path, tmp_path: Path) -> None:
@@ -183,17 +171,16 @@ def test_no_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_output_that_is_not_ours(
-    road: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
-    commands: Callable[..., list[list[str]]],
+    road: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:  # fmt: skip
     (tmp_path / "notes.txt").write_text("mine")
-    for arguments in commands(road)[:3]:
+    for arguments in road_commands(road)[:3]:
         there = [*arguments]
         there[there.index("--out") + 1] = str(tmp_path)
         refused(capsys, there, "did not write")
     refused(capsys, ["demo", "--out", str(tmp_path)], "did not write")
     refused(capsys, ["report", str(road / "run"), "--out", str(tmp_path)], "did not write")
-    assert tree(tmp_path) == {"notes.txt": b"mine"}
+    assert contents(tmp_path) == {"notes.txt": b"mine"}
 
 
 def test_training_options(road: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -221,12 +208,11 @@ def test_training_options(road: Path, tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_interrupted_training_is_not_thrown_away(
-    road: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
-    commands: Callable[..., list[list[str]]], monkeypatch: pytest.MonkeyPatch,
+    road: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     shutil.copytree(road / "data", tmp_path / "data")
     shutil.copytree(road / "pseudo", tmp_path / "pseudo")
-    train = commands(tmp_path)[1]
+    train = road_commands(tmp_path)[1]
     with monkeypatch.context() as patch:
         patch.setattr("lafite_core.fit.train_unet", lambda *a, **o: (_ for _ in ()).throw(
             KeyboardInterrupt))  # fmt: skip
@@ -280,7 +266,7 @@ def movable(road: Path, tmp_path: Path) -> Path:
 def test_test_split_that_cannot_be_used(
     movable: Path, gone: str, what: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.rmtree(movable / "data" / gone)
+    shutil.rmcontents(movable / "data" / gone)
     run_folder = movable / "run"
     refused(capsys, ["evaluate", str(run_folder), str(movable / "data")], what)
     assert not (run_folder / "test_scores.npz").exists()
@@ -289,7 +275,7 @@ def test_test_split_that_cannot_be_used(
 def test_test_split_without_defects(movable: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for folder in (movable / "data" / "fabric" / "test").iterdir():
         if folder.name != "good":
-            shutil.rmtree(folder)
+            shutil.rmcontents(folder)
     refused(capsys, ["evaluate", str(movable / "run"), str(movable / "data")], "defect")
 
 
@@ -303,7 +289,7 @@ def test_a_truncated_test_image(movable: Path, capsys: pytest.CaptureFixture[str
 def test_without_masks_pixel_figures_are_not_available(
     movable: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.rmtree(movable / "data" / "fabric" / "ground_truth")
+    shutil.rmcontents(movable / "data" / "fabric" / "ground_truth")
     assert run(["evaluate", str(movable / "run"), str(movable / "data")]) == 0
     assert "n/a" in capsys.readouterr().out
     assert run(["report", str(movable / "run")]) == 0
@@ -327,9 +313,7 @@ def test_another_model_in_its_place(movable: Path, capsys: pytest.CaptureFixture
     refused(capsys, ["evaluate", str(movable / "run"), str(movable / "data")], "not the one")
 
 
-def test_images_of_mixed_sizes_and_modes_work(
-    road: Path, tmp_path: Path, commands: Callable[..., list[list[str]]]
-) -> None:
+def test_images_of_mixed_sizes_and_modes_work(road: Path, tmp_path: Path) -> None:
     """Grey, palette, alpha, 16 bit and another size: all of them are images."""
     data = tmp_path / "mixed"
     shutil.copytree(road / "data" / "fabric", data / "fabric")
@@ -339,7 +323,7 @@ def test_images_of_mixed_sizes_and_modes_work(
     grey = np.asarray(Image.open(paths[5]).convert("L")).astype(np.uint16) * 257
     Image.fromarray(grey).save(paths[5])
     Image.open(paths[6]).resize((80, 50)).save(paths[6])
-    for arguments in commands(tmp_path, "mixed"):
+    for arguments in road_commands(tmp_path, "mixed"):
         assert run(arguments) == 0, arguments
 
 

@@ -3,33 +3,12 @@
 import json
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
+from helpers import texture
 from PIL import Image
 
 from pseudoval.errors import UserError
 from pseudoval.pseudo_set import bank_normals, build, load_manifest
-
-
-def texture(seed: int, side: int = 48) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    coarse = rng.uniform(40, 210, (6, 6, 3)).astype(np.float32)
-    return np.clip(cv2.resize(coarse, (side, side)), 0, 255).astype(np.uint8)
-
-
-def make_data(root: Path, categories: str = "ab", count: int = 8) -> Path:
-    for number, category in enumerate(categories):
-        folder = root / category / "train" / "good"
-        folder.mkdir(parents=True)
-        for i in range(count):
-            Image.fromarray(texture(100 * number + i)).save(folder / f"{i:03}.png")
-    return root
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return make_data(tmp_path / "data")
 
 
 def test_bad_manifests(data: Path, tmp_path: Path) -> None:

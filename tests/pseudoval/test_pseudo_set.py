@@ -5,9 +5,8 @@ import json
 import shutil
 from pathlib import Path
 
-import cv2
 import numpy as np
-import pytest
+from helpers import contents, make_data
 from PIL import Image
 
 from pseudoval import __version__, dataset
@@ -25,32 +24,6 @@ FIXED_KEYS = {
     "heldout_train",
     "package_version",
 }
-
-
-def texture(seed: int, side: int = 48) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    coarse = rng.uniform(40, 210, (6, 6, 3)).astype(np.float32)
-    return np.clip(cv2.resize(coarse, (side, side)), 0, 255).astype(np.uint8)
-
-
-def make_data(root: Path, categories: str = "ab", count: int = 8) -> Path:
-    for number, category in enumerate(categories):
-        folder = root / category / "train" / "good"
-        folder.mkdir(parents=True)
-        for i in range(count):
-            Image.fromarray(texture(100 * number + i)).save(folder / f"{i:03}.png")
-    return root
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return make_data(tmp_path / "data")
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Every file of a set, hidden ones too."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def sha256(path: Path) -> str:

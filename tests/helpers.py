@@ -1,0 +1,46 @@
+"""What several test files build their input with."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+
+def texture(seed: int, side: int = 48) -> np.ndarray:
+    """A smooth random colour image, uint8 ``[side, side, 3]``."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.uniform(40, 210, (6, 6, 3)).astype(np.float32)
+    return np.clip(cv2.resize(coarse, (side, side)), 0, 255).astype(np.uint8)
+
+
+def make_data(root: Path, categories: str = "ab", count: int = 8) -> Path:
+    """A data root with ``count`` textures in ``train/good`` of each category."""
+    for number, category in enumerate(categories):
+        folder = root / category / "train" / "good"
+        folder.mkdir(parents=True)
+        for i in range(count):
+            Image.fromarray(texture(100 * number + i)).save(folder / f"{i:03}.png")
+    return root
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, hidden ones too, by relative path."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def road_commands(root: Path, data: str = "data") -> list[list[str]]:
+    """The commands of the whole road in a folder, on a model that trains in seconds."""
+    folder = {name: str(root / name) for name in ("pseudo", "model", "run")}
+    small = ["features.image_size=64", "features.grid=8", "unet.base_channels=16",
+             "unet.multipliers=1,2", "diffusion.sampling_steps=2", "score.pool=8"]  # fmt: skip
+    return [
+        ["build", str(root / data), "--out", folder["pseudo"], "--per-normal", "1"],
+        ["train", str(root / data), "--pseudo", folder["pseudo"], "--out", folder["model"],
+         "--preset", "demo", "--epochs", "3", *[a for s in small for a in ("--set", s)]],
+        ["tune", "--model", folder["model"], "--pseudo", folder["pseudo"], "--out", folder["run"],
+         "--t", "900,25,300", "--k", "1,4"],
+        ["evaluate", folder["run"], str(root / data)],
+        ["report", folder["run"]],
+    ]  # fmt: skip
