@@ -84,7 +84,7 @@ def test_two_roads_are_the_same_to_the_byte(road: Path, tmp_path: Path) -> None:
     build, train, tune, _, _ = road_commands(tmp_path, "elsewhere")
     assert run(build) == 0
     assert run(train) == 0
-    shutil.rmcontents(data)
+    shutil.rmtree(data)
     assert run(tune) == 0
     for name in ("pseudo/manifest.json", "run/best.json", "run/pseudo_scores.npz"):
         assert (tmp_path / name).read_bytes() == (road / name).read_bytes(), name
@@ -266,7 +266,7 @@ def movable(road: Path, tmp_path: Path) -> Path:
 def test_test_split_that_cannot_be_used(
     movable: Path, gone: str, what: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.rmcontents(movable / "data" / gone)
+    shutil.rmtree(movable / "data" / gone)
     run_folder = movable / "run"
     refused(capsys, ["evaluate", str(run_folder), str(movable / "data")], what)
     assert not (run_folder / "test_scores.npz").exists()
@@ -275,7 +275,7 @@ def test_test_split_that_cannot_be_used(
 def test_test_split_without_defects(movable: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for folder in (movable / "data" / "fabric" / "test").iterdir():
         if folder.name != "good":
-            shutil.rmcontents(folder)
+            shutil.rmtree(folder)
     refused(capsys, ["evaluate", str(movable / "run"), str(movable / "data")], "defect")
 
 
@@ -289,7 +289,7 @@ def test_a_truncated_test_image(movable: Path, capsys: pytest.CaptureFixture[str
 def test_without_masks_pixel_figures_are_not_available(
     movable: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.rmcontents(movable / "data" / "fabric" / "ground_truth")
+    shutil.rmtree(movable / "data" / "fabric" / "ground_truth")
     assert run(["evaluate", str(movable / "run"), str(movable / "data")]) == 0
     assert "n/a" in capsys.readouterr().out
     assert run(["report", str(movable / "run")]) == 0
