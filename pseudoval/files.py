@@ -75,9 +75,17 @@ def read_json(path: Path, what: str) -> Any:
 
 
 def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write arrays without pickle, atomically; the same arrays give the same bytes."""
+    """Write arrays without pickle, atomically; the same arrays give the same bytes.
+
+    Raises:
+        ValueError: an array holds Python objects, which only pickle could write.
+    """
+    plain: dict[str, Any] = {name: np.asarray(array) for name, array in arrays.items()}
+    objects = [name for name, array in plain.items() if array.dtype.hasobject]
+    if objects:
+        raise ValueError(f"{objects[0]} holds Python objects")
     with atomic_path(path) as temporary:
-        np.savez_compressed(temporary, allow_pickle=False, **arrays)
+        np.savez_compressed(temporary, **plain)
 
 
 def read_npz(path: Path, what: str) -> dict[str, np.ndarray]:
