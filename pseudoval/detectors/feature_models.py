@@ -40,14 +40,8 @@ K_EDIT = Parameter(
     needs_fit=False,
     meaning="neighbours mixed by feature editing; 0 is no editing",
 )
-K_NEAREST = Parameter(
-    name="k",
-    low=1,
-    high=10_000,
-    grid=K_GRID,
-    default=5,
-    needs_fit=False,
-    meaning="nearest members of the memory bank that a patch is compared with",
+K_NEAREST = dataclasses.replace(
+    K_EDIT, low=1, meaning="nearest members of the memory bank that a patch is compared with"
 )
 
 
