@@ -40,7 +40,7 @@ def demo_commands(out: Path, seed: int) -> list[list[str]]:
     data, pseudo, model, run = (str(out / name) for name in ("data", "pseudo", "model", "run"))
     seeded = ["--seed", str(seed)]
     return [
-        ["build", data, "--out", pseudo, *seeded],
+        ["build", data, "--out", pseudo, "--per-normal", "1", *seeded],
         [
             "train",
             data,

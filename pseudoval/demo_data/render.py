@@ -54,7 +54,7 @@ def render_dataset(
     *,
     seed: int = 0,
     size: int = 192,
-    train: int = 40,
+    train: int = 64,
     test_good: int = 20,
     defects_per_kind: int = 6,
     categories: Sequence[str] | None = None,
