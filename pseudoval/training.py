@@ -162,7 +162,7 @@ def parse_option(name: str, text: str, kind: Any) -> Any:
     try:
         if origin is tuple:
             return [parse_option(name, part, parts[0]) for part in text.split(",")]
-        if origin is not None and issubclass_of_mapping(origin):
+        if origin is Mapping:
             return dict(pair.split("=", 1) for pair in text.split(","))
         if origin is typing.Literal:
             return text
@@ -171,11 +171,6 @@ def parse_option(name: str, text: str, kind: Any) -> Any:
         return kind(text)
     except ValueError:
         raise UserError(f"The option {name} cannot be {text!r}.") from None
-
-
-def issubclass_of_mapping(origin: Any) -> bool:
-    """Whether a type origin is a mapping type."""
-    return isinstance(origin, type) and issubclass(origin, Mapping)
 
 
 def find_device(name: str) -> str:
