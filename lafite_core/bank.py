@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +10,9 @@ from torch import Tensor
 from lafite_core.config import EditConfig
 from lafite_core.coreset import greedy_coreset
 from lafite_core.errors import LafiteError
+
+SEARCH_ROWS = 1024
+"""Patches of one matrix product; with a bank of 100,000 that is 400 MB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +33,15 @@ class Neighbours:
 
 
 class MemoryBank:
-    """Standardised normal patch features ``[M, C]``, cut to a core set."""
+    """Standardised normal patch features ``[M, C]``, cut to a core set, on the CPU.
 
-    def __init__(self, vectors: Tensor) -> None:
+    Searched with faiss on a CPU, and with matrix products on a GPU or where faiss is missing.
+    """
+
+    def __init__(self, vectors: Tensor, device: str = "cpu") -> None:
         self.vectors = vectors.contiguous()
-        self._index: Any = None
+        self.device = device
+        self._index: Callable[[Tensor, int], Tensor] | None = None
 
     @classmethod
     def build(
@@ -44,12 +50,13 @@ class MemoryBank:
         config: EditConfig,
         *,
         seed: int,
+        device: str = "cpu",
         advance: Callable[[int], None] | None = None,
     ) -> "MemoryBank":
         """Greedy core set of ``[N, C]`` patches, ``keep_rate * N`` of them (at least one)."""
         keep = max(1, round(config.keep_rate * len(patches)))
-        picks = greedy_coreset(patches, keep, seed=seed, advance=advance)
-        return cls(patches[picks.sort().values])
+        picks = greedy_coreset(patches.to(device), keep, seed=seed, advance=advance)
+        return cls(patches[picks.sort().values], device)
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -57,7 +64,7 @@ class MemoryBank:
     def search(self, patches: Tensor, k: int) -> Neighbours:
         """The k nearest members of each of ``[P, C]`` patches.
 
-        faiss finds the members by an exact search; the distances are then computed from the
+        The members are found by an exact search; their distances are then computed from the
         vectors themselves, because the expanded form that the search uses loses half of the
         digits near 0. Members found for a smaller k are a prefix of those for a larger one.
 
@@ -70,15 +77,10 @@ class MemoryBank:
                 f"use K between 1 and {len(self)}."
             )
         if self._index is None:
-            # Imported here so that the package works where only torch is installed.
-            import faiss
-
-            self._index = faiss.IndexFlatL2(self.vectors.shape[1])
-            self._index.add(self.vectors.numpy())
-        rough, found = self._index.search(np.ascontiguousarray(patches.numpy()), k)
-        # Equal distances in the order of the bank, whatever order the search met them in.
-        order = np.lexsort((found, rough), axis=1)
-        index = torch.from_numpy(np.take_along_axis(found, order, axis=1))
+            self._index = _product_search(self.vectors, self.device)
+            if self.device == "cpu":
+                self._index = _faiss_search(self.vectors) or self._index
+        index = self._index(patches, k)
         distance = (patches[:, None, :] - self.vectors[index]).double().square().sum(2).sqrt()
         return Neighbours(index=index, distance=distance.float())
 
@@ -86,6 +88,44 @@ class MemoryBank:
         """Feature editing: each patch becomes a weighted mean of its neighbours, ``[P, C]``."""
         weights = neighbour_weights(neighbours.distance, config)
         return (self.vectors[neighbours.index] * weights[:, :, None]).sum(1)
+
+
+def _faiss_search(vectors: Tensor) -> Callable[[Tensor, int], Tensor] | None:
+    """Search with a flat faiss index, or None where faiss is not installed."""
+    try:
+        import faiss
+    except ImportError:
+        return None
+    index = faiss.IndexFlatL2(vectors.shape[1])
+    index.add(vectors.numpy())
+
+    def search(patches: Tensor, k: int) -> Tensor:
+        rough, found = index.search(np.ascontiguousarray(patches.numpy()), k)
+        # Equal distances in the order of the bank, whatever order the search met them in.
+        order = np.lexsort((found, rough), axis=1)
+        return torch.from_numpy(np.take_along_axis(found, order, axis=1))
+
+    return search
+
+
+def _product_search(vectors: Tensor, device: str) -> Callable[[Tensor, int], Tensor]:
+    """Search with one matrix product and a selection; the same members up to rounding of ties."""
+    there = vectors.to(device)
+    norms = there.double().square().sum(1).float()
+
+    def search(patches: Tensor, k: int) -> Tensor:
+        rows = []
+        for part in patches.split(SEARCH_ROWS):
+            # The patch's own norm is the same for all members and left out.
+            squared = norms[None, :] - 2 * (part.to(device) @ there.T)
+            found = squared.topk(k, dim=1, largest=False)
+            order = torch.from_numpy(
+                np.lexsort((found.indices.cpu().numpy(), found.values.cpu().numpy()), axis=1)
+            )
+            rows.append(found.indices.cpu().gather(1, order))
+        return torch.cat(rows)
+
+    return search
 
 
 def neighbour_weights(distance: Tensor, config: EditConfig) -> Tensor:

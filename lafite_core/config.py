@@ -7,14 +7,19 @@ marked *open* below.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from lafite_core.errors import LafiteError
 
 Resize = Literal["area", "bilinear"]
+Normalise = Literal["channel", "global", "none"]
 NeighbourWeights = Literal["inverse_distance", "softmax", "uniform"]
+Target = Literal["epsilon", "x0", "v"]
+Reduction = Literal["max", "top_mean"]
+Precision = Literal["auto", "float32", "bfloat16"]
+Switch = Literal["auto", "on", "off"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +45,12 @@ class FeatureConfig:
     """How a stage reaches the grid; *open*. ``area`` averages all activations under a grid cell;
     ``bilinear`` (UniAD's) reads four of the 64 that a cell of 14 covers at stage 1, which aliases.
     """
+    normalise: Normalise = "channel"
+    """Scale of the features over all normal training patches; *open*. ``channel`` gives every
+    channel mean 0 and variance 1: the scale sets the signal-to-noise ratio at each t, and some
+    channels of a pretrained network are hundreds of times larger than others. ``global`` uses
+    one mean and one deviation for all channels, which keeps their relative sizes; ``none`` leaves
+    the features as they are, so that the best t depends on the backbone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +105,13 @@ class DiffusionConfig:
     sampling_steps: int = 10
     """DDIM steps of every trajectory, evenly spaced from t to 0; *open*. A fixed number, rather
     than a fixed interval, gives every t the same cost and lets different t share a batch."""
+    eta: float = 0.0
+    """Fresh noise in each DDIM step (Song et al. 2021, eq. 16): 0 is deterministic, 1 is as much
+    as DDPM; *open*. 0: a score should not carry more chance than the first noising brings."""
+    target: Target = "epsilon"
+    """What the network predicts; *open*. ``epsilon``, the noise (DDPM, and the closest public
+    code); ``x0``, the clean features; ``v = sqrt(alpha_bar) epsilon - sqrt(1 - alpha_bar) x0``
+    (Salimans and Ho 2022). The loss is the mean square error of whichever it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,18 +128,28 @@ class TrainConfig:
     learning_rate: float = 4e-4
     """AdamW; *open*. 1e-4 at the paper's scale, more for the smaller network."""
     weight_decay: float = 1e-4
-    """AdamW."""
+    """AdamW's; the value that a secondary reading of the paper gives."""
     drop_after: float = 0.8
     """Share of the training after which the learning rate is multiplied by ``drop_factor``."""
     drop_factor: float = 0.1
     """The paper's tenfold drop."""
     ema_decay: float = 0.999
     """Exponential moving average of the weights that scoring uses; *open*, InversionAD's value.
-    It is warmed up as min(decay, (1 + n) / (10 + n)) after n steps."""
+    It is warmed up as min(decay, (1 + n) / (10 + n)) after n steps; 0 uses the last weights."""
     clip_norm: float = 1.0
     """Largest gradient norm; *open*, the usual value for diffusion models."""
     checkpoint_seconds: float = 30.0
-    """A resumable checkpoint is written at the end of an epoch when the last is older."""
+    """A resumable checkpoint is written at the end of an epoch when the last is older, or later
+    where writing takes so long that more than a twentieth of the time would go into it; 0 writes
+    one after every epoch."""
+    micro_batch: int = 0
+    """Images per forward and backward pass; gradients are accumulated to ``batch_size``. 0 is the
+    whole batch, halved when the GPU runs out of memory."""
+    precision: Precision = "auto"
+    """Arithmetic of the network: ``bfloat16`` autocast or ``float32``; ``auto`` is bfloat16 on a
+    GPU that has it. Weights, loss and optimiser are float32 in both."""
+    compile: Switch = "auto"
+    """``torch.compile``; ``auto`` is on for a GPU. Where it fails, training goes on without."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,10 +160,18 @@ class ScoreConfig:
     """Gaussian smoothing of the upsampled map, in pixels at ``image_size``."""
     pool: int = 16
     """Side of the average-pooling window, stride 1, in pixels at ``image_size``; *open*,
-    UniAD's."""
+    UniAD's. 1 is no pooling."""
+    reduction: Reduction = "max"
+    """From the pooled map to the image score: its maximum (the paper's), or ``top_mean``, the
+    mean over its highest values (Dinomaly's)."""
+    top_share: float = 0.01
+    """Share of the pooled map that ``top_mean`` averages; Dinomaly's 1 %."""
     batch_size: int = 16
     """Trajectories per network call; the last call is padded to it, so that a result never
     depends on how much is scored."""
+    precision: Precision = "float32"
+    """Arithmetic of the network when scoring. float32 by default: a rounding error enters the
+    error map directly. ``bfloat16`` is several times faster on a GPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,36 +231,56 @@ def check(config: LafiteConfig) -> None:
     Raises:
         LafiteError: the option, its value and its range.
     """
-    rules = [
-        ("features.stages", config.features.stages, all(s >= 1 for s in config.features.stages)
-         and len(set(config.features.stages)) == len(config.features.stages) > 0, "distinct, >= 1"),
-        ("features.image_size", config.features.image_size, config.features.image_size >= 32,
-         "at least 32"),
-        ("features.grid", config.features.grid, 1 <= config.features.grid
-         <= config.features.image_size, "between 1 and image_size"),
-        ("features.resize", config.features.resize, config.features.resize in get_args(Resize),
-         " or ".join(get_args(Resize))),
-        ("edit.keep_rate", config.edit.keep_rate, 0 < config.edit.keep_rate <= 1, "in (0, 1]"),
-        ("edit.weights", config.edit.weights, config.edit.weights in get_args(NeighbourWeights),
-         " or ".join(get_args(NeighbourWeights))),
-        ("edit.temperature", config.edit.temperature, config.edit.temperature > 0, "above 0"),
-        ("unet.base_channels", config.unet.base_channels, config.unet.base_channels >= 8
+    size = config.features.image_size
+    stages = config.features.stages
+    multipliers = config.unet.multipliers
+    rules: list[tuple[str, bool, str]] = [
+        ("features.stages", 0 < len(set(stages)) == len(stages) and min(stages) >= 1,
+         "distinct, >= 1"),
+        ("features.image_size", size >= 32, "at least 32"),
+        ("features.grid", 1 <= config.features.grid <= size, "between 1 and image_size"),
+        ("edit.keep_rate", 0 < config.edit.keep_rate <= 1, "in (0, 1]"),
+        ("edit.temperature", config.edit.temperature > 0, "above 0"),
+        ("unet.base_channels", config.unet.base_channels >= 8
          and config.unet.base_channels % 8 == 0, "a multiple of 8"),
-        ("unet.linear_channels", config.unet.linear_channels, config.unet.linear_channels >= 0,
-         "at least 0"),
-        ("diffusion.steps", config.diffusion.steps, config.diffusion.steps >= 1, "at least 1"),
-        ("diffusion.sampling_steps", config.diffusion.sampling_steps,
-         config.diffusion.sampling_steps >= 1, "at least 1"),
-        ("train.epochs", config.train.epochs, config.train.epochs >= 1, "at least 1"),
-        ("train.batch_size", config.train.batch_size, config.train.batch_size >= 1, "at least 1"),
-        ("score.sigma", config.score.sigma, config.score.sigma >= 0, "at least 0"),
-        ("score.pool", config.score.pool, 1 <= config.score.pool <= config.features.image_size,
-         "between 1 and image_size"),
-        ("score.batch_size", config.score.batch_size, config.score.batch_size >= 1, "at least 1"),
+        ("unet.multipliers", bool(multipliers) and min(multipliers) >= 1, "at least 1 each"),
+        ("unet.blocks", config.unet.blocks >= 1, "at least 1"),
+        ("unet.attention_levels", all(0 <= level < len(multipliers)
+                                      for level in config.unet.attention_levels),
+         "levels of the U-Net, counted from 0"),
+        ("unet.head_channels", config.unet.head_channels >= 1, "at least 1"),
+        ("unet.dropout", 0 <= config.unet.dropout < 1, "in [0, 1)"),
+        ("unet.linear_channels", config.unet.linear_channels >= 0, "at least 0"),
+        ("diffusion.steps", config.diffusion.steps >= 1, "at least 1"),
+        ("diffusion.sampling_steps", config.diffusion.sampling_steps >= 1, "at least 1"),
+        ("diffusion.eta", 0 <= config.diffusion.eta <= 1, "in [0, 1]"),
+        ("train.epochs", config.train.epochs >= 1, "at least 1"),
+        ("train.min_steps", config.train.min_steps >= 0, "at least 0"),
+        ("train.batch_size", config.train.batch_size >= 1, "at least 1"),
+        ("train.micro_batch", config.train.micro_batch >= 0, "at least 0"),
+        ("train.learning_rate", config.train.learning_rate > 0, "above 0"),
+        ("train.ema_decay", 0 <= config.train.ema_decay < 1, "in [0, 1)"),
+        ("train.clip_norm", config.train.clip_norm > 0, "above 0"),
+        ("score.sigma", config.score.sigma >= 0, "at least 0"),
+        ("score.pool", 1 <= config.score.pool <= size, "between 1 and image_size"),
+        ("score.top_share", 0 < config.score.top_share <= 1, "in (0, 1]"),
+        ("score.batch_size", config.score.batch_size >= 1, "at least 1"),
     ]  # fmt: skip
-    for name, value, good, wanted in rules:
+    for name, value, kind in _choices(config):
+        rules.append((name, value in get_args(kind), " or ".join(get_args(kind))))
+    for name, good, wanted in rules:
         if not good:
+            section, _, option = name.partition(".")
+            value = getattr(getattr(config, section), option)
             raise LafiteError(f"The option {name} is {value!r}; it must be {wanted}.")
+
+
+def _choices(config: LafiteConfig) -> Iterator[tuple[str, Any, Any]]:
+    """Every option that is one of a few words: name, value and its ``Literal`` type."""
+    for section, kind in SECTIONS.items():
+        for option, hint in get_type_hints(kind).items():
+            if get_origin(hint) is Literal:
+                yield f"{section}.{option}", getattr(getattr(config, section), option), hint
 
 
 def preset(name: str) -> LafiteConfig:

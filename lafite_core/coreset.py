@@ -29,7 +29,7 @@ def greedy_coreset(
     loop up to rounding of ties.
 
     Args:
-        points: ``[N, C]`` float32.
+        points: ``[N, C]`` float32, on any device; the work is done there.
         keep: number of centres, 1 to N.
         seed: draws the first centre.
         block: points taken aside at a time.
@@ -49,13 +49,15 @@ def greedy_coreset(
     norms = (points.double() ** 2).sum(1)
     first = int(np.random.default_rng(seed).integers(count))
     picks = [first]
-    distance = _squared_distances(points, norms, torch.tensor([first])).amin(0)
+    start = torch.tensor([first], device=points.device)
+    distance = _squared_distances(points, norms, start).amin(0)
     distance[first] = 0
     while len(picks) < keep:
         aside = torch.topk(distance, block, sorted=True)
         outside = float(aside.values[-1]) if block < count else 0.0
-        near = aside.values.clone()
-        between = _squared_distances(points[aside.indices], norms[aside.indices], None)
+        # Picking inside the block is a chain of tiny steps, which a CPU takes fastest.
+        near = aside.values.cpu()
+        between = _squared_distances(points[aside.indices], norms[aside.indices], None).cpu()
         fresh: list[int] = []
         while len(picks) + len(fresh) < keep:
             best = int(near.argmax())

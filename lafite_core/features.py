@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lafite_core.backbones import Backbone
-from lafite_core.config import FeatureConfig, Resize
+from lafite_core.config import FeatureConfig, Normalise, Resize
 from lafite_core.errors import LafiteError
 
 # A channel that hardly varies over the normal images must not be blown up to unit variance.
@@ -86,28 +86,29 @@ class FeatureExtractor:
 
 
 class Standardiser:
-    """Zero mean and unit variance per channel over all normal training patches.
-
-    The scale of the features sets the signal-to-noise ratio of the diffusion, hence which t is
-    best; fixing it makes t comparable between backbones. *Open* in the paper.
-    """
+    """Scale of the features over all normal training patches; see ``FeatureConfig.normalise``."""
 
     def __init__(self, mean: Tensor, std: Tensor) -> None:
         self.mean = mean
         self.std = std
 
     @classmethod
-    def fit(cls, features: Tensor) -> "Standardiser":
+    def fit(cls, features: Tensor, normalise: Normalise = "channel") -> "Standardiser":
         """From ``[N, C, h, w]``, in float64, image by image to keep memory flat."""
-        total = torch.zeros(features.shape[1], dtype=torch.float64)
+        channels = features.shape[1]
+        if normalise == "none":
+            return cls(torch.zeros(channels), torch.ones(channels))
+        total = torch.zeros(channels, dtype=torch.float64)
         squares = torch.zeros_like(total)
         for image in features:
             values = image.flatten(1).double()
             total += values.sum(1)
             squares += (values**2).sum(1)
         count = features.shape[0] * features.shape[2] * features.shape[3]
-        mean = total / count
-        variance = (squares / count - mean**2).clamp_min(0)
+        mean, squares = total / count, squares / count
+        if normalise == "global":
+            mean, squares = (v.mean().expand(channels).clone() for v in (mean, squares))
+        variance = (squares - mean**2).clamp_min(0)
         return cls(mean.float(), variance.sqrt().clamp_min(MIN_STD).float())
 
     def __call__(self, features: Tensor) -> Tensor:

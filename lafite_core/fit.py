@@ -14,14 +14,20 @@ from torch import Tensor
 from lafite_core.backbones import Backbone, state_sha256
 from lafite_core.bank import MemoryBank
 from lafite_core.config import LafiteConfig
+from lafite_core.distributed import ALONE, Group
 from lafite_core.errors import LafiteError
 from lafite_core.features import FeatureExtractor, Standardiser, patches
 from lafite_core.model import LafiteModel, Progress
+from lafite_core.step import Notice
 from lafite_core.train import train_unet
 from lafite_core.unet import UNet
 
 FEATURES = "train_features.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
+LOSSES = "losses.csv"
+
+# Options that change how the work is done and not what comes out: a training may go on with others.
+WORKING = ("checkpoint_seconds", "micro_batch", "compile")
 
 
 def fit(
@@ -36,6 +42,8 @@ def fit(
     device: str = "cpu",
     resume: bool = False,
     progress: Progress | None = None,
+    notice: Notice | None = None,
+    group: Group = ALONE,
     info: dict[str, Any] | None = None,
 ) -> LafiteModel:
     """Fit a model on normal images and write it to ``folder``.
@@ -49,6 +57,9 @@ def fit(
         backbone: of ``make_backbone`` for ``config.features``.
         diffusion: False leaves the noise predictor out.
         resume: go on from the features and the checkpoint in the folder.
+        notice: told what a user should know, such as a smaller micro-batch.
+        group: the processes that train together. The first one extracts, picks and writes; the
+            others train along, and return the same model.
         info: provenance written to the model as it is.
 
     Raises:
@@ -57,27 +68,33 @@ def fit(
     if not keys:
         raise LafiteError("There are no normal images to train on.")
     report = progress or _silent
-    raw = _features(images, keys, config, backbone, folder, device, resume, report)
-    standardiser = Standardiser.fit(raw)
-    features = standardiser(raw)
-    vectors = patches(features)
-    keep = max(1, round(config.edit.keep_rate * len(vectors)))
-    bank = MemoryBank.build(
-        vectors, config.edit, seed=seed, advance=_counter(report, "core set", keep)
-    )
+    if group.leads:
+        raw = _features(images, keys, config, backbone, folder, device, resume, report)
+        bank = _bank(raw, config, seed, device, report)
+    group.wait()
+    if not group.leads:
+        raw = _features((), keys, config, backbone, folder, device, True, report)
+    standardiser = Standardiser.fit(raw, config.features.normalise)
     unet: UNet | None = None
-    losses: list[float] = []
+    facts: dict[str, Any] = {"losses": []}
     if diffusion:
-        unet, losses = train_unet(
-            features,
+        trained = train_unet(
+            standardiser(raw),
             config,
             seed=seed,
             device=device,
             checkpoint=folder / CHECKPOINT,
-            key=_digest({"config": config.to_json(), "keys": list(keys), "seed": seed}),
+            key=_training_key(config, keys, seed),
             resume=resume,
             hook=lambda done, total, loss: report(f"training, loss {loss:.4f}", done, total),
+            log=folder / LOSSES,
+            group=group,
+            notice=notice,
         )
+        unet, facts = trained.unet, {"losses": trained.losses, "training": trained.how}
+    if not group.leads:
+        group.wait()
+        return LafiteModel.load(folder, device)
     model = LafiteModel(
         config=config,
         backbone=backbone,
@@ -85,12 +102,35 @@ def fit(
         bank=bank,
         unet=unet,
         seed=seed,
-        info={**(info or {}), "images": len(keys), "losses": losses},
+        info={**(info or {}), "images": len(keys), **facts},
         device=device,
     )
     model.save(folder)
     (folder / CHECKPOINT).unlink(missing_ok=True)
+    group.wait()
     return model
+
+
+def _bank(
+    raw: Tensor, config: LafiteConfig, seed: int, device: str, report: Progress
+) -> MemoryBank:
+    vectors = patches(Standardiser.fit(raw, config.features.normalise)(raw))
+    keep = max(1, round(config.edit.keep_rate * len(vectors)))
+    return MemoryBank.build(
+        vectors,
+        config.edit,
+        seed=seed,
+        device=device,
+        advance=_counter(report, "core set", keep),
+    )
+
+
+def _training_key(config: LafiteConfig, keys: Sequence[str], seed: int) -> str:
+    """What a checkpoint belongs to."""
+    options = config.to_json()
+    for name in WORKING:
+        del options["train"][name]
+    return _digest({"config": options, "keys": list(keys), "seed": seed})
 
 
 def _features(

@@ -19,7 +19,7 @@ from lafite_core.errors import LafiteError
 from lafite_core.features import FeatureExtractor, Standardiser
 from lafite_core.unet import UNet
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, steps done, steps in all)."""
 
@@ -110,7 +110,7 @@ class LafiteModel:
             config=config,
             backbone=_saved_backbone(config.features, folder),
             standardiser=Standardiser(bank["mean"], bank["std"]),
-            bank=MemoryBank(bank["vectors"]),
+            bank=MemoryBank(bank["vectors"], device),
             unet=_saved_unet(config, folder, len(bank["mean"])),
             seed=int(found["seed"]),
             info=found["info"],

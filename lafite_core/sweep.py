@@ -7,7 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lafite_core.diffusion import cosine_schedule, denoise, image_noise
+from lafite_core.arithmetic import autocast
+from lafite_core.diffusion import (
+    add_noise,
+    cosine_schedule,
+    denoise,
+    image_noise,
+    noise_draws,
+)
 from lafite_core.errors import LafiteError
 from lafite_core.features import patches
 from lafite_core.maps import error_map, image_scores, render
@@ -87,11 +94,46 @@ def anomaly_maps(model: LafiteModel, errors: np.ndarray) -> np.ndarray:
     return render(torch.from_numpy(errors), side, model.config.score.sigma).numpy()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """One image seen from inside; all arrays float32, features standardised.
+
+    Attributes:
+        plain: error grid without feature editing, ``[grid, grid]``.
+        edited: error grid with it; the same as ``plain`` for K = 0.
+        features: feature map ``[C, grid, grid]``: step 0 of the diffusion.
+        noised: the features at step ``noised_t``, before any denoising.
+        reconstruction: of the edited features, denoised from step t.
+    """
+
+    plain: np.ndarray
+    edited: np.ndarray
+    features: np.ndarray
+    noised: np.ndarray
+    reconstruction: np.ndarray
+
+
 @torch.inference_mode()
-def reconstruction(model: LafiteModel, image: np.ndarray, t: int, k: int, seed: int) -> np.ndarray:
-    """Denoised feature map of one image, ``[C, grid, grid]`` float32, standardised features."""
-    batch = list(_trajectories(model, [image], [(t, k)], seed))
-    return _reconstruct(model, batch)[0].numpy()
+def explain(
+    model: LafiteModel, image: np.ndarray, t: int, k: int, seed: int, *, noised_t: int
+) -> Explanation:
+    """What LafitE does with one image at (t, K), and what step ``noised_t`` leaves of it.
+
+    Raises:
+        LafiteError: as ``lafite_errors``.
+    """
+    jobs = list(_trajectories(model, [image], [(t, 0), (t, k)], seed))
+    found = [_reconstruct(model, batch) for batch in _batches(iter(jobs), model)]
+    features, reconstructions = jobs[0].target, torch.cat(found)
+    errors = error_map(features[None].expand_as(reconstructions), reconstructions)
+    alpha_bar = cosine_schedule(model.config.diffusion)[noised_t : noised_t + 1]
+    return Explanation(
+        plain=errors[0].numpy(),
+        edited=errors[1].numpy(),
+        features=features.numpy(),
+        noised=add_noise(features[None], jobs[0].noise[:1], alpha_bar)[0].numpy(),
+        reconstruction=reconstructions[1].numpy(),
+    )
 
 
 def _trajectories(
@@ -100,7 +142,8 @@ def _trajectories(
     depth = max((k for _, k in configs), default=0)
     for column, image in enumerate(images):
         features = model.features(image)
-        noise = image_noise(tuple(features.shape), image, seed)
+        draws = noise_draws(model.config.diffusion)
+        noise = image_noise((draws, *features.shape), image, seed)
         starts = {0: features}
         if depth:
             neighbours = model.bank.search(patches(features[None]), depth)
@@ -127,13 +170,19 @@ def _reconstruct(model: LafiteModel, batch: list[Trajectory]) -> Tensor:
     """``[len(batch), C, grid, grid]`` on the CPU from one padded run of the sampler."""
     if model.unet is None:
         raise LafiteError("This model has no diffusion network; train it with --detector lafite.")
+    unet, precision = model.unet, model.config.score.precision
+
+    def network(x: Tensor, t: Tensor) -> Tensor:
+        with autocast(precision, model.device):
+            return unet(x, t).float()
+
     padded = batch + [batch[-1]] * (model.config.score.batch_size - len(batch))
     out = denoise(
         torch.stack([job.start for job in padded]).to(model.device),
         torch.stack([job.noise for job in padded]).to(model.device),
         [job.t for job in padded],
-        model.unet,
+        network,
         cosine_schedule(model.config.diffusion),
-        model.config.diffusion.sampling_steps,
+        model.config.diffusion,
     )
     return out[: len(batch)].cpu()

@@ -1,51 +1,57 @@
 """Section 3.3 and 4: training the noise predictor, resumable to the bit on a CPU."""
 
+import csv
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from lafite_core.arithmetic import uses_bfloat16
+from lafite_core.checkpoint import TrainState, first_bad, load_checkpoint, save_checkpoint
 from lafite_core.config import LafiteConfig, TrainConfig
-from lafite_core.diffusion import add_noise, cosine_schedule
+from lafite_core.diffusion import cosine_schedule
+from lafite_core.distributed import ALONE, Group
 from lafite_core.errors import LafiteError
+from lafite_core.step import Notice, Stepper
 from lafite_core.unet import UNet
 
 EpochHook = Callable[[int, int, float], None]
 """Called after each epoch with (epochs done, epochs in all, mean loss)."""
 
+# A checkpoint may take a twentieth of the time: the next one is due after 20 times its cost.
+COST_LIMIT = 20
 
-@dataclass
-class TrainState:
-    """Everything that the next epoch depends on."""
 
-    network: UNet
-    average: UNet
-    optimiser: torch.optim.AdamW
-    epoch: int = 0
-    losses: list[float] = field(default_factory=list)
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What training gives.
 
-    @property
-    def tensors(self) -> dict[str, Tensor]:
-        """The state by name, as written to a checkpoint."""
-        out = {f"network.{k}": v for k, v in self.network.state_dict().items()}
-        out |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
-        for index, slot in self.optimiser.state_dict()["state"].items():
-            out |= {f"optimiser.{index}.{name}": value for name, value in slot.items()}
-        out["losses"] = torch.tensor(self.losses, dtype=torch.float64)
-        return out
+    Attributes:
+        unet: the moving average of the network, in evaluation mode on the CPU.
+        losses: mean loss of every epoch.
+        how: JSON-able facts that the result may depend on beyond the configuration: device,
+            precision, compile, images per pass, processes.
+    """
+
+    unet: UNet
+    losses: list[float]
+    how: dict[str, str | int | bool]
 
 
 def total_epochs(config: TrainConfig, images: int) -> int:
     """Epochs to train ``images`` feature maps for, ``min_steps`` included."""
     per_epoch = math.ceil(images / config.batch_size)
     return max(config.epochs, math.ceil(config.min_steps / per_epoch))
+
+
+def learning_rate(config: TrainConfig, epoch: int, epochs: int) -> float:
+    """Learning rate of an epoch, counted from 0."""
+    dropped = epoch >= config.drop_after * epochs
+    return config.learning_rate * (config.drop_factor if dropped else 1)
 
 
 def train_unet(
@@ -58,60 +64,122 @@ def train_unet(
     key: str = "",
     resume: bool = False,
     hook: EpochHook | None = None,
-) -> tuple[UNet, list[float]]:
-    """Train on standardised feature maps ``[N, C, h, w]``; the epsilon objective.
+    log: Path | None = None,
+    group: Group = ALONE,
+    notice: Notice | None = None,
+) -> Trained:
+    """Train on standardised feature maps ``[N, C, h, w]``.
 
     Order, timesteps and noise of an epoch are drawn from a generator keyed by (seed, epoch), so
-    that a resumed training equals an uninterrupted one.
+    that a resumed training equals an uninterrupted one; on a GPU up to the order of its sums.
 
     Args:
         checkpoint: file that the state is written to now and then, atomically.
         key: identifies data and configuration; a checkpoint with another key is refused.
         resume: go on from ``checkpoint`` if it exists.
-
-    Returns:
-        The moving average of the network, in evaluation mode on the CPU, and the mean loss of
-        every epoch.
+        log: CSV file for loss, learning rate and gradient norm of every epoch.
+        group: the processes that train together; all of them call with the same arguments.
+        notice: told about a smaller micro-batch or a missing compiler.
 
     Raises:
-        LafiteError: the checkpoint is damaged or of another training, or the loss is not finite.
+        LafiteError: the checkpoint is damaged or of another training, the loss is not finite, or
+            memory runs out for a single image.
     """
     options = config.train
     epochs = total_epochs(options, len(features))
-    alpha_bar = cosine_schedule(config.diffusion).to(device)
     state = _fresh(features.shape[1], config, seed, device)
     if resume and checkpoint is not None and checkpoint.exists():
-        _load(state, checkpoint, key)
-    per_epoch = math.ceil(len(features) / options.batch_size)
-    saved = time.monotonic()
-    while state.epoch < epochs:
-        draw = torch.Generator().manual_seed(seed * 1_000_003 + state.epoch)
-        rate = options.learning_rate
-        if state.epoch >= options.drop_after * epochs:
-            rate *= options.drop_factor
-        for group in state.optimiser.param_groups:
-            group["lr"] = rate
-        order = torch.randperm(len(features), generator=draw)
-        total = 0.0
-        for number, rows in enumerate(order.split(options.batch_size)):
-            loss = _step(state, features[rows], alpha_bar, draw, options, device)
-            if not math.isfinite(loss):
-                raise LafiteError(
-                    f"The training loss became {loss} at epoch {state.epoch + 1}, step "
-                    f"{number + 1}; lower train.learning_rate and train again."
-                )
-            done = state.epoch * per_epoch + number + 1
-            _average(state, min(options.ema_decay, (1 + done) / (10 + done)))
-            total += loss * len(rows)
-        state.losses.append(total / len(features))
-        state.epoch += 1
-        if hook is not None:
-            hook(state.epoch, epochs, state.losses[-1])
-        stale = time.monotonic() - saved >= options.checkpoint_seconds
-        if checkpoint is not None and stale and state.epoch < epochs:
-            _save(state, checkpoint, key)
-            saved = time.monotonic()
-    return state.average.cpu().eval().requires_grad_(False), state.losses
+        load_checkpoint(state, checkpoint, key)
+    alpha_bar = cosine_schedule(config.diffusion)
+    stepper = Stepper(state, config, alpha_bar, device, group, notice or _silent)
+    features = _near(features, device)
+    due = time.monotonic() + options.checkpoint_seconds
+    # Dropout, and nothing else, draws from the global generator; the fork gives it back untouched.
+    with torch.random.fork_rng(devices=[device] if device.startswith("cuda") else []):
+        while state.epoch < epochs:
+            for slot in state.optimiser.param_groups:
+                slot["lr"] = learning_rate(options, state.epoch, epochs)
+            _epoch(features, state, stepper, config, seed, checkpoint)
+            if hook is not None:
+                hook(state.epoch, epochs, state.losses[-1])
+            if not group.leads or checkpoint is None or state.epoch == epochs:
+                continue
+            if time.monotonic() >= due:
+                started = time.monotonic()
+                save_checkpoint(state, checkpoint, key)
+                write_log(log, state, options, epochs, len(features))
+                due = time.monotonic()
+                if options.checkpoint_seconds:
+                    due += max(options.checkpoint_seconds, COST_LIMIT * (due - started))
+    if group.leads:
+        write_log(log, state, options, epochs, len(features))
+    return Trained(
+        unet=state.average.cpu().eval().requires_grad_(False),
+        losses=state.losses,
+        how={
+            "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
+            "precision": "bfloat16" if uses_bfloat16(options.precision, device) else "float32",
+            "compiled": stepper.compiled,
+            "micro_batch": min(stepper.micro, options.batch_size),
+            "processes": group.size,
+        },
+    )
+
+
+def _epoch(
+    features: Tensor,
+    state: TrainState,
+    stepper: Stepper,
+    config: LafiteConfig,
+    seed: int,
+    checkpoint: Path | None,
+) -> None:
+    """One pass over the features; nothing waits for the device until the pass is over."""
+    device, size = stepper.device, config.train.batch_size
+    draw = torch.Generator(device).manual_seed(seed * 1_000_003 + state.epoch)
+    torch.manual_seed((seed * 1_000_003 + state.epoch) * 4096 + stepper.group.rank)
+    batches = torch.randperm(len(features), generator=draw, device=device).split(size)
+    record = torch.zeros(2, len(batches), device=device)
+    for number, rows in enumerate(batches):
+        x0 = features[rows.to(features.device)].to(device)
+        t = torch.randint(1, config.diffusion.steps + 1, (len(x0),), generator=draw, device=device)
+        noise = torch.randn(x0.shape, generator=draw, device=device)
+        record[0, number], record[1, number] = stepper(x0, t, noise)
+        done = state.epoch * len(batches) + number + 1
+        _average(state, min(config.train.ema_decay, (1 + done) / (10 + done)))
+    losses, norms = stepper.group.add(record[0]).cpu(), record[1].cpu()
+    bad = first_bad(losses + norms)
+    if bad is not None:
+        kept = (
+            f" The checkpoint {checkpoint}, from before that, is kept."
+            if checkpoint is not None and checkpoint.exists()
+            else ""
+        )
+        raise LafiteError(
+            f"The training broke down at epoch {state.epoch + 1}, step {bad + 1} (loss "
+            f"{float(losses[bad])}, gradient norm {float(norms[bad])}); train again with a "
+            f"train.learning_rate below {config.train.learning_rate:g} and --overwrite.{kept}"
+        )
+    weights = torch.tensor([len(rows) for rows in batches]) / len(features)
+    state.losses.append(float(losses.double() @ weights.double()))
+    state.norms.append(float(norms.double().mean()))
+
+
+def write_log(
+    path: Path | None, state: TrainState, options: TrainConfig, epochs: int, images: int
+) -> None:
+    """Write a row per finished epoch: epoch, steps so far, learning rate, loss, gradient norm."""
+    if path is None:
+        return
+    per_epoch = math.ceil(images / options.batch_size)
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["epoch", "steps", "learning_rate", "loss", "gradient_norm"])
+        for epoch, (loss, norm) in enumerate(zip(state.losses, state.norms, strict=True)):
+            rate = learning_rate(options, epoch, epochs)
+            table.writerow([epoch + 1, (epoch + 1) * per_epoch, rate, loss, norm])
+    temporary.replace(path)
 
 
 def _fresh(channels: int, config: LafiteConfig, seed: int, device: str) -> TrainState:
@@ -123,32 +191,25 @@ def _fresh(channels: int, config: LafiteConfig, seed: int, device: str) -> Train
     average.load_state_dict(network.state_dict())
     network.to(device).train()
     average.to(device).requires_grad_(False)
+    on_gpu = device.startswith("cuda")
+    if on_gpu:
+        network.to(memory_format=torch.channels_last)
+        average.to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(
         network.parameters(),
         lr=config.train.learning_rate,
         weight_decay=config.train.weight_decay,
+        fused=on_gpu,
     )
-    return TrainState(network, average, optimiser)
+    return TrainState(network=network, average=average, optimiser=optimiser)
 
 
-def _step(
-    state: TrainState,
-    x0: Tensor,
-    alpha_bar: Tensor,
-    draw: torch.Generator,
-    options: TrainConfig,
-    device: str,
-) -> float:
-    t = torch.randint(1, len(alpha_bar), (len(x0),), generator=draw)
-    noise = torch.randn(x0.shape, generator=draw).to(device)
-    x0, t = x0.to(device), t.to(device)
-    predicted = state.network(add_noise(x0, noise, alpha_bar[t]), t)
-    loss = F.mse_loss(predicted, noise)
-    state.optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(state.network.parameters(), options.clip_norm)
-    state.optimiser.step()
-    return float(loss.detach())
+def _near(features: Tensor, device: str) -> Tensor:
+    """The features on the device, if they take no more than half of its free memory."""
+    if not device.startswith("cuda"):
+        return features
+    free, _ = torch.cuda.mem_get_info(device)
+    return features.to(device) if features.nbytes <= free / 2 else features.pin_memory()
 
 
 @torch.no_grad()
@@ -158,36 +219,5 @@ def _average(state: TrainState, decay: float) -> None:
     torch._foreach_lerp_(averaged, current, 1 - decay)
 
 
-def _save(state: TrainState, path: Path, key: str) -> None:
-    temporary = path.with_suffix(".tmp")
-    tensors = {name: value.contiguous() for name, value in state.tensors.items()}
-    save_file(tensors, temporary, {"key": key, "epoch": str(state.epoch)})
-    temporary.replace(path)
-
-
-def _load(state: TrainState, path: Path, key: str) -> None:
-    try:
-        with safe_open(path, "pt") as file:
-            found = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise LafiteError(
-            f"The checkpoint {path} is damaged ({error}); train again without --resume."
-        ) from None
-    if found.get("key") != key:
-        raise LafiteError(
-            f"The checkpoint {path} belongs to another training (other images, options or seed); "
-            "train again without --resume, or into another folder."
-        )
-    for prefix, module in (("network.", state.network), ("average.", state.average)):
-        part = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        module.load_state_dict(part)
-    slots: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith("optimiser."):
-            _, index, slot = name.split(".")
-            slots.setdefault(int(index), {})[slot] = value
-    whole = state.optimiser.state_dict()
-    state.optimiser.load_state_dict({"state": slots, "param_groups": whole["param_groups"]})
-    state.epoch = int(found["epoch"])
-    state.losses = tensors["losses"].tolist()
+def _silent(sentence: str) -> None:
+    pass

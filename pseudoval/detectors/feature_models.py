@@ -128,14 +128,22 @@ class LafiteDetector(FeatureModelDetector):
         return sweep.lafite_errors(self.model, images, pairs, self.seed)
 
     def explain(self, image: np.ndarray, config: Config) -> dict[str, np.ndarray]:
-        """See ``Detector``; ``reconstruction`` ``[C, h, w]`` is in standardised features."""
+        """See ``Detector``.
+
+        Also, in standardised features ``[C, h, w]``: ``features``, ``features_noised`` (the same
+        at step ``large_t``, the largest of the default grid) and ``reconstruction``.
+        """
         t, k = int(config["t"]), int(config["k"])
-        errors = sweep.lafite_errors(self.model, [image], [(t, 0), (t, k)], self.seed)[:, 0]
+        large = max(self.parameters[0].grid, default=self.parameters[0].high)
+        found = sweep.explain(self.model, image, t, k, self.seed, noised_t=large)
         return {
-            "map": self.render(errors[1:])[0],
-            "error_plain": errors[0],
-            "error_edited": errors[1],
-            "reconstruction": sweep.reconstruction(self.model, image, t, k, self.seed),
+            "map": self.render(found.edited[None])[0],
+            "error_plain": found.plain,
+            "error_edited": found.edited,
+            "features": found.features,
+            "features_noised": found.noised,
+            "large_t": np.array(large),
+            "reconstruction": found.reconstruction,
         }
 
 

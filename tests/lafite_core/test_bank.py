@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 import torch
 
@@ -10,6 +12,17 @@ def vectors(count: int = 200, channels: int = 16, seed: int = 0) -> torch.Tensor
     return torch.randn(count, channels, generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.fixture(params=["faiss", "product"])
+def search_with(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways to search; matrix products are what remains where faiss is not installed."""
+    name: str = request.param
+    if name == "product":
+        monkeypatch.setitem(sys.modules, "faiss", None)
+        monkeypatch.setattr("lafite_core.bank.SEARCH_ROWS", 16)
+    return name
+
+
+@pytest.mark.usefixtures("search_with")
 def test_search_equals_brute_force() -> None:
     bank = MemoryBank(vectors())
     queries = vectors(50, seed=1)
@@ -19,6 +32,7 @@ def test_search_equals_brute_force() -> None:
     assert torch.allclose(found.distance.double(), exact.gather(1, found.index), atol=1e-6)
 
 
+@pytest.mark.usefixtures("search_with")
 def test_fewer_neighbours_are_a_prefix() -> None:
     bank = MemoryBank(torch.cat([vectors(), vectors()]))  # every vector twice: ties everywhere
     queries = vectors(30, seed=1)
@@ -30,6 +44,7 @@ def test_fewer_neighbours_are_a_prefix() -> None:
         assert torch.equal(*edited)
 
 
+@pytest.mark.usefixtures("search_with")
 def test_one_neighbour_of_a_member_is_the_identity() -> None:
     bank = MemoryBank(vectors())
     found = bank.search(bank.vectors, 1)

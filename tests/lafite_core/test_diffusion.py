@@ -1,17 +1,21 @@
 import math
 from itertools import pairwise
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
-from lafite_core.config import DiffusionConfig
+from lafite_core.config import DiffusionConfig, Target
 from lafite_core.diffusion import (
     add_noise,
     cosine_schedule,
     ddim_step,
     denoise,
     image_noise,
+    noise_draws,
+    split_prediction,
+    training_target,
     trajectory,
 )
 from lafite_core.errors import LafiteError
@@ -55,32 +59,67 @@ def test_trajectory_starts_at_t_and_ends_at_0(t: int) -> None:
     assert max(gaps) - min(gaps) <= 1
 
 
+def draw(*shape: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("target", get_args(Target))
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("steps", [1, 4, 10])
-def test_perfect_predictor_recovers_the_input(steps: int) -> None:
-    """A predictor that knows the noise leads back to x_0, whatever t each sample has."""
-    generator = torch.Generator().manual_seed(0)
-    x0 = torch.randn(4, 5, 3, 3, generator=generator, dtype=torch.float64)
-    noise = torch.randn(4, 5, 3, 3, generator=generator, dtype=torch.float64)
+def test_perfect_predictor_recovers_the_input(target: Target, eta: float, steps: int) -> None:
+    """A predictor that knows the answer leads back to x_0, whatever t each sample has."""
+    config = DiffusionConfig(sampling_steps=steps, eta=eta, target=target)
+    x0 = draw(5, 5, 3, 3)
+    noise = draw(5, noise_draws(config), 5, 3, 3, seed=1)
     alpha_bar = cosine_schedule(CONFIG)
     seen = []
 
     def perfect(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         seen.append(t.tolist())
         a = alpha_bar[t][:, None, None, None]
-        return (x - a.sqrt() * x0) / (1 - a).sqrt()
+        return training_target(x0, (x - a.sqrt() * x0) / (1 - a).sqrt(), alpha_bar[t], target)
 
-    t = [10, 200, 500, 900]
-    out = denoise(x0, noise, t, perfect, alpha_bar, steps)
+    t = [3, 10, 200, 500, 900]
+    out = denoise(x0, noise, t, perfect, alpha_bar, config)
     assert torch.allclose(out, x0, atol=1e-9)
     assert seen[0] == t, "the first call is at the noise level that the input has"
     assert len(seen) == steps
 
 
+@pytest.mark.parametrize("target", get_args(Target))
+def test_targets_say_the_same_in_other_words(target: Target) -> None:
+    x0, noise = draw(2, 3, 2, 2), draw(2, 3, 2, 2, seed=1)
+    a = torch.tensor([0.9, 0.2], dtype=torch.float64)
+    output = training_target(x0, noise, a, target)
+    clean, epsilon = split_prediction(output, add_noise(x0, noise, a), a, target)
+    assert torch.allclose(clean, x0)
+    assert torch.allclose(epsilon, noise)
+
+
+def test_fresh_noise_replaces_predicted_noise() -> None:
+    """Song et al. 2021, eq. 12 and 16 by hand: from 0.25 to 0.5, and the variance is kept."""
+    zero, one = torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1)
+    now, then = torch.tensor([0.25]), torch.tensor([0.5])
+    sigma = math.sqrt(0.5 / 0.75 * (1 - 0.25 / 0.5))
+    fresh = float(ddim_step(zero, zero, now, then, 1.0, one))
+    kept = float(ddim_step(zero, one, now, then, 1.0, zero))
+    assert fresh == pytest.approx(sigma)
+    assert fresh**2 + kept**2 == pytest.approx(0.5)
+    assert float(ddim_step(zero, one, now, then, 0.0, None)) == pytest.approx(math.sqrt(0.5))
+
+
+def test_eta_draws_one_noise_a_step() -> None:
+    assert noise_draws(DiffusionConfig(sampling_steps=7)) == 1
+    assert noise_draws(DiffusionConfig(sampling_steps=7, eta=0.1)) == 8
+
+
 def test_no_predicted_noise_scales_only() -> None:
     """Golden value: with epsilon = 0 a step to 0 divides by sqrt(alpha_bar)."""
     x = torch.full((1, 1, 1, 1), 3.0)
-    out = ddim_step(x, torch.zeros_like(x), torch.tensor([0.25]), torch.tensor([1.0]))
-    assert float(out) == pytest.approx(6.0)
+    now, then = torch.tensor([0.25]), torch.tensor([1.0])
+    clean, epsilon = split_prediction(torch.zeros_like(x), x, now, "epsilon")
+    assert float(ddim_step(clean, epsilon, now, then, 0.0, None)) == pytest.approx(6.0)
 
 
 def test_add_noise_keeps_unit_variance() -> None:
@@ -93,7 +132,7 @@ def test_add_noise_keeps_unit_variance() -> None:
 def test_step_outside_the_schedule_is_refused(t: int) -> None:
     x = torch.zeros(1, 1, 1, 1)
     with pytest.raises(LafiteError, match="outside 1 to 1000"):
-        denoise(x, x, [t], lambda x, t: x, cosine_schedule(CONFIG), 5)
+        denoise(x, x[None], [t], lambda x, t: x, cosine_schedule(CONFIG), CONFIG)
 
 
 def test_noise_belongs_to_the_image_and_the_seed(rng: np.random.Generator) -> None:

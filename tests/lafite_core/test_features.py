@@ -49,6 +49,23 @@ def test_standardised_features_have_zero_mean_and_unit_variance() -> None:
     assert torch.allclose(flat[:, :3].std(0, correction=0), torch.ones(3), atol=1e-4)
 
 
+def test_global_scale_keeps_the_channels_relative_sizes() -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = (
+        torch.randn(3, 2, 4, 4, generator=generator) * torch.tensor([1.0, 5.0])[:, None, None]
+    )
+    out = Standardiser.fit(features, "global")(features)
+    assert float(out.mean()) == pytest.approx(0, abs=1e-5)
+    assert float(out.std(correction=0)) == pytest.approx(1, abs=1e-5)
+    ratios = [v[:, 1].std() / v[:, 0].std() for v in (features, out)]
+    assert torch.isclose(*ratios, rtol=1e-4)
+
+
+def test_features_may_stay_as_they_are() -> None:
+    features = torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(0)) + 5
+    assert torch.equal(Standardiser.fit(features, "none")(features), features)
+
+
 def test_patches_are_row_major() -> None:
     features = torch.arange(12.0).reshape(1, 2, 2, 3)
     assert patches(features)[4].tolist() == [4.0, 10.0]

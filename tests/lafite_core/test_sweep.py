@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,6 +82,44 @@ def test_noise_is_the_same_for_every_configuration(
     noises = torch.cat(seen)
     assert torch.equal(noises, noises[:1].expand_as(noises))
     assert depths == [20], "neighbours are searched once, at the largest K"
+
+
+def test_an_explanation_is_what_was_scored(model: LafiteModel) -> None:
+    image = pictures(1, 1)[0]
+    found = sweep.explain(model, image, 200, 5, 0, noised_t=900)
+    errors = sweep.lafite_errors(model, [image], [(200, 0), (200, 5)], seed=0)[:, 0]
+    assert np.array_equal(found.plain, errors[0])
+    assert np.array_equal(found.edited, errors[1])
+    assert np.array_equal(found.features, model.features(image).numpy())
+    distance = np.sqrt(((found.features - found.reconstruction) ** 2).sum(0))
+    assert np.allclose(distance, found.edited, atol=1e-4)
+
+
+def test_the_noised_features_keep_the_share_that_the_schedule_says(model: LafiteModel) -> None:
+    image = pictures(1, 1)[0]
+    near, far = (sweep.explain(model, image, 200, 5, 0, noised_t=t).noised for t in (1, 999))
+    features = model.features(image).numpy()
+    assert np.abs(near - features).max() < 0.2
+    correlation = np.corrcoef(far.ravel(), features.ravel())[0, 1]
+    assert abs(correlation) < 0.1
+    assert far.std() == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    "section",
+    [{"diffusion": DiffusionConfig(sampling_steps=3, eta=1.0)},
+     {"diffusion": DiffusionConfig(sampling_steps=3, target="v")},
+     {"score": ScoreConfig(batch_size=4, pool=8, precision="bfloat16")}],
+    ids=["eta", "target", "bfloat16"],
+)  # fmt: skip
+def test_every_sampler_keeps_the_promises(model: LafiteModel, section: dict[str, Any]) -> None:
+    other = dataclasses.replace(model, config=dataclasses.replace(CONFIG, **section))
+    images = pictures(2, 1)
+    base = sweep.lafite_errors(other, images, GRID, seed=0)
+    assert np.isfinite(base).all()
+    assert not np.array_equal(base, sweep.lafite_errors(model, images, GRID, seed=0))
+    alone = sweep.lafite_errors(other, images[1:], GRID[3:4], seed=0)
+    assert np.array_equal(alone[0, 0], base[3, 1])
 
 
 def test_seed_changes_the_noise(model: LafiteModel) -> None:

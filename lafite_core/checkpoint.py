@@ -1,0 +1,109 @@
+"""The state of a training: what the next epoch depends on, as a file that is whole or refused."""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lafite_core.backbones import state_sha256
+from lafite_core.errors import LafiteError
+from lafite_core.unet import UNet
+
+FORMAT_VERSION = 2
+
+
+@dataclass(kw_only=True)
+class TrainState:
+    """Networks, optimiser and record.
+
+    Attributes:
+        network: the weights that are trained.
+        average: their moving average.
+        losses: mean loss of each finished epoch.
+        norms: mean gradient norm (before clipping) of each finished epoch.
+    """
+
+    network: UNet
+    average: UNet
+    optimiser: torch.optim.AdamW
+    losses: list[float] = field(default_factory=list)
+    norms: list[float] = field(default_factory=list)
+
+    @property
+    def epoch(self) -> int:
+        """Epochs finished."""
+        return len(self.losses)
+
+
+def save_checkpoint(state: TrainState, path: Path, key: str) -> None:
+    """Write the state atomically, with a hash over all of it."""
+    tensors = {name: t.detach().cpu().contiguous() for name, t in _tensors(state).items()}
+    about = {"format": str(FORMAT_VERSION), "key": key, "sha256": state_sha256(tensors)}
+    temporary = path.with_suffix(".tmp")
+    save_file(tensors, temporary, about)
+    temporary.replace(path)
+
+
+def load_checkpoint(state: TrainState, path: Path, key: str) -> None:
+    """Bring a fresh state to where ``save_checkpoint`` left it.
+
+    Raises:
+        LafiteError: the file is cut short, was changed, or belongs to another training.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            about = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise LafiteError(
+            f"The checkpoint {path} is damaged ({error}); train again with --overwrite."
+        ) from None
+    if about.get("format") != str(FORMAT_VERSION):
+        raise LafiteError(
+            f"The checkpoint {path} was written by another version of pseudoval; train again with "
+            "--overwrite."
+        )
+    if about.get("key") != key:
+        raise LafiteError(
+            f"The checkpoint {path} belongs to another training (other images, options or seed); "
+            "train again with --overwrite, or into another folder."
+        )
+    if state_sha256(tensors) != about.get("sha256"):
+        raise LafiteError(
+            f"The checkpoint {path} does not match its own hash: it was changed or damaged; train "
+            "again with --overwrite."
+        )
+    for prefix, module in (("network.", state.network), ("average.", state.average)):
+        part = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        module.load_state_dict(part)
+    slots: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimiser."):
+            _, index, slot = name.split(".")
+            slots.setdefault(int(index), {})[slot] = value
+    whole = state.optimiser.state_dict()
+    state.optimiser.load_state_dict({"state": slots, "param_groups": whole["param_groups"]})
+    state.losses = tensors["losses"].tolist()
+    state.norms = tensors["norms"].tolist()
+
+
+def first_bad(values: Tensor) -> int | None:
+    """Place of the first value that is not finite."""
+    for place, value in enumerate(values.tolist()):
+        if not math.isfinite(value):
+            return place
+    return None
+
+
+def _tensors(state: TrainState) -> dict[str, Tensor]:
+    out = {f"network.{k}": v for k, v in state.network.state_dict().items()}
+    out |= {f"average.{k}": v for k, v in state.average.state_dict().items()}
+    for index, slot in state.optimiser.state_dict()["state"].items():
+        out |= {f"optimiser.{index}.{name}": value for name, value in slot.items()}
+    out["losses"] = torch.tensor(state.losses, dtype=torch.float64)
+    out["norms"] = torch.tensor(state.norms, dtype=torch.float64)
+    return out

@@ -1,0 +1,62 @@
+"""Several processes that train one model, as ``torchrun -m pseudoval train DATA`` starts them."""
+
+import datetime
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+# The others wait while the first process extracts features and picks the core set.
+PATIENCE = datetime.timedelta(days=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """The processes of one training; a group of one needs no communication."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process reads, writes and reports for all."""
+        return self.rank == 0
+
+    def wait(self) -> None:
+        """Return when every process of the group has come this far."""
+        if self.size > 1:
+            dist.barrier()
+
+    def add(self, values: Tensor) -> Tensor:
+        """The sum of ``values`` over the processes, in all of them."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+
+ALONE = Group()
+
+
+def join(device: str) -> tuple[Group, str]:
+    """The group that ``torchrun`` started this process in, and the device that is its own.
+
+    Outside of ``torchrun`` that is ``ALONE`` and ``device`` itself.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        return ALONE, device
+    if device.startswith("cuda"):
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        torch.cuda.set_device(device)
+    if not dist.is_initialized():
+        backend = "nccl" if device.startswith("cuda") else "gloo"
+        dist.init_process_group(backend, timeout=PATIENCE)
+    return Group(rank=dist.get_rank(), size=dist.get_world_size()), device
+
+
+def leave() -> None:
+    """Close the group, if there is one."""
+    if dist.is_initialized():
+        dist.destroy_process_group()

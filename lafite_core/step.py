@@ -1,0 +1,152 @@
+"""One optimisation step: forward and backward in as many parts as memory asks for, one update."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from lafite_core.arithmetic import autocast
+from lafite_core.checkpoint import TrainState
+from lafite_core.config import LafiteConfig, Switch
+from lafite_core.diffusion import add_noise, training_target
+from lafite_core.distributed import Group
+from lafite_core.errors import LafiteError
+
+Notice = Callable[[str], None]
+"""Takes one sentence for the user."""
+
+
+class Stepper:
+    """Takes optimisation steps and remembers how large a part of a batch fits into memory.
+
+    Attributes:
+        micro: images per forward and backward pass; halved when memory runs out.
+        compiled: whether ``torch.compile`` is in use.
+    """
+
+    def __init__(
+        self,
+        state: TrainState,
+        config: LafiteConfig,
+        alpha_bar: Tensor,
+        device: str,
+        group: Group,
+        notice: Notice,
+    ) -> None:
+        self.state = state
+        self.config = config
+        self.alpha_bar = alpha_bar.to(device)
+        self.device = device
+        self.group = group
+        self.notice = notice
+        self.micro = config.train.micro_batch or config.train.batch_size
+        self.compiled = _wants_compile(config.train.compile, device)
+        self._call = self._network()
+
+    def __call__(self, x0: Tensor, t: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Update the network on one batch.
+
+        Args:
+            x0: ``[B, C, h, w]`` on the device, the same in every process of the group.
+            t: ``[B]`` steps, 1 to T.
+            noise: like ``x0``.
+
+        Returns:
+            This process's part of the batch's mean loss, and the norm of the whole gradient
+            before clipping; scalars on the device.
+
+        Raises:
+            LafiteError: memory runs out for a single image, or in one of several processes.
+        """
+        loss = self._backward(x0, t, noise)
+        parameters = self.state.network.parameters()
+        norm = nn.utils.clip_grad_norm_(parameters, self.config.train.clip_norm)
+        self.state.optimiser.step()
+        return loss, norm
+
+    def _backward(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """Gradients of the batch's mean loss, tried again in smaller parts if memory runs out."""
+        while True:
+            self.state.optimiser.zero_grad(set_to_none=True)
+            try:
+                return self._accumulate(x0, t, noise)
+            except torch.OutOfMemoryError:
+                self._refuse_or_halve(len(x0))
+            except Exception as error:
+                if not self.compiled:
+                    raise
+                self._without_compile(error)
+            if self.device.startswith("cuda"):
+                torch.cuda.empty_cache()
+
+    def _accumulate(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        rows = torch.arange(len(x0), device=x0.device)[self.group.rank :: self.group.size]
+        weight = 1.0
+        if not len(rows):  # more processes than images: take part with a gradient of zero
+            rows, weight = torch.zeros(1, dtype=torch.long, device=x0.device), 0.0
+        # Processes average their gradients; times the size of the group that is a sum.
+        scale = weight * self.group.size / x0.numel()
+        total = torch.zeros((), device=x0.device)
+        parts = rows.split(self.micro)
+        for number, part in enumerate(parts, start=1):
+            with self._quiet(number < len(parts)):
+                loss = self._loss(x0[part], t[part], noise[part]) * scale
+                loss.backward()
+            total += loss.detach() / self.group.size
+        return total
+
+    def _loss(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """Sum of squared errors of the prediction."""
+        alpha_bar = self.alpha_bar[t]
+        x = add_noise(x0, noise, alpha_bar)
+        if self.device.startswith("cuda"):
+            x = x.contiguous(memory_format=torch.channels_last)
+        wanted = training_target(x0, noise, alpha_bar, self.config.diffusion.target)
+        with autocast(self.config.train.precision, self.device):
+            predicted = self._call(x, t)
+        return F.mse_loss(predicted.float(), wanted, reduction="sum")
+
+    def _network(self) -> nn.Module:
+        network: nn.Module = self.state.network
+        if self.group.size > 1:
+            network = DistributedDataParallel(network)
+        self._parallel = network
+        return torch.compile(network) if self.compiled else network  # type: ignore[return-value]
+
+    def _quiet(self, quiet: bool) -> AbstractContextManager[None]:
+        """Leave the exchange of gradients to the last part of a batch."""
+        if quiet and isinstance(self._parallel, DistributedDataParallel):
+            return self._parallel.no_sync()
+        return nullcontext()
+
+    def _refuse_or_halve(self, batch: int) -> None:
+        size = min(self.micro, batch)
+        if self.group.size > 1:
+            raise LafiteError(
+                f"A GPU ran out of memory with {size} images at a time; with several processes "
+                f"that is not mended on the way: set train.micro_batch={max(1, size // 2)} and go "
+                "on with --resume."
+            )
+        if size == 1:
+            raise LafiteError(
+                "The GPU ran out of memory with a single image; choose a smaller grid "
+                "(features.grid) or network (unet.base_channels), or free memory on the GPU."
+            )
+        self.micro = (size + 1) // 2
+        self.notice(
+            f"The GPU ran out of memory with {size} images at a time; going on with {self.micro} "
+            f"at a time and the same batch size of {self.config.train.batch_size}."
+        )
+
+    def _without_compile(self, error: Exception) -> None:
+        self.compiled = False
+        self._call = self._parallel
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        self.notice(f"torch.compile does not work here ({reason[0][:100]}); training without it.")
+
+
+def _wants_compile(switch: Switch, device: str) -> bool:
+    return switch == "on" or (switch == "auto" and device.startswith("cuda"))
