@@ -1,0 +1,76 @@
+"""The quality benchmark runs from a folder alone, in parts, without the libraries of the study."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pseudoval.demo_data import render_dataset
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "lafite_quality.py"
+WITHOUT = "; ".join(f"sys.modules[{name!r}] = None" for name in ("faiss", "optuna"))
+START = f"""
+import runpy, sys; sys.argv = sys.argv[1:]; sys.path.insert(0, {str(SCRIPT.parent)!r})
+{{without}}
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+SMALL = ["features.image_size=64", "features.grid=8", "unet.base_channels=16",
+         "unet.multipliers=1,2", "unet.attention_levels=1", "diffusion.sampling_steps=1",
+         "score.pool=8"]  # fmt: skip
+
+
+def script(*arguments: Any, without: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", START.format(without=without), SCRIPT, *arguments]
+    return subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("packed")
+    data = root / "original"
+    data.mkdir()
+    render_dataset(data, seed=0, size=64, train=9, test_good=3, defects_per_kind=1,
+                   categories=["fabric", "flange"])  # fmt: skip
+    done = script("pack", data, "--to", root / "folder")
+    assert done.returncode == 0, done.stderr
+    return root / "folder"
+
+
+def test_a_packed_folder_holds_jpeg_images_masks_and_a_pseudo_set(packed: Path) -> None:
+    images = {path.suffix for path in (packed / "data" / "fabric" / "test").rglob("*.*")}
+    assert images == {".jpg"}
+    assert list((packed / "data" / "fabric" / "ground_truth").rglob("*_mask.png"))
+    assert (packed / "pseudo" / "manifest.json").exists()
+
+
+def test_it_stops_in_time_goes_on_and_reports(packed: Path, tmp_path: Path) -> None:
+    out = tmp_path / "quality.json"
+    small = [part for option in SMALL for part in ("--set", option)]
+    without = WITHOUT + "; sys.modules['albumentations'] = None"
+    arguments = ["run", packed, "--preset", "demo", "--epochs", "6", *small,
+                 "--work", tmp_path / "work", "--out", out]  # fmt: skip
+    stopped = script(*arguments, "--minutes", "0", without=without)
+    assert stopped.returncode == 3, stopped.stderr
+    assert "the same command goes on" in stopped.stderr
+    assert not out.exists()
+    done = script(*arguments, without=without)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(out.read_text())
+    assert {"figures", "checks", "versions", "device", "seed", "command"} <= set(found)
+    assert found["report"]["categories"] == ["fabric", "flange"]
+    lafite = found["report"]["detectors"]["lafite"]
+    assert [stage["param"] for stage in lafite["stages"]] == ["t", "k"]
+    assert lafite["params"]["t"] == lafite["stages"][0]["selected"]
+    assert set(lafite["variants"]) == {"with editing", "without editing"}
+    rows = lafite["variants"]["with editing"]["per_category"]
+    assert all(0 <= value <= 1 for row in rows.values() for value in row.values())
+    mean = sum(row["image_auroc"] for row in rows.values()) / 2
+    assert found["figures"]["image_auroc_mean"]["ours"] == pytest.approx(mean)
+    assert found["figures"]["training_flops"]["ours"] > 0
+    gaps = found["checks"]["lafite_minus_knn"]
+    assert found["checks"]["lafite_at_least_knn_minus_margin"] == (min(gaps.values()) >= -0.01)
