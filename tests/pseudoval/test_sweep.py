@@ -23,6 +23,9 @@ class Brightness:
     def __init__(self) -> None:
         self.calls = 0
 
+    def of(self, category: str) -> "Brightness":
+        return self
+
     def check(self, config: Config) -> None:
         pass
 
