@@ -137,7 +137,7 @@ def build(
 @cli.command()
 @click.argument("data", type=FOLDER())
 @click.option("--pseudo", type=FOLDER(), default=Path("pseudo"), show_default=True)
-@click.option("--out", type=FOLDER(), default=Path("model"), show_default=True)
+@click.option("--out", type=FOLDER(), help="[default: model; with --refit: refit]")
 @click.option("--detector", type=click.Choice(["lafite", "knn"]), default="lafite",
               show_default=True)  # fmt: skip
 @click.option("--preset", type=click.Choice(["cpu", "paper", "demo"]), default="cpu",
@@ -147,17 +147,53 @@ def build(
               "timm downloads the pretrained weights.")  # fmt: skip
 @click.option("--epochs", type=click.IntRange(1), help="Exactly this many epochs.")
 @set_option
+@click.option("--per-category", is_flag=True, help="A model for each category.")
+@click.option("--refit", type=FOLDER(), metavar="RUN", help="Train RUN's model on all normals of "
+              "DATA, held-out ones too.")  # fmt: skip
 @device_option
 @seed_option("Seed of the core set, the initial weights and the training.")
+@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True,
+              help="Train this many models, with the seeds from --seed on.")  # fmt: skip
 @click.option("--resume", is_flag=True, help="Go on with an interrupted training.")
 @overwrite_option
-def train(data: Path, pseudo: Path, out: Path, **options: Any) -> None:
+@click.pass_context
+def train(
+    context: click.Context, data: Path, pseudo: Path, out: Path | None, refit: Path | None,
+    **options: Any,
+) -> None:  # fmt: skip
     """Train a detector on the normals of DATA that PSEUDO does not hold out."""
     from pseudoval import training
 
+    out = out or Path("model" if refit is None else "refit")
     with interruptible(f"the training in {out}; the same command with --resume goes on with it"):
-        sha256 = training.train(data, pseudo, out, progress=Progress(), **options)
+        if refit is None:
+            sha256 = training.train(data, pseudo, out, progress=Progress(), **options)
+        else:
+            kept = refit_options(context, options)
+            sha256 = training.refit(data, refit, out, progress=Progress(), **kept)
     click.echo(f"{out}: model {sha256[:12]}")
+
+
+def refit_options(context: click.Context, options: dict[str, Any]) -> dict[str, Any]:
+    """The options that ``--refit`` leaves open; seeds that were not given are the RUN's.
+
+    Raises:
+        click.UsageError: one was given that RUN decides.
+    """
+    free = ("device", "seed", "seeds", "resume", "overwrite")
+    given = {
+        name
+        for name in context.params
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    }
+    decided = sorted(given - {*free, "data", "out", "refit"})
+    if decided:
+        name = {"settings": "set"}.get(decided[0], decided[0]).replace("_", "-")
+        raise click.UsageError(f"--refit takes --{name} from RUN; leave it out")
+    return {
+        name: None if name.startswith("seed") and name not in given else options[name]
+        for name in free
+    }
 
 
 @cli.command()
