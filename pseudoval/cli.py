@@ -240,18 +240,24 @@ def tune(
 
 @cli.command()
 @click.argument("arguments", nargs=-1, metavar="[RUN] DATA", type=FOLDER())
+@click.option("--model", type=FOLDER(), help="A refitted model, to score RUN's choice with it "
+              "into RUN/refit.")  # fmt: skip
 @device_option
-def evaluate(arguments: tuple[Path, ...], device: str) -> None:
+def evaluate(arguments: tuple[Path, ...], model: Path | None, device: str) -> None:
     """Score every tuned configuration on the real test images of DATA.  [default RUN: run]"""
-    from pseudoval import evaluation
+    from pseudoval import evaluation, figures
     from pseudoval.training import find_device
 
     if len(arguments) not in (1, 2):
         raise click.UsageError("give DATA, or RUN and DATA")
     run, data = arguments if len(arguments) == 2 else (Path("run"), arguments[0])
     with interruptible(f"the scores in {run}; the same command goes on with them"):
-        matrix = evaluation.evaluate(run, data, device=find_device(device), progress=Progress())
-    for line in evaluation.table(matrix, evaluation.load_run(run).best["params"]):
+        shared: dict[str, Any] = {"device": find_device(device), "progress": Progress()}
+        if model is None:
+            content = evaluation.evaluate(run, data, **shared)
+        else:
+            content = evaluation.evaluate_refit(run, data, model, **shared)
+    for line in figures.table(content):
         click.echo(line)
 
 
