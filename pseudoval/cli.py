@@ -12,33 +12,13 @@ from typing import Any
 import click
 
 from pseudoval import __version__
+from pseudoval.cli_options import assignments, number_list, refit_options
 from pseudoval.errors import UserError
 from pseudoval.progress import Progress
 
 FOLDER = partial(click.Path, path_type=Path, file_okay=True, dir_okay=True)
 DEVICES = click.Choice(["auto", "cpu", "cuda"])
 Command = Callable[..., Any]
-
-
-def number_list(context: click.Context, option: click.Parameter, text: str | None) -> Any:
-    """``25,50,100`` as a list of whole numbers."""
-    if text is None:
-        return None
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise click.BadParameter(f"{text!r} is not a list such as 25,50,100") from None
-
-
-def assignments(context: click.Context, option: click.Parameter, texts: tuple[str, ...]) -> Any:
-    """``name=value`` pairs as a mapping."""
-    pairs = [text.partition("=") for text in texts]
-    wrong = [
-        text for text, (name, sign, _) in zip(texts, pairs, strict=True) if not (name and sign)
-    ]
-    if wrong:
-        raise click.BadParameter(f"{wrong[0]!r} is not of the form name=value")
-    return {name: value for name, _, value in pairs}
 
 
 def seed_option(what: str) -> Callable[[Command], Command]:
@@ -76,6 +56,7 @@ def cli() -> None:
     pseudoval tune             -> run      t, then K, chosen on the pseudo set alone
     pseudoval evaluate run DATA            the same configurations on the real test set
     pseudoval report run       -> run/report
+    pseudoval predict model IMAGES --run run  -> predictions
     """
 
 
@@ -174,28 +155,6 @@ def train(
     click.echo(f"{out}: model {sha256[:12]}")
 
 
-def refit_options(context: click.Context, options: dict[str, Any]) -> dict[str, Any]:
-    """The options that ``--refit`` leaves open; seeds that were not given are the RUN's.
-
-    Raises:
-        click.UsageError: one was given that RUN decides.
-    """
-    free = ("device", "seed", "seeds", "resume", "overwrite")
-    given = {
-        name
-        for name in context.params
-        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-    }
-    decided = sorted(given - {*free, "data", "out", "refit"})
-    if decided:
-        name = {"settings": "set"}.get(decided[0], decided[0]).replace("_", "-")
-        raise click.UsageError(f"--refit takes --{name} from RUN; leave it out")
-    return {
-        name: None if name.startswith("seed") and name not in given else options[name]
-        for name in free
-    }
-
-
 @cli.command()
 @click.option("--study", default="t_then_k", show_default=True, help="See 'pseudoval studies'.")
 @click.option("--model", type=FOLDER(), default=Path("model"), show_default=True)
@@ -278,6 +237,41 @@ def report(
     folder = write_report(runs, out, scores=scores, test_scores=test_scores)
     click.echo(verdict(read_json(folder / "correlation.json", "The report")))
     click.echo(f"{folder / 'report.html'}")
+
+
+@cli.command()
+@click.argument("model", type=FOLDER())
+@click.argument("images", nargs=-1, required=True, metavar="IMAGES...", type=FOLDER())
+@click.option("--run", type=FOLDER(), help="Take the configuration that this RUN chose.  [default: "
+              "that of the refit, else the detector's defaults]")  # fmt: skip
+@click.option("--category", metavar="NAME", help="Category of the images, for a model per "
+              "category.  [default: the folder of that name they are in]")  # fmt: skip
+@click.option("--out", type=FOLDER(), default=Path("predictions"), show_default=True)
+@device_option
+@overwrite_option
+def predict(
+    model: Path, images: tuple[Path, ...], run: Path | None, category: str | None, out: Path,
+    device: str, overwrite: bool,
+) -> None:  # fmt: skip
+    """Score new images with MODEL and draw heat maps over them.
+
+    IMAGES are files, or folders that are searched for images.
+    """
+    from pseudoval import prediction
+    from pseudoval.training import find_device
+
+    fresh = prediction.predict(
+        model,
+        images,
+        out,
+        run=run,
+        category=category,
+        device=find_device(device),
+        overwrite=overwrite,
+        progress=Progress(),
+        notice=lambda sentence: click.echo(sentence, err=True),
+    )
+    click.echo(f"{out / 'scores.csv'}" if fresh else f"{out} is finished: nothing to do.")
 
 
 @cli.command(name="studies")

@@ -51,7 +51,9 @@ def score_images(
         block = _stored(path, key)
         scored = False
         if block is None:
-            block = score_by_category(detector, items[part], configs)
+            block = score_by_category(
+                detector, [(item.category, item.path) for item in items[part]], configs
+            )
             scored = True
             if path is not None:
                 _store(path, key, block)
@@ -75,12 +77,12 @@ def score_images(
 
 
 def score_by_category(
-    detector: Detector, items: Sequence[ImageItem], configs: Sequence[Config]
+    detector: Detector, images: Sequence[tuple[str, Path]], configs: Sequence[Config]
 ) -> Block:
-    """Score images from their files, each by the detector of its category."""
+    """Score images given as (category, file), each by the detector of its category."""
     blocks = [
-        judge.score_block([read_rgb(item.path) for item in group], configs)
-        for judge, group in groupby(items, lambda item: detector.of(item.category))
+        judge.score_block([read_rgb(path) for _, path in group], configs)
+        for judge, group in groupby(images, lambda image: detector.of(image[0]))
     ]
     return Block(
         scores=np.concatenate([block.scores for block in blocks], axis=1),

@@ -53,6 +53,7 @@ class FeatureModelDetector:
 
     name: str
     parameters: tuple[Parameter, ...]
+    of_all = True
 
     def __init__(self, model: LafiteModel, seed: int) -> None:
         self.model = model

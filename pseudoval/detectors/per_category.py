@@ -24,6 +24,8 @@ class PerCategoryDetector:
         UserError: they do not belong together.
     """
 
+    of_all = False
+
     def __init__(self, members: Mapping[str, Detector]) -> None:
         self.members = dict(members)
         first, *others = self.members.values()

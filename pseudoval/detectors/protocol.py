@@ -70,6 +70,8 @@ class Detector(Protocol):
     seed: int
     refit: Mapping[str, Any] | None
     """The choice that the model was refitted with; None for a model that held normals out."""
+    of_all: bool
+    """Whether one model judges all categories, so that ``of`` always is the detector itself."""
 
     def of(self, category: str) -> "Detector":
         """The detector that judges images of a category; itself where all share one.
