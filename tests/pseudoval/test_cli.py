@@ -6,24 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import contents, road_commands
+from helpers import contents, refused, road_commands
 from PIL import Image
 
 from pseudoval.cli import cli, run
 from pseudoval.demo import demo_commands, render_data
 from pseudoval.files import MARKER, claim_folder
 from pseudoval.scores import ScoreMatrix
-
-
-def refused(capsys: pytest.CaptureFixture[str], arguments: list[str], what: str) -> None:
-    """The command leaves with 2 and one sentence that contains ``what``."""
-    capsys.readouterr()
-    assert run(arguments) == 2
-    message = capsys.readouterr().err.strip()
-    assert what in message, message
-    assert message.startswith("Error: ")
-    assert "Traceback" not in message
-    assert "\n" not in message
 
 
 def test_the_road_leaves_the_documented_files(road: Path) -> None:
