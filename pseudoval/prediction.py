@@ -95,8 +95,6 @@ def predict(
     detector = open_detector(model, seed=seed, device=device)
     targets = with_categories(found, detector, category)
     params, source = configuration(detector, tuned, model)
-    if source == "defaults":
-        notice(f"No --run, and {model} is no refit: using the defaults {config_name(params)}.")
     detector.check(params)
     listing = [[t.name, t.category, sha256_file(t.path)] for t in targets]
     about: dict[str, Any] = {
@@ -116,6 +114,8 @@ def predict(
     with claimed(out, KIND):
         if _is_done(out, about, overwrite):
             return False
+        if source == "defaults":
+            notice(f"No --run, and {model} is no refit: using the defaults {config_name(params)}.")
         scores, coarse = _score(detector, targets, params, progress)
         scale = scale_of(detector, coarse, params, tuned)
         clear_folder(out)
