@@ -16,7 +16,7 @@ def write_loss_picture(path: Path, losses: Sequence[float], drop_after: float) -
     """
     # matplotlib takes half a second to import, and most commands draw nothing.
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axes = figure.subplots()
@@ -25,7 +25,10 @@ def write_loss_picture(path: Path, losses: Sequence[float], drop_after: float) -
         epochs, losses, color="#1f5a94", linewidth=1.4, marker="." if len(losses) < 20 else ""
     )
     axes.set(yscale="log", xlabel="epoch", ylabel="mean loss of the epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.grid(visible=True, which="both", color="#dddddd", linewidth=0.6)
     drop = math.ceil(drop_after * len(losses))
     if drop < len(losses):

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from helpers import contents, refused, road_commands
 from PIL import Image
 
+from pseudoval import __version__
 from pseudoval.cli import cli, run
 from pseudoval.demo import demo_commands, render_data
 from pseudoval.files import MARKER, claim_folder
@@ -140,6 +143,15 @@ def test_demo_renders_once_and_names_its_commands(
 def test_studies_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["studies"]) == 0
     assert "t_then_k" in capsys.readouterr().out
+
+
+def test_the_package_runs_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pseudoval", "--version"], cwd=Path(__file__).parents[2],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert done.stdout.strip() == f"pseudoval, version {__version__}"
 
 
 def test_help_of_every_command(capsys: pytest.CaptureFixture[str]) -> None:
