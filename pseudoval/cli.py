@@ -12,33 +12,13 @@ from typing import Any
 import click
 
 from pseudoval import __version__
+from pseudoval.cli_options import assignments, number_list, refit_options
 from pseudoval.errors import UserError
 from pseudoval.progress import Progress
 
 FOLDER = partial(click.Path, path_type=Path, file_okay=True, dir_okay=True)
 DEVICES = click.Choice(["auto", "cpu", "cuda"])
 Command = Callable[..., Any]
-
-
-def number_list(context: click.Context, option: click.Parameter, text: str | None) -> Any:
-    """``25,50,100`` as a list of whole numbers."""
-    if text is None:
-        return None
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise click.BadParameter(f"{text!r} is not a list such as 25,50,100") from None
-
-
-def assignments(context: click.Context, option: click.Parameter, texts: tuple[str, ...]) -> Any:
-    """``name=value`` pairs as a mapping."""
-    pairs = [text.partition("=") for text in texts]
-    wrong = [
-        text for text, (name, sign, _) in zip(texts, pairs, strict=True) if not (name and sign)
-    ]
-    if wrong:
-        raise click.BadParameter(f"{wrong[0]!r} is not of the form name=value")
-    return {name: value for name, _, value in pairs}
 
 
 def seed_option(what: str) -> Callable[[Command], Command]:
@@ -76,6 +56,7 @@ def cli() -> None:
     pseudoval tune             -> run      t, then K, chosen on the pseudo set alone
     pseudoval evaluate run DATA            the same configurations on the real test set
     pseudoval report run       -> run/report
+    pseudoval predict model IMAGES --run run  -> predictions
     """
 
 
@@ -137,7 +118,7 @@ def build(
 @cli.command()
 @click.argument("data", type=FOLDER())
 @click.option("--pseudo", type=FOLDER(), default=Path("pseudo"), show_default=True)
-@click.option("--out", type=FOLDER(), default=Path("model"), show_default=True)
+@click.option("--out", type=FOLDER(), help="[default: model; with --refit: refit]")
 @click.option("--detector", type=click.Choice(["lafite", "knn"]), default="lafite",
               show_default=True)  # fmt: skip
 @click.option("--preset", type=click.Choice(["cpu", "paper", "demo"]), default="cpu",
@@ -147,16 +128,30 @@ def build(
               "timm downloads the pretrained weights.")  # fmt: skip
 @click.option("--epochs", type=click.IntRange(1), help="Exactly this many epochs.")
 @set_option
+@click.option("--per-category", is_flag=True, help="A model for each category.")
+@click.option("--refit", type=FOLDER(), metavar="RUN", help="Train RUN's model on all normals of "
+              "DATA, held-out ones too.")  # fmt: skip
 @device_option
 @seed_option("Seed of the core set, the initial weights and the training.")
+@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True,
+              help="Train this many models, with the seeds from --seed on.")  # fmt: skip
 @click.option("--resume", is_flag=True, help="Go on with an interrupted training.")
 @overwrite_option
-def train(data: Path, pseudo: Path, out: Path, **options: Any) -> None:
+@click.pass_context
+def train(
+    context: click.Context, data: Path, pseudo: Path, out: Path | None, refit: Path | None,
+    **options: Any,
+) -> None:  # fmt: skip
     """Train a detector on the normals of DATA that PSEUDO does not hold out."""
     from pseudoval import training
 
+    out = out or Path("model" if refit is None else "refit")
     with interruptible(f"the training in {out}; the same command with --resume goes on with it"):
-        sha256 = training.train(data, pseudo, out, progress=Progress(), **options)
+        if refit is None:
+            sha256 = training.train(data, pseudo, out, progress=Progress(), **options)
+        else:
+            kept = refit_options(context, options)
+            sha256 = training.refit(data, refit, out, progress=Progress(), **kept)
     click.echo(f"{out}: model {sha256[:12]}")
 
 
@@ -204,18 +199,24 @@ def tune(
 
 @cli.command()
 @click.argument("arguments", nargs=-1, metavar="[RUN] DATA", type=FOLDER())
+@click.option("--model", type=FOLDER(), help="A refitted model, to score RUN's choice with it "
+              "into RUN/refit.")  # fmt: skip
 @device_option
-def evaluate(arguments: tuple[Path, ...], device: str) -> None:
+def evaluate(arguments: tuple[Path, ...], model: Path | None, device: str) -> None:
     """Score every tuned configuration on the real test images of DATA.  [default RUN: run]"""
-    from pseudoval import evaluation
+    from pseudoval import evaluation, figures
     from pseudoval.training import find_device
 
     if len(arguments) not in (1, 2):
         raise click.UsageError("give DATA, or RUN and DATA")
     run, data = arguments if len(arguments) == 2 else (Path("run"), arguments[0])
     with interruptible(f"the scores in {run}; the same command goes on with them"):
-        matrix = evaluation.evaluate(run, data, device=find_device(device), progress=Progress())
-    for line in evaluation.table(matrix, evaluation.load_run(run).best["params"]):
+        shared: dict[str, Any] = {"device": find_device(device), "progress": Progress()}
+        if model is None:
+            content = evaluation.evaluate(run, data, **shared)
+        else:
+            content = evaluation.evaluate_refit(run, data, model, **shared)
+    for line in figures.table(content):
         click.echo(line)
 
 
@@ -236,6 +237,41 @@ def report(
     folder = write_report(runs, out, scores=scores, test_scores=test_scores)
     click.echo(verdict(read_json(folder / "correlation.json", "The report")))
     click.echo(f"{folder / 'report.html'}")
+
+
+@cli.command()
+@click.argument("model", type=FOLDER())
+@click.argument("images", nargs=-1, required=True, metavar="IMAGES...", type=FOLDER())
+@click.option("--run", type=FOLDER(), help="Take the configuration that this RUN chose.  [default: "
+              "that of the refit, else the detector's defaults]")  # fmt: skip
+@click.option("--category", metavar="NAME", help="Category of the images, for a model per "
+              "category.  [default: the folder of that name they are in]")  # fmt: skip
+@click.option("--out", type=FOLDER(), default=Path("predictions"), show_default=True)
+@device_option
+@overwrite_option
+def predict(
+    model: Path, images: tuple[Path, ...], run: Path | None, category: str | None, out: Path,
+    device: str, overwrite: bool,
+) -> None:  # fmt: skip
+    """Score new images with MODEL and draw heat maps over them.
+
+    IMAGES are files, or folders that are searched for images.
+    """
+    from pseudoval import prediction
+    from pseudoval.training import find_device
+
+    fresh = prediction.predict(
+        model,
+        images,
+        out,
+        run=run,
+        category=category,
+        device=find_device(device),
+        overwrite=overwrite,
+        progress=Progress(),
+        notice=lambda sentence: click.echo(sentence, err=True),
+    )
+    click.echo(f"{out / 'scores.csv'}" if fresh else f"{out} is finished: nothing to do.")
 
 
 @cli.command(name="studies")

@@ -1,98 +1,123 @@
 """``evaluate``: what the tuned configurations are worth on the real test split."""
 
-import os
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pseudoval.dataset import ImageItem, test_items
+from pseudoval.detectors import Detector
 from pseudoval.errors import UserError
 from pseudoval.examples import write_examples
-from pseudoval.files import read_json, require_folder, sha256_file, sha256_json
-from pseudoval.metrics import auroc_by_category, require_both_classes
-from pseudoval.scores import PIXEL_METRICS, Config, ScoreMatrix
+from pseudoval.figures import figures, variants, write_figures
+from pseudoval.files import (
+    claimed,
+    clear_folder,
+    read_json,
+    sha256_file,
+    sha256_json,
+    write_json,
+)
+from pseudoval.members import members_sha256
+from pseudoval.metrics import require_both_classes
+from pseudoval.progress import ProgressCallback, labelled
+from pseudoval.runs import Run, load_run
+from pseudoval.scores import Config, ScoreMatrix
 from pseudoval.sweep import forget_blocks, score_images
 
-Progress = Callable[[str, int, int], None]
+SCORES = "test_scores.npz"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """What a RUN folder says of itself.
-
-    Attributes:
-        header: ``run.json``.
-        best: ``best.json``.
-        pseudo: the pseudo score matrix; its configurations are those that were tuned.
-    """
-
-    folder: Path
-    header: dict[str, Any]
-    best: dict[str, Any]
-    pseudo: ScoreMatrix
-
-    @property
-    def model(self) -> Path:
-        """The MODEL folder that was tuned."""
-        return Path(os.path.normpath(self.folder / self.header["model"]))
-
-
-def load_run(folder: Path) -> Run:
-    """Read a finished RUN.
-
-    Raises:
-        UserError: not a RUN, or tune has not finished there.
-    """
-    require_folder(folder, "run", "pseudoval tune")
-    if not (folder / "best.json").exists():
-        raise UserError(
-            f"The study in {folder} is not finished; run the same 'pseudoval tune' again to go on."
-        )
-    return Run(
-        folder=folder,
-        header=read_json(folder / "run.json", "The run's header"),
-        best=read_json(folder / "best.json", "The run's choice"),
-        pseudo=ScoreMatrix.load(folder / "pseudo_scores.npz"),
-    )
-
-
-def evaluate(run_folder: Path, data: Path, *, device: str, progress: Progress) -> ScoreMatrix:
+def evaluate(
+    run_folder: Path, data: Path, *, device: str, progress: ProgressCallback
+) -> dict[str, Any]:
     """Score every tuned configuration on the real test images of the RUN's categories.
 
-    Writes ``RUN/test_scores.npz`` and examples. Test images that were scored before with the same
+    Writes ``RUN/test_scores.npz`` and examples, for several seeds in ``RUN/seed-S``, and
+    ``RUN/figures.json`` and ``figures.csv``. Test images that were scored before with the same
     model are not scored again.
+
+    Returns:
+        The content of ``figures.json``.
 
     Raises:
         UserError: DATA lacks a category, or a category lacks defects or normals; the model is
             missing or is not the one that was tuned.
     """
-    from pseudoval.detectors.feature_models import open_detector
+    run = load_run(run_folder)
+    items = real_test_items(data, run.header["categories"])
+    matrices = {
+        name: _evaluate_member(member, items, device, labelled(progress, name))
+        for name, member in run.members.items()
+    }
+    content = figures(matrices, run.best["params"])
+    write_figures(run.folder, content)
+    return content
+
+
+def evaluate_refit(
+    run_folder: Path, data: Path, model: Path, *, device: str, progress: ProgressCallback
+) -> dict[str, Any]:
+    """Score the RUN's choice, with and without editing, with another model: the refitted one.
+
+    Writes ``RUN/refit/test_scores.npz`` (for several seeds ``RUN/refit/seed-S/test_scores.npz``)
+    and ``RUN/refit/figures.json`` and ``figures.csv``; nothing else in RUN is touched.
+
+    Returns:
+        The content of ``figures.json``.
+
+    Raises:
+        UserError: as in ``evaluate``, or the model does not belong to the RUN.
+    """
+    from pseudoval.detectors.feature_models import open_detectors
 
     run = load_run(run_folder)
     items = real_test_items(data, run.header["categories"])
-    target = run.folder / "test_scores.npz"
-    done = _finished(target, items, run)
-    if done is not None:
-        return done
-    detector = open_detector(run.model, seed=int(run.header["seed"]), device=device)
-    if detector.model_sha256 != run.best["model_sha256"]:
+    detectors = open_detectors(model, seed=int(run.header["seed"]), device=device)
+    for detector in detectors.values():
+        require_refit(detector, run, model)
+    configs: list[Config] = [*variants(run.header["detector"], run.best["params"]).values()]
+    about = {"model_sha256": members_sha256({n: d.model_sha256 for n, d in detectors.items()})}
+    folder = run.folder / "refit"
+    with claimed(folder, "refit"):
+        header = folder / "refit.json"
+        if not header.exists() or read_json(header, "The header of the refit") != about:
+            clear_folder(folder)
+            write_json(header, about)
+        matrices = {
+            name: _scored(detector, items, configs, folder / name, labelled(progress, name))
+            for name, detector in detectors.items()
+        }
+        content = figures(matrices, run.best["params"])
+        write_figures(folder, content)
+    return content
+
+
+def require_refit(detector: Detector, run: Run, model: Path) -> None:
+    """Refuse a model that is not of the RUN's choice.
+
+    Raises:
+        UserError: naming what differs.
+    """
+    wanted = run.header["detector"]
+    if detector.name != wanted:
         raise UserError(
-            f"The model in {run.model} is not the one that {run.folder} was tuned with; restore "
-            "it, or tune again."
+            f"{model} holds the detector {detector.name}, but {run.folder} chose a configuration "
+            f"of {wanted}; give a model of {wanted}."
         )
-    blocks = run.folder / "blocks"
-    matrix = score_images(
-        detector, items, run.pseudo.configs, name="test", store=blocks, progress=progress
-    )
-    write_examples(
-        run.folder / "examples", "test", detector, items, matrix, run.best["params"], progress
-    )
-    matrix.save(target)
-    forget_blocks(blocks)
-    return matrix
+    if sorted(detector.categories) != sorted(run.header["categories"]):
+        raise UserError(
+            f"{model} knows {', '.join(detector.categories)}, but {run.folder} is about "
+            f"{', '.join(run.header['categories'])}; give a model of these categories."
+        )
+    for name, chosen in (("study", "study"), ("params", "params"),
+                         ("run_model_sha256", "model_sha256")):  # fmt: skip
+        if detector.refit is not None and detector.refit[name] != run.best[chosen]:
+            raise UserError(
+                f"{model} was refitted from another choice than that of {run.folder}: {name} is "
+                f"{detector.refit[name]} there and {run.best[chosen]} here. Refit again with "
+                f"'pseudoval train DATA --refit {run.folder}'."
+            )
 
 
 def real_test_items(data: Path, categories: list[str]) -> list[ImageItem]:
@@ -110,31 +135,54 @@ def real_test_items(data: Path, categories: list[str]) -> list[ImageItem]:
     return items
 
 
-def table(matrix: ScoreMatrix, config: Config) -> list[str]:
-    """The figures of one configuration as lines for a terminal, per category and their mean."""
-    row = matrix.row(config)
-    image = auroc_by_category(matrix.scores[[row]], matrix.categories, matrix.labels)[0]
-    columns = {"image AUROC": image}
-    columns |= {name.replace("_", " "): matrix.pixel[name][row] for name in PIXEL_METRICS}
-    lines = [f"{'category':<16}" + "".join(f"{name:>14}" for name in columns)]
-    for place, category in enumerate(matrix.category_names):
-        cells = [_cell(values[place]) for values in columns.values()]
-        lines.append(f"{category:<16}" + "".join(f"{cell:>14}" for cell in cells))
-    means = [
-        _cell(np.mean(known))
-        if (known := [v for v in values if not np.isnan(v)])
-        else _cell(np.nan)
-        for values in columns.values()
-    ]
-    lines.append(f"{'mean':<16}" + "".join(f"{cell:>14}" for cell in means))
-    return lines
+def _evaluate_member(
+    run: Run, items: list[ImageItem], device: str, progress: ProgressCallback
+) -> ScoreMatrix:
+    """The real-test matrix of one model, with examples beside it."""
+    from pseudoval.detectors.feature_models import open_detector
+
+    configs: list[Config] = [*ScoreMatrix.load(run.folder / "pseudo_scores.npz").configs]
+    seed, sha = int(run.header["seed"]), str(run.best["model_sha256"])
+    done = _finished(run.folder / SCORES, items, configs, sha, seed)
+    if done is not None:
+        return done
+    detector = open_detector(run.model, seed=seed, device=device)
+    if detector.model_sha256 != sha:
+        raise UserError(
+            f"The model in {run.model} is not the one that {run.folder} was tuned with; restore "
+            "it, or tune again."
+        )
+    blocks = run.folder / "blocks"
+    matrix = score_images(detector, items, configs, name="test", store=blocks, progress=progress)
+    write_examples(
+        run.folder / "examples", "test", detector, items, matrix, run.best["params"], progress
+    )
+    matrix.save(run.folder / SCORES)
+    forget_blocks(blocks)
+    return matrix
 
 
-def _cell(value: float) -> str:
-    return "n/a" if np.isnan(value) else f"{value:.4f}"
+def _scored(
+    detector: Detector,
+    items: list[ImageItem],
+    configs: list[Config],
+    folder: Path,
+    progress: ProgressCallback,
+) -> ScoreMatrix:
+    """The real-test matrix in ``folder``, scored now unless it is there already."""
+    done = _finished(folder / SCORES, items, configs, detector.model_sha256, detector.seed)
+    if done is not None:
+        return done
+    blocks = folder / "blocks"
+    matrix = score_images(detector, items, configs, name="test", store=blocks, progress=progress)
+    matrix.save(folder / SCORES)
+    forget_blocks(blocks)
+    return matrix
 
 
-def _finished(path: Path, items: list[ImageItem], run: Run) -> ScoreMatrix | None:
+def _finished(
+    path: Path, items: list[ImageItem], configs: list[Config], model_sha256: str, seed: int
+) -> ScoreMatrix | None:
     """The matrix at ``path`` if it is of these images, this model and these configurations."""
     if not path.exists():
         return None
@@ -144,8 +192,8 @@ def _finished(path: Path, items: list[ImageItem], run: Run) -> ScoreMatrix | Non
         return None  # damaged: computed again
     wanted = {
         "data_sha256": sha256_json([[item.id, sha256_file(item.path)] for item in items]),
-        "model_sha256": run.best["model_sha256"],
-        "seed": run.header["seed"],
+        "model_sha256": model_sha256,
+        "seed": seed,
     }
     same = all(matrix.header.get(name) == value for name, value in wanted.items())
-    return matrix if same and matrix.configs == run.pseudo.configs else None
+    return matrix if same and matrix.configs == configs else None

@@ -1,7 +1,6 @@
 """A few explained images in ``RUN/examples``: what the pictures of a report are drawn from."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ from pseudoval.dataset import ImageItem
 from pseudoval.detectors import Detector
 from pseudoval.files import write_npz
 from pseudoval.images import read_mask, read_rgb
+from pseudoval.progress import ProgressCallback
 from pseudoval.scores import Config, ScoreMatrix
 
 CATEGORIES = 6
@@ -22,7 +22,7 @@ def write_examples(
     items: list[ImageItem],
     matrix: ScoreMatrix,
     config: Config,
-    progress: Callable[[str, int, int], None],
+    progress: ProgressCallback,
 ) -> None:
     """Explain a normal image, a typical anomaly and the worst-ranked anomaly of each category.
 
@@ -40,7 +40,7 @@ def write_examples(
     for number, row in enumerate(rows):
         item = items[row]
         image = read_rgb(item.path)
-        explained = detector.explain(image, config)
+        explained = detector.of(item.category).explain(image, config)
         mask = np.zeros(image.shape[:2], dtype=np.uint8)
         if item.mask_path is not None:
             mask = read_mask(item.mask_path, image.shape[:2]).astype(np.uint8)

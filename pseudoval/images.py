@@ -56,6 +56,15 @@ def read_mask(path: Path, shape: tuple[int, int]) -> np.ndarray:
     return mask
 
 
+def require_image(path: Path) -> None:
+    """Check that a file begins as an image does, without decoding its pixels.
+
+    Raises:
+        UserError: no such file, or not an image.
+    """
+    _open(path, decode=False)
+
+
 def pixel_sha256(image: np.ndarray) -> str:
     """Hex SHA-256 of an image's shape and pixels: equal for the same picture in any format."""
     digest = hashlib.sha256(str(image.shape).encode())
@@ -73,14 +82,16 @@ def write_png(path: Path, array: np.ndarray) -> None:
         Image.fromarray(pixels).save(temporary, format="PNG", compress_level=PNG_LEVEL)
 
 
-def _open(path: Path) -> Image.Image:
-    """Open and decode fully, so that a truncated file fails here."""
+def _open(path: Path, decode: bool = True) -> Image.Image:
+    """Open and, unless told otherwise, decode fully, so that a truncated file fails here."""
     if not path.is_file():
         raise UserError(f"There is no image file at {path}.")
     if path.stat().st_size == 0:
         raise UserError(f"The image {path} is empty (0 bytes); replace or remove it.")
     try:
         with Image.open(path) as image:
+            if not decode:
+                return image
             image.load()
             return image.copy()
     except Image.UnidentifiedImageError:

@@ -28,6 +28,7 @@ from pseudoval.files import (
 from pseudoval.generators import DEFAULT_GENERATOR, GENERATORS, parameters, parse_settings
 from pseudoval.images import pixel_sha256, read_rgb, write_png
 from pseudoval.manifest import MANIFEST, bank_normals, differences, load_manifest, pseudo_items
+from pseudoval.progress import ProgressCallback
 from pseudoval.pseudo_plan import Normal, Task, plan_category
 from pseudoval.split import check_holdout, split_normals, split_sha256
 
@@ -35,9 +36,6 @@ __all__ = ["bank_normals", "build", "load_manifest", "pseudo_items"]
 
 REQUEST = ".request.json"
 """What an unfinished set is being built from; gone once the manifest says it."""
-
-Progress = Callable[[str, int, int], None]
-"""Called with a stage ("reading" or "writing"), how many images are done, and of how many."""
 
 
 Item = TypeVar("Item")
@@ -57,7 +55,7 @@ def build(
     seed: int = 0,
     workers: int = 1,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> dict[str, Any]:
     """Build a pseudo set in the MVTec layout from the normals of ``data``.
 
@@ -181,7 +179,7 @@ def _check_out(data: Path, out: Path) -> bool:
 
 
 def _read_normals(
-    data: Path, categories: Sequence[str], workers: int, progress: Progress | None
+    data: Path, categories: Sequence[str], workers: int, progress: ProgressCallback | None
 ) -> dict[str, list[Normal]]:
     """Decode and hash every train normal."""
     paths = {category: train_normals(data, category) for category in categories}
@@ -234,7 +232,7 @@ def _write(
     generator: str,
     config: Any,
     workers: int,
-    progress: Progress | None,
+    progress: ProgressCallback | None,
 ) -> None:
     """Copy the normals, make the anomalies, and fill their hashes in."""
     for entry in entries:
@@ -287,7 +285,7 @@ def _map(
     items: Sequence[Item],
     workers: int,
     stage: str,
-    progress: Progress | None,
+    progress: ProgressCallback | None,
 ) -> list[Result]:
     """``function`` of every item, in order; in other processes if there is more than one worker."""
     results: list[Result] = []

@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,10 @@ from pseudoval.errors import UserError
 from pseudoval.files import read_npz, sha256_file, sha256_json, write_npz
 from pseudoval.images import read_mask, read_rgb
 from pseudoval.metrics import label_regions, pixel_metrics
+from pseudoval.progress import ProgressCallback
 from pseudoval.scores import PIXEL_METRICS, Config, ScoreMatrix
 
 BLOCK_IMAGES = 16
-Progress = Callable[[str, int, int], None]
 
 
 def score_images(
@@ -26,7 +27,7 @@ def score_images(
     *,
     name: str,
     store: Path | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> ScoreMatrix:
     """Scores and pixel figures of every image under every configuration.
 
@@ -48,14 +49,19 @@ def score_images(
         path = store / name / f"block-{start:07d}.npz" if store else None
         key = sha256_json({**request, "data": data[part]})
         block = _stored(path, key)
+        scored = False
         if block is None:
-            images = [read_rgb(item.path) for item in items[part]]
-            block = detector.score_block(images, configs)
+            block = score_by_category(
+                detector, [(item.category, item.path) for item in items[part]], configs
+            )
+            scored = True
             if path is not None:
                 _store(path, key, block)
         blocks.append(block)
-        if progress is not None:
-            progress(f"scoring {name}", min(start + BLOCK_IMAGES, len(items)), len(items))
+        done = min(start + BLOCK_IMAGES, len(items))
+        # Blocks found on disk take no time; counting them would make the rest look fast.
+        if progress is not None and (scored or done == len(items)):
+            progress(f"scoring {name}", done, len(items))
     pixel, reasons = _pixel_figures(detector, items, [block.coarse for block in blocks])
     return ScoreMatrix(
         scores=np.concatenate([block.scores for block in blocks], axis=1),
@@ -67,6 +73,20 @@ def score_images(
         pixel=pixel,
         pixel_reason=reasons,
         header={**detector.provenance(), "data_sha256": sha256_json(data)},
+    )
+
+
+def score_by_category(
+    detector: Detector, images: Sequence[tuple[str, Path]], configs: Sequence[Config]
+) -> Block:
+    """Score images given as (category, file), each by the detector of its category."""
+    blocks = [
+        judge.score_block([read_rgb(path) for _, path in group], configs)
+        for judge, group in groupby(images, lambda image: detector.of(image[0]))
+    ]
+    return Block(
+        scores=np.concatenate([block.scores for block in blocks], axis=1),
+        coarse=np.concatenate([block.coarse for block in blocks], axis=1),
     )
 
 
@@ -110,7 +130,8 @@ def _pixel_figures(
     maps = np.concatenate(list(coarse), axis=1)  # [configs, images, h, w]
     for column, category in enumerate(names):
         rows = [row for row, item in enumerate(items) if item.category == category]
-        side = detector.render(maps[0, rows[:1]]).shape[1:]
+        judge = detector.of(category)
+        side = judge.render(maps[0, rows[:1]]).shape[1:]
         masks = {row: _mask(items[row], side) for row in rows}
         usable = [row for row in rows if masks[row] is not None]
         if not any(items[row].label for row in usable):
@@ -119,7 +140,7 @@ def _pixel_figures(
         reasons.append("")
         regions = label_regions(np.stack([m for r in usable if (m := masks[r]) is not None]))
         for config in range(count):
-            figures = pixel_metrics(detector.render(maps[config, usable]), regions)
+            figures = pixel_metrics(judge.render(maps[config, usable]), regions)
             pixel["pixel_auroc"][config, column] = figures.auroc
             pixel["pixel_ap"][config, column] = figures.ap
             pixel["pixel_aupro"][config, column] = figures.aupro

@@ -2,20 +2,20 @@
 
 import dataclasses
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from pseudoval.dataset import ImageItem
+from pseudoval.dataset import train_normals
 from pseudoval.detectors import NAMES
 from pseudoval.errors import UserError
-from pseudoval.files import MARKER, claimed, clear_folder, require_folder, sha256_file
-from pseudoval.images import read_rgb
+from pseudoval.files import require_folder, sha256_file
+from pseudoval.fitting import Recipe, fit_all
 from pseudoval.manifest import bank_normals, load_manifest
-
-Progress = Callable[[str, int, int], None]
+from pseudoval.members import read_members, recorded_sha256
+from pseudoval.progress import ProgressCallback
+from pseudoval.runs import load_run
 
 
 def train(
@@ -31,32 +31,35 @@ def train(
     settings: Mapping[str, str] | None = None,
     device: str = "auto",
     seed: int = 0,
+    seeds: int = 1,
+    per_category: bool = False,
     resume: bool = False,
     overwrite: bool = False,
-    progress: Progress,
+    progress: ProgressCallback,
 ) -> str:
     """Train a detector on the categories of ``pseudo``, on the normals it did not hold out.
 
-    Only ``train/good`` of DATA is read. All categories share one model.
+    Only ``train/good`` of DATA is read.
 
     Args:
         data: root in the MVTec layout.
         pseudo: the pseudo set that holds out normals of the same DATA.
         out: the MODEL folder.
         settings: any option of ``lafite_core.config`` as ``section.name``: text.
+        seeds: how many models to train, with the seeds ``seed``, ``seed + 1`` and so on; more
+            than one go to ``out/seed-S``.
+        per_category: a model for each category in ``CATEGORY``, instead of one for all.
         resume: go on with a training that was interrupted; a finished model is kept.
         overwrite: replace a finished model.
 
     Returns:
-        The model's hash.
+        The model's hash; of several models one over theirs.
 
     Raises:
         UserError: see the sentence.
     """
     # Imported here so that commands without a model start without torch.
     from lafite_core.backbones import make_backbone
-    from lafite_core.model import LafiteModel
-    from pseudoval.detectors.feature_models import fit_detector
 
     if detector not in NAMES:
         raise UserError(f"There is no detector {detector!r}; the detectors are {', '.join(NAMES)}.")
@@ -64,58 +67,96 @@ def train(
     device = find_device(device)
     require_folder(pseudo, "pseudo", "pseudoval build DATA")
     manifest = load_manifest(pseudo)
-    by_category = bank_normals(data, manifest)
-    items = [item for category in sorted(by_category) for item in by_category[category]]
-    keys = [sha256_file(item.path) for item in items]
-    with claimed(out, "model"):
-        if resume and (out / "model.json").exists():
-            return same_model(LafiteModel.load(out), detector, config, seed, manifest, out)
-        if not resume and not overwrite and any(child.name != MARKER for child in out.iterdir()):
-            raise UserError(
-                f"{out} already holds a model or an unfinished training; go on with --resume, "
-                "start anew with --overwrite, or choose another --out."
-            )
-        extractor = make_backbone(config.features, weights)
-        if not resume:
-            clear_folder(out)
-        return fit_detector(
-            detector,
-            _images(items),
-            keys,
-            config,
-            extractor,
-            out,
-            categories=manifest["categories"],
-            split_sha256=manifest["split_sha256"],
-            seed=seed,
-            device=device,
-            resume=resume,
-            progress=progress,
-            info={"preset": preset, "train_images": {c: len(by_category[c]) for c in by_category}},
-        ).sha256()
+    normals = bank_normals(data, manifest)
+    recipe = Recipe(
+        detector=detector,
+        config=config,
+        backbone=cache(lambda: make_backbone(config.features, weights)),
+        images={c: _hashed([item.path for item in normals[c]]) for c in manifest["categories"]},
+        split_sha256=manifest["split_sha256"],
+        device=device,
+        preset=preset,
+    )
+    return fit_all(
+        recipe,
+        out,
+        range(seed, seed + seeds),
+        per_category,
+        resume=resume,
+        overwrite=overwrite,
+        progress=progress,
+    )
 
 
-def same_model(
-    model: Any, detector: str, config: Any, seed: int, manifest: Mapping[str, Any], out: Path
+def refit(
+    data: Path,
+    run: Path,
+    out: Path,
+    *,
+    device: str = "auto",
+    seed: int | None = None,
+    seeds: int | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: ProgressCallback,
 ) -> str:
-    """The hash of a finished model, if it is the one that was asked for.
+    """Train the final model: the RUN's on *all* normals of its categories, held-out ones too.
+
+    Detector, configuration, backbone weights and layout are those of the model that was tuned.
+
+    Args:
+        seed, seeds: the first seed and how many; None is as in the tuned model. Others as in
+            ``train``.
 
     Raises:
-        UserError: naming what differs.
+        UserError: the RUN is not finished, or its model is gone or another one by now.
     """
-    wanted = {
-        "detector": (model.info["detector"], detector),
-        "configuration": (model.config, config),
-        "seed": (model.seed, seed),
-        "split": (model.info["split_sha256"], manifest["split_sha256"]),
-    }
-    for name, (found, asked) in wanted.items():
-        if found != asked:
-            raise UserError(
-                f"{out} holds a finished model with another {name}; choose another --out, or pass "
-                "--overwrite instead of --resume."
-            )
-    return str(model.sha256())
+    from lafite_core.model import LafiteModel
+
+    tuned = load_run(run)
+    require_folder(tuned.model, "model", "pseudoval train")
+    if recorded_sha256(tuned.model) != tuned.best["model_sha256"]:
+        raise UserError(
+            f"The model in {tuned.model} is not the one that {run} was tuned with; restore it, or "
+            "tune again."
+        )
+    leaf, kinds, known = tuned.model, set(), [""]
+    while (members := read_members(leaf)) is not None:
+        kinds.add(members.kind)
+        known = list(members.folders) if members.kind == "seeds" else known
+        leaf = leaf / next(iter(members.folders.values()))
+    model = LafiteModel.load(leaf)
+    first = model.seed if seed is None else seed
+    extractor = model.backbone
+    recipe = Recipe(
+        detector=model.info["detector"],
+        config=model.config,
+        backbone=lambda: extractor,
+        images={c: _hashed(train_normals(data, c)) for c in tuned.header["categories"]},
+        split_sha256=None,
+        device=find_device(device),
+        preset=model.info.get("preset"),
+        refit={
+            "params": tuned.best["params"],
+            "run_model_sha256": tuned.best["model_sha256"],
+            "study": tuned.best["study"],
+            "seed": tuned.best["seed"],
+        },
+    )
+    del model  # its network need not stay in memory beside the one that is trained
+    return fit_all(
+        recipe,
+        out,
+        range(first, first + (seeds or len(known))),
+        "per_category" in kinds,
+        resume=resume,
+        overwrite=overwrite,
+        progress=progress,
+    )
+
+
+def _hashed(paths: Sequence[Path]) -> list[tuple[Path, str]]:
+    return [(path, sha256_file(path)) for path in paths]
 
 
 def configuration(
@@ -186,8 +227,3 @@ def find_device(name: str) -> str:
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda was asked for, but torch sees no GPU; use --device cpu.")
     return name
-
-
-def _images(items: Sequence[ImageItem]) -> Iterator[np.ndarray]:
-    for item in items:
-        yield read_rgb(item.path)

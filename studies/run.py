@@ -2,21 +2,17 @@
 
 import math
 import os
-import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from pseudoval import __version__
 from pseudoval.dataset import ImageItem
 from pseudoval.detectors import Detector
-from pseudoval.detectors.feature_models import open_detector
 from pseudoval.errors import UserError
 from pseudoval.examples import write_examples
 from pseudoval.files import (
@@ -30,14 +26,24 @@ from pseudoval.files import (
 )
 from pseudoval.manifest import load_manifest, pseudo_items
 from pseudoval.metrics import auroc_by_category, macro_auroc
+from pseudoval.progress import ProgressCallback, labelled, silent
 from pseudoval.scores import ScoreMatrix, config_name
 from pseudoval.statistics import select_best
-from pseudoval.sweep import forget_blocks, score_images
+from pseudoval.sweep import forget_blocks
+from pseudoval.versions import versions
+from studies.seeds import (
+    Member,
+    finish_member_runs,
+    joint_sha256,
+    mean_over_members,
+    open_members,
+    score_members,
+    start_member_runs,
+)
 from studies.spec import STUDIES, Stage, Study
 from studies.storage import completed, open_stage, record
 
 OBJECTIVE = "macro_image_auroc"
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +53,8 @@ class Outcome:
     Attributes:
         best: the content of ``best.json``.
         trials: the content of ``trials.csv``.
-        matrix: pseudo scores of every configuration that was tried.
+        matrix: pseudo scores of every configuration that was tried; those of the first seed where
+            there are several.
         fresh: False if the run was already finished and nothing was done.
     """
 
@@ -68,7 +75,7 @@ def run_study(
     seed: int = 0,
     device: str = "cpu",
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Outcome:
     """Choose a configuration on a pseudo set alone.
 
@@ -90,11 +97,13 @@ def run_study(
         raise UserError(f"There is no study {study!r}; the studies are {', '.join(STUDIES)}.")
     require_folder(model, "model", "pseudoval train DATA")
     require_folder(pseudo, "pseudo", "pseudoval build DATA")
-    report = progress or _silent
+    report = progress or silent
     manifest = load_manifest(pseudo)
-    detector = open_detector(model, seed=seed, device=device)
+    members = open_members(model, out, seed=seed, device=device)
+    detector = members[0].detector
     plan = STUDIES[study](detector, t, k)
-    check_fit(plan, detector, manifest, model, pseudo)
+    for member in members:
+        check_fit(plan, member.detector, manifest, member.model, pseudo)
     header = {
         "study": plan.name,
         "objective": OBJECTIVE,
@@ -104,49 +113,51 @@ def run_study(
         "categories": list(manifest["categories"]),
         "grids": {stage.name: list(stage.values) for stage in plan.stages},
         "seed": seed,
-        "model_sha256": detector.model_sha256,
+        "model_sha256": joint_sha256(members),
         "split_sha256": detector.split_sha256,
         "pseudo_sha256": [sha256_file(pseudo / "manifest.json")],
         "storage": "optuna.journal",
-        "versions": versions(),
+        "versions": versions("torch", "timm", "faiss-cpu", "optuna", "numpy"),
     }
+    if members[0].name:
+        header["members"] = [member.name for member in members]
     items = pseudo_items(pseudo, manifest)
-    check_configs(plan, detector)
+    for member in members:
+        check_configs(plan, member.detector)
     with claimed(out, "run"):
         if _claim(out, header, overwrite):
-            return _finished(out)
-        return _search(plan, detector, items, out, seed, report)
+            return _finished(out, members)
+        start_member_runs(members, out, header)
+        return _search(plan, members, items, out, seed, report)
 
 
 def _search(
     plan: Study,
-    detector: Detector,
+    members: Sequence[Member],
     items: list[ImageItem],
     out: Path,
     seed: int,
-    report: Progress,
+    report: ProgressCallback,
 ) -> Outcome:
     """Stage after stage, then everything that RUN keeps; ``best.json`` last."""
     selected: dict[str, int] = {}
-    parts: list[ScoreMatrix] = []
+    parts: list[list[ScoreMatrix]] = []
     stages: list[dict[str, Any]] = []
     tables: list[pd.DataFrame] = []
     for stage in plan.stages:
         started = time.monotonic()
-        matrix = score_images(
-            detector,
-            items,
-            stage.configs(selected),
-            name=f"stage-{stage.name}",
-            store=out / "blocks",
-            progress=report,
-        )
+        configs = stage.configs(selected)
+        matrices = score_members(members, items, configs, f"stage-{stage.name}", report)
         seconds = (time.monotonic() - started) / len(stage.values)
-        values = macro_auroc(matrix.scores, matrix.categories, matrix.labels)
-        tables.append(_trials(out, plan, stage, matrix, values, seconds, seed))
-        row = select_best(matrix.configs, values)
+        by_member = {
+            member.name: macro_auroc(matrix.scores, matrix.categories, matrix.labels)
+            for member, matrix in zip(members, matrices, strict=True)
+        }
+        values = mean_over_members(list(by_member.values()))
+        tables.append(_trials(out, plan, stage, matrices, values, by_member, seconds, seed))
+        row = select_best(configs, values)
         selected[stage.param] = stage.values[row]
-        parts.append(matrix)
+        parts.append(matrices)
         stages.append(
             {
                 "name": stage.name,
@@ -154,9 +165,11 @@ def _search(
                 "values": list(stage.values),
                 "pseudo_auroc": [float(value) for value in values],
                 "selected": stage.values[row],
-                "configs": matrix.configs,
+                "configs": matrices[0].configs,
             }
         )
+        if members[0].name:
+            stages[-1]["pseudo_auroc_by_seed"] = {n: v.tolist() for n, v in by_member.items()}
     last = stages[-1]
     params = dict(last["configs"][last["values"].index(last["selected"])])
     best = {
@@ -165,19 +178,30 @@ def _search(
         "params": params,
         "pseudo_auroc": last["pseudo_auroc"][last["values"].index(last["selected"])],
         "stages": stages,
-        "split_sha256": detector.split_sha256,
-        "model_sha256": detector.model_sha256,
+        "split_sha256": members[0].detector.split_sha256,
+        "model_sha256": joint_sha256(members),
         "seed": seed,
     }
-    whole = joined(parts)
-    write_examples(out / "examples", "pseudo", detector, items, whole, params, report)
-    whole.save(out / "pseudo_scores.npz")
+    wholes = [joined(of_member) for of_member in zip(*parts, strict=True)]
+    for member, whole in zip(members, wholes, strict=True):
+        write_examples(
+            member.folder / "examples",
+            "pseudo",
+            member.detector,
+            items,
+            whole,
+            params,
+            labelled(report, member.name),
+        )
+        whole.save(member.folder / "pseudo_scores.npz")
+    finish_member_runs(members, wholes, best)
     trials = pd.concat(tables, ignore_index=True)
     with atomic_path(out / "trials.csv") as path:
         trials.to_csv(path, index=False, lineterminator="\n")
     write_json(out / "best.json", best)
-    forget_blocks(out / "blocks")
-    return Outcome(best=best, trials=trials, matrix=whole, fresh=True)
+    for member in members:
+        forget_blocks(member.folder / "blocks")
+    return Outcome(best=best, trials=trials, matrix=wholes[0], fresh=True)
 
 
 def check_fit(
@@ -192,6 +216,12 @@ def check_fit(
         raise UserError(
             f"The study {plan.name} is for the detector {plan.detector}, but {model} holds "
             f"{detector.name}; 'pseudoval studies' lists which study is for which."
+        )
+    if detector.split_sha256 is None:
+        raise UserError(
+            f"The model in {model} was refitted on all normals; nothing was held out that it "
+            "could be tuned on. Tune the model it was refitted from, or train one with --pseudo "
+            f"{pseudo}."
         )
     if detector.split_sha256 != manifest["split_sha256"]:
         raise UserError(
@@ -234,16 +264,6 @@ def joined(parts: Sequence[ScoreMatrix]) -> ScoreMatrix:
     )
 
 
-def versions() -> dict[str, str]:
-    """Versions of what the scores depend on."""
-    names = ("torch", "timm", "faiss-cpu", "optuna", "numpy")
-    return {
-        "pseudoval": __version__,
-        "python": platform.python_version(),
-        **{name: version(name) for name in names},
-    }
-
-
 def _claim(out: Path, header: dict[str, Any], overwrite: bool) -> bool:
     """Write the RUN's header; True if this very study is already finished in it.
 
@@ -272,11 +292,11 @@ def _brief(value: Any) -> str:
     return text if len(text) <= 40 else text[:37] + "..."
 
 
-def _finished(out: Path) -> Outcome:
+def _finished(out: Path, members: Sequence[Member]) -> Outcome:
     return Outcome(
         best=read_json(out / "best.json", "The run's choice"),
         trials=pd.read_csv(out / "trials.csv"),
-        matrix=ScoreMatrix.load(out / "pseudo_scores.npz"),
+        matrix=ScoreMatrix.load(members[0].folder / "pseudo_scores.npz"),
         fresh=False,
     )
 
@@ -285,13 +305,17 @@ def _trials(
     out: Path,
     plan: Study,
     stage: Stage,
-    matrix: ScoreMatrix,
+    matrices: Sequence[ScoreMatrix],
     values: np.ndarray,
+    by_member: Mapping[str, np.ndarray],
     seconds: float,
     seed: int,
 ) -> pd.DataFrame:
     """Tell Optuna the stage's values and list its trials as ``trials.csv`` does."""
-    by_category = auroc_by_category(matrix.scores, matrix.categories, matrix.labels)
+    matrix = matrices[0]
+    by_category = np.mean(
+        [auroc_by_category(each.scores, each.categories, each.labels) for each in matrices], axis=0
+    )
     attributes = {
         point: {
             "seconds": seconds,
@@ -299,6 +323,7 @@ def _trials(
                 f"auroc/{name}": float(by_category[row, column])
                 for column, name in enumerate(matrix.category_names)
             },
+            **{f"by_seed/{name}": float(own[row]) for name, own in by_member.items() if name},
         }
         for row, point in enumerate(stage.values)
     }
@@ -325,7 +350,3 @@ def _trials(
             for trial in completed(optuna_study, stage)
         ]
     )
-
-
-def _silent(name: str, done: int, total: int) -> None:
-    pass

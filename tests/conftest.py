@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import make_data, road_commands
+from helpers import make_data, road_commands, with_options
 
 # A test must never wait for the network that albumentations asks for updates.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -38,6 +38,25 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Path:
     render_dataset(data, seed=0, size=64, train=9, test_good=3, defects_per_kind=1,
                    categories=["fabric", "flange"])  # fmt: skip
     for arguments in road_commands(root):
+        assert run(arguments) == 0, arguments
+    return root
+
+
+@pytest.fixture(scope="session")
+def several(road: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``model`` (seeds 3 and 4, one model per category), ``run``, ``refit``."""
+    from pseudoval.cli import run
+
+    root = tmp_path_factory.mktemp("several")
+    _, train, tune, _, _ = road_commands(road)
+    model, out, data = root / "model", str(root / "run"), str(road / "data")
+    for arguments in [
+        with_options(train, "--seed", "3", "--seeds", "2", "--per-category", out=model),
+        with_options(tune, model=model, out=out),
+        ["evaluate", out, data],
+        ["train", data, "--refit", out, "--out", str(root / "refit")],
+        ["evaluate", out, data, "--model", str(root / "refit")],
+    ]:
         assert run(arguments) == 0, arguments
     return root
 

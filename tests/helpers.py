@@ -4,6 +4,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 from PIL import Image
 
 
@@ -30,6 +31,14 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
+def with_options(arguments: list[str], *more: str, **values: object) -> list[str]:
+    """A command with the values of some of its options replaced, and further arguments."""
+    changed = [*arguments]
+    for name, value in values.items():
+        changed[changed.index(f"--{name}") + 1] = str(value)
+    return [*changed, *more]
+
+
 def road_commands(root: Path, data: str = "data") -> list[list[str]]:
     """The commands of the whole road in a folder, on a model that trains in seconds."""
     folder = {name: str(root / name) for name in ("pseudo", "model", "run")}
@@ -44,3 +53,16 @@ def road_commands(root: Path, data: str = "data") -> list[list[str]]:
         ["evaluate", folder["run"], str(root / data)],
         ["report", folder["run"]],
     ]  # fmt: skip
+
+
+def refused(capsys: pytest.CaptureFixture[str], arguments: list[str], what: str) -> None:
+    """The command leaves with 2 and one sentence that contains ``what``."""
+    from pseudoval.cli import run
+
+    capsys.readouterr()
+    assert run(arguments) == 2
+    message = capsys.readouterr().err.strip()
+    assert what in message, message
+    assert message.startswith("Error: ")
+    assert "Traceback" not in message
+    assert "\n" not in message

@@ -12,12 +12,15 @@ from lafite_core import sweep
 from lafite_core.backbones import Backbone
 from lafite_core.config import LafiteConfig
 from lafite_core.fit import fit
-from lafite_core.model import LafiteModel, Progress
+from lafite_core.model import LafiteModel
 from pseudoval import __version__
 from pseudoval.dataset import ImageItem
-from pseudoval.detectors.protocol import Block, Detector, Parameter
+from pseudoval.detectors.per_category import PerCategoryDetector
+from pseudoval.detectors.protocol import Block, Detector, Parameter, limited
 from pseudoval.errors import UserError
 from pseudoval.files import require_folder
+from pseudoval.members import read_members
+from pseudoval.progress import ProgressCallback
 from pseudoval.scores import Config, ScoreMatrix
 from pseudoval.sweep import score_images
 
@@ -45,28 +48,26 @@ K_NEAREST = dataclasses.replace(
 )
 
 
-def _limited(parameter: Parameter, high: int) -> Parameter:
-    """The parameter and its default grid within what a model allows, such as a small bank."""
-    grid = tuple(value for value in parameter.grid if value <= high)
-    return dataclasses.replace(
-        parameter, high=min(parameter.high, high), grid=grid, default=min(parameter.default, high)
-    )
-
-
 class FeatureModelDetector:
     """What both detectors share: the model, its provenance and its maps."""
 
     name: str
     parameters: tuple[Parameter, ...]
+    of_all = True
 
     def __init__(self, model: LafiteModel, seed: int) -> None:
         self.model = model
         self.seed = seed
         self.categories: list[str] = list(model.info["categories"])
-        self.split_sha256: str = model.info["split_sha256"]
+        self.split_sha256: str | None = model.info["split_sha256"]
+        self.refit: Mapping[str, Any] | None = model.info.get("refit")
         self.model_sha256 = model.sha256()
         limits = {"k": len(model.bank), "t": model.config.diffusion.steps}
-        self.parameters = tuple(_limited(p, limits[p.name]) for p in self.parameters)
+        self.parameters = tuple(limited(p, limits[p.name]) for p in self.parameters)
+
+    def of(self, category: str) -> Detector:
+        """See ``Detector``; all categories share the model."""
+        return self
 
     def check(self, config: Config) -> None:
         """See ``Detector``."""
@@ -175,11 +176,11 @@ def fit_detector(
     folder: Path,
     *,
     categories: Sequence[str],
-    split_sha256: str,
+    split_sha256: str | None,
     seed: int,
     device: str,
     resume: bool,
-    progress: Progress,
+    progress: ProgressCallback,
     info: Mapping[str, Any],
 ) -> LafiteModel:
     """Fit a detector on normal images and write its MODEL folder; see ``lafite_core.fit.fit``."""
@@ -205,19 +206,49 @@ def fit_detector(
     )
 
 
-def open_detector(folder: Path, *, seed: int, device: str = "cpu") -> Detector:
-    """The detector in a MODEL folder.
+def open_detector(folder: Path, *, seed: int | None, device: str = "cpu") -> Detector:
+    """The detector in a MODEL folder: one model, or one model per category.
 
     Args:
-        seed: of the noise that scoring draws.
+        seed: of the noise that scoring draws; None is that of the run that a refitted model was
+            chosen by, else the model's own.
 
     Raises:
-        UserError: not a MODEL folder, or of an unknown detector.
-        LafiteError: the model in it is unfinished, damaged or of another format.
+        UserError: not a MODEL folder, of an unknown detector, or models of several seeds.
+        LafiteError: a model in it is unfinished, damaged or of another format.
     """
     require_folder(folder, "model", "pseudoval train")
+    members = read_members(folder)
+    if members is None:
+        return _open_single(folder, seed, device)
+    if members.kind == "seeds":
+        places = ", ".join(str(folder / place) for place in members.folders.values())
+        raise UserError(f"{folder} holds models of several seeds; name one of them: {places}.")
+    return PerCategoryDetector(
+        {c: _open_single(folder / place, seed, device) for c, place in members.folders.items()}
+    )
+
+
+def open_detectors(folder: Path, *, seed: int | None, device: str = "cpu") -> dict[str, Detector]:
+    """The detectors of every seed in a MODEL folder by name, such as ``seed-0``.
+
+    A MODEL of one seed has the name ``""``. Arguments and errors as in ``open_detector``.
+    """
+    require_folder(folder, "model", "pseudoval train")
+    members = read_members(folder)
+    if members is None or members.kind != "seeds":
+        return {"": open_detector(folder, seed=seed, device=device)}
+    return {
+        name: open_detector(folder / place, seed=seed, device=device)
+        for name, place in members.folders.items()
+    }
+
+
+def _open_single(folder: Path, seed: int | None, device: str) -> Detector:
     model = LafiteModel.load(folder, device)
     name = model.info.get("detector")
     if name not in DETECTORS:
         raise UserError(f"{folder} holds a model of an unknown detector {name!r}; train it again.")
+    if seed is None:
+        seed = int((model.info.get("refit") or {}).get("seed", model.seed))
     return DETECTORS[name](model, seed)

@@ -1,5 +1,6 @@
 """What a detector offers, and the scoring loop that every detector shares."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -31,6 +32,14 @@ class Parameter:
     meaning: str
 
 
+def limited(parameter: Parameter, high: int) -> Parameter:
+    """The parameter and its default grid within what a model allows, such as a small bank."""
+    grid = tuple(value for value in parameter.grid if value <= high)
+    return dataclasses.replace(
+        parameter, high=min(parameter.high, high), grid=grid, default=min(parameter.default, high)
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Block:
     """What a detector says of a block of images under a list of configurations.
@@ -56,9 +65,21 @@ class Detector(Protocol):
     name: str
     parameters: tuple[Parameter, ...]
     categories: list[str]
-    split_sha256: str
+    split_sha256: str | None
     model_sha256: str
     seed: int
+    refit: Mapping[str, Any] | None
+    """The choice that the model was refitted with; None for a model that held normals out."""
+    of_all: bool
+    """Whether one model judges all categories, so that ``of`` always is the detector itself."""
+
+    def of(self, category: str) -> "Detector":
+        """The detector that judges images of a category; itself where all share one.
+
+        Raises:
+            UserError: there is none for that category.
+        """
+        ...
 
     def check(self, config: Config) -> None:
         """Refuse a configuration that cannot be scored.

@@ -2,28 +2,20 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import contents, road_commands
+from helpers import contents, refused, road_commands
 from PIL import Image
 
+from pseudoval import __version__
 from pseudoval.cli import cli, run
 from pseudoval.demo import demo_commands, render_data
 from pseudoval.files import MARKER, claim_folder
 from pseudoval.scores import ScoreMatrix
-
-
-def refused(capsys: pytest.CaptureFixture[str], arguments: list[str], what: str) -> None:
-    """The command leaves with 2 and one sentence that contains ``what``."""
-    capsys.readouterr()
-    assert run(arguments) == 2
-    message = capsys.readouterr().err.strip()
-    assert what in message, message
-    assert message.startswith("Error: ")
-    assert "Traceback" not in message
-    assert "\n" not in message
 
 
 def test_the_road_leaves_the_documented_files(road: Path) -> None:
@@ -151,6 +143,15 @@ def test_demo_renders_once_and_names_its_commands(
 def test_studies_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["studies"]) == 0
     assert "t_then_k" in capsys.readouterr().out
+
+
+def test_the_package_runs_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pseudoval", "--version"], cwd=Path(__file__).parents[2],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert done.stdout.strip() == f"pseudoval, version {__version__}"
 
 
 def test_help_of_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -333,7 +334,7 @@ def test_interruption_says_how_to_go_on(
     def interrupted(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("studies.run.score_images", interrupted)
+    monkeypatch.setattr("studies.seeds.score_images", interrupted)
     out = str(tmp_path / "run")
     tune = ["tune", "--model", str(road / "model"), "--pseudo", str(road / "pseudo"), "--out", out]
     assert run(tune) == 130

@@ -23,6 +23,9 @@ class Brightness:
     def __init__(self) -> None:
         self.calls = 0
 
+    def of(self, category: str) -> "Brightness":
+        return self
+
     def check(self, config: Config) -> None:
         pass
 
@@ -83,7 +86,11 @@ def test_blocks_are_kept_and_taken_up_again(items: list[ImageItem], tmp_path: Pa
     files = sorted((store / "x").iterdir())
     files[1].write_bytes(b"cut short")
     second = Brightness()
-    again = score_images(second, items, CONFIGS, name="x", store=store)
+    told: list[int] = []
+    again = score_images(
+        second, items, CONFIGS, name="x", store=store, progress=lambda *call: told.append(call[1])
+    )
+    assert told == [32, 40], "what was found on disk does not count into the speed"
     assert second.calls == 1, "only the damaged block is computed again"
     assert np.array_equal(again.scores, whole.scores)
     other = Brightness()

@@ -1,0 +1,106 @@
+"""One model per category behind the same protocol as one model for all."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pseudoval.dataset import ImageItem
+from pseudoval.detectors.protocol import Block, Detector, Parameter, limited
+from pseudoval.errors import UserError
+from pseudoval.members import members_sha256
+from pseudoval.scores import Config, ScoreMatrix
+from pseudoval.sweep import score_images
+
+
+class PerCategoryDetector:
+    """The members judge the images of their own category; ``of`` finds them.
+
+    Args:
+        members: detector by category, of one kind, one size of maps, one split and one seed.
+
+    Raises:
+        UserError: they do not belong together.
+    """
+
+    of_all = False
+
+    def __init__(self, members: Mapping[str, Detector]) -> None:
+        self.members = dict(members)
+        first, *others = self.members.values()
+        for name, value in _identity(first).items():
+            found = {c: _identity(member)[name] for c, member in self.members.items()}
+            odd = [category for category, other in found.items() if other != value]
+            if odd:
+                raise UserError(
+                    f"The models of {next(iter(found))} and {odd[0]} differ in their {name} "
+                    f"({value} and {found[odd[0]]}); train them with one command."
+                )
+        self.name = first.name
+        self.seed = first.seed
+        self.refit = first.refit
+        self.split_sha256 = first.split_sha256
+        self.categories = sorted(c for member in self.members.values() for c in member.categories)
+        self.model_sha256 = members_sha256({c: m.model_sha256 for c, m in self.members.items()})
+        self.parameters = first.parameters
+        for other in others:
+            pairs = zip(self.parameters, other.parameters, strict=True)
+            self.parameters = tuple(_tighter(a, b) for a, b in pairs)
+
+    def of(self, category: str) -> Detector:
+        """See ``Detector``."""
+        if category not in self.members:
+            raise UserError(
+                f"There is no model for the category {category!r}; there is one for "
+                f"{', '.join(self.members)}."
+            )
+        return self.members[category]
+
+    def check(self, config: Config) -> None:
+        """See ``Detector``; a configuration must suit every member."""
+        for member in self.members.values():
+            member.check(config)
+
+    def scores(self, items: Sequence[ImageItem], configs: Sequence[Config]) -> ScoreMatrix:
+        """See ``Detector``."""
+        return score_images(self, items, configs, name=self.name)
+
+    def score_block(self, images: Sequence[np.ndarray], configs: Sequence[Config]) -> Block:
+        """Refused, for pixels alone do not say which category they are of."""
+        raise self._undecided()
+
+    def explain(self, image: np.ndarray, config: Config) -> dict[str, np.ndarray]:
+        """Refused as ``score_block`` is."""
+        raise self._undecided()
+
+    def render(self, coarse: np.ndarray) -> np.ndarray:
+        """See ``Detector``; the same for every member."""
+        return next(iter(self.members.values())).render(coarse)
+
+    def provenance(self) -> dict[str, Any]:
+        """See ``Detector``."""
+        first = next(iter(self.members.values()))
+        return {**first.provenance(), "model_sha256": self.model_sha256, "per_category": True}
+
+    def _undecided(self) -> UserError:
+        return UserError(
+            f"There is one model for each of {', '.join(self.members)}; name the category."
+        )
+
+
+def _identity(member: Detector) -> dict[str, Any]:
+    """What members must have in common."""
+    return {
+        "detector": member.name,
+        "parameters": [parameter.name for parameter in member.parameters],
+        "map size": member.provenance().get("map_side"),
+        "noise seed": member.seed,
+        "split": member.split_sha256,
+        "refitted choice": member.refit and member.refit["params"],
+    }
+
+
+def _tighter(a: Parameter, b: Parameter) -> Parameter:
+    """The parameter within the limits of both."""
+    return dataclasses.replace(limited(a, b.high), low=max(a.low, b.low))
