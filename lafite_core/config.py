@@ -78,7 +78,8 @@ class UNetConfig:
     blocks: int = 1
     """Residual blocks per level and direction; *open*, 2 at the paper's scale as in DDPM."""
     attention_levels: tuple[int, ...] = (2, 3)
-    """Levels with self-attention, counted from 0; *open*, the lower levels as in DDPM."""
+    """Levels with self-attention, counted from 0 (those that the network has), beside the middle;
+    *open*, the lower levels as in DDPM."""
     head_channels: int = 32
     """Channels per attention head; *open*."""
     dropout: float = 0.0
@@ -245,9 +246,8 @@ def check(config: LafiteConfig) -> None:
          and config.unet.base_channels % 8 == 0, "a multiple of 8"),
         ("unet.multipliers", bool(multipliers) and min(multipliers) >= 1, "at least 1 each"),
         ("unet.blocks", config.unet.blocks >= 1, "at least 1"),
-        ("unet.attention_levels", all(0 <= level < len(multipliers)
-                                      for level in config.unet.attention_levels),
-         "levels of the U-Net, counted from 0"),
+        ("unet.attention_levels", all(level >= 0 for level in config.unet.attention_levels),
+         "at least 0 each"),
         ("unet.head_channels", config.unet.head_channels >= 1, "at least 1"),
         ("unet.dropout", 0 <= config.unet.dropout < 1, "in [0, 1)"),
         ("unet.linear_channels", config.unet.linear_channels >= 0, "at least 0"),

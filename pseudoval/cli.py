@@ -1,6 +1,7 @@
 """The command line: the only file that imports all four rooms."""
 
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -19,6 +20,11 @@ from pseudoval.progress import Progress
 FOLDER = partial(click.Path, path_type=Path, file_okay=True, dir_okay=True)
 DEVICES = click.Choice(["auto", "cpu", "cuda"])
 Command = Callable[..., Any]
+
+
+def say(sentence: str) -> None:
+    """Tell the user something beside the progress."""
+    click.echo(sentence, err=True)
 
 
 def seed_option(what: str) -> Callable[[Command], Command]:
@@ -147,12 +153,14 @@ def train(
 
     out = out or Path("model" if refit is None else "refit")
     with interruptible(f"the training in {out}; the same command with --resume goes on with it"):
+        shown: dict[str, Any] = {"progress": Progress(), "notice": say}
         if refit is None:
-            sha256 = training.train(data, pseudo, out, progress=Progress(), **options)
+            sha256 = training.train(data, pseudo, out, **shown, **options)
         else:
             kept = refit_options(context, options)
-            sha256 = training.refit(data, refit, out, progress=Progress(), **kept)
-    click.echo(f"{out}: model {sha256[:12]}")
+            sha256 = training.refit(data, refit, out, **shown, **kept)
+    if os.environ.get("RANK", "0") == "0":  # the first process, where there are several
+        click.echo(f"{out}: model {sha256[:12]}")
 
 
 @cli.command()
@@ -269,7 +277,7 @@ def predict(
         device=find_device(device),
         overwrite=overwrite,
         progress=Progress(),
-        notice=lambda sentence: click.echo(sentence, err=True),
+        notice=say,
     )
     click.echo(f"{out / 'scores.csv'}" if fresh else f"{out} is finished: nothing to do.")
 

@@ -1,5 +1,6 @@
 """Fitting the models that one command asks for: one, or one per seed, per category, or both."""
 
+import dataclasses
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +13,7 @@ from pseudoval.files import MARKER, atomic_path, claimed, clear_folder, sha256_j
 from pseudoval.images import read_rgb
 from pseudoval.loss_picture import write_loss_picture
 from pseudoval.members import Members, check_layout, listed, members_sha256, seed_name
-from pseudoval.progress import ProgressCallback, labelled
+from pseudoval.progress import ProgressCallback, labelled, silent
 
 LOSS_PICTURE = "loss.png"
 
@@ -27,6 +28,8 @@ class Recipe:
         images: file and SHA-256 of every normal to train on, by category.
         split_sha256: None if nothing is held out.
         refit: the choice that the model is refitted with; None for a model that is to be tuned.
+        notice: takes a sentence for the user, such as on a smaller micro-batch.
+        group: the processes that train together; a ``lafite_core.distributed.Group``.
     """
 
     detector: str
@@ -37,6 +40,8 @@ class Recipe:
     device: str
     preset: str | None
     refit: Mapping[str, Any] | None = None
+    notice: Callable[[str], None] | None = None
+    group: Any = None
 
 
 def fit_all(
@@ -51,6 +56,8 @@ def fit_all(
 ) -> str:
     """Train every model of a command into ``out``, in the layout that docs/design.md describes.
 
+    Under ``torchrun`` the processes train each model together; the first one does all the rest.
+
     Args:
         seeds: more than one go to ``out/seed-S``.
         per_category: a model for each category in ``CATEGORY``, instead of one for all.
@@ -63,6 +70,45 @@ def fit_all(
     Raises:
         UserError: ``out`` holds something else; see the sentence.
     """
+    from lafite_core.distributed import join, leave
+
+    group, device = join(recipe.device)
+    recipe = dataclasses.replace(recipe, device=device, group=group)
+    try:
+        if not group.leads:
+            return _follow(recipe, out, seeds, per_category)
+        return _lead(recipe, out, seeds, per_category, resume, overwrite, progress)
+    finally:
+        leave()
+
+
+def _follow(recipe: Recipe, out: Path, seeds: Sequence[int], per_category: bool) -> str:
+    """Train along with the first process, model by model in its order."""
+    hashes = {}
+    for seed in seeds:
+        folder = out if len(seeds) == 1 else out / seed_name(seed)
+        if not per_category:
+            hashes[seed_name(seed)] = _fit_one(
+                recipe, folder, list(recipe.images), seed, None, silent
+            )
+            continue
+        parts = {
+            category: _fit_one(recipe, folder / category, [category], seed, None, silent)
+            for category in recipe.images
+        }
+        hashes[seed_name(seed)] = members_sha256(parts)
+    return next(iter(hashes.values())) if len(seeds) == 1 else members_sha256(hashes)
+
+
+def _lead(
+    recipe: Recipe,
+    out: Path,
+    seeds: Sequence[int],
+    per_category: bool,
+    resume: bool,
+    overwrite: bool,
+    progress: ProgressCallback,
+) -> str:
     with claimed(out, "model"):
         if not resume and not overwrite and any(child.name != MARKER for child in out.iterdir()):
             raise UserError(
@@ -134,7 +180,10 @@ def _fit_one(
     }
     if recipe.refit is not None:
         info["refit"] = {**recipe.refit, "images_sha256": sha256_json(keys)}
-    if (folder / "model.json").exists():
+    recipe.group.wait()  # the first process has made the folder ready
+    finished = (folder / "model.json").exists()
+    recipe.group.wait()
+    if finished:
         model = LafiteModel.load(folder)
         require_same(model, recipe, categories, seed, info.get("refit"), folder)
     else:
@@ -153,10 +202,12 @@ def _fit_one(
             device=recipe.device,
             resume=True,  # what is not to be taken up has been removed
             progress=progress,
+            notice=recipe.notice,
+            group=recipe.group,
             info=info,
         )
     losses = model.info.get("losses")
-    if losses and not (folder / LOSS_PICTURE).exists():
+    if losses and recipe.group.leads and not (folder / LOSS_PICTURE).exists():
         write_loss_picture(folder / LOSS_PICTURE, losses, model.config.train.drop_after)
     return str(model.sha256())
 

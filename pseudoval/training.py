@@ -2,7 +2,7 @@
 
 import dataclasses
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     progress: ProgressCallback,
+    notice: Callable[[str], None] | None = None,
 ) -> str:
     """Train a detector on the categories of ``pseudo``, on the normals it did not hold out.
 
@@ -76,6 +77,7 @@ def train(
         split_sha256=manifest["split_sha256"],
         device=device,
         preset=preset,
+        notice=notice,
     )
     return fit_all(
         recipe,
@@ -99,6 +101,7 @@ def refit(
     resume: bool = False,
     overwrite: bool = False,
     progress: ProgressCallback,
+    notice: Callable[[str], None] | None = None,
 ) -> str:
     """Train the final model: the RUN's on *all* normals of its categories, held-out ones too.
 
@@ -142,6 +145,7 @@ def refit(
             "study": tuned.best["study"],
             "seed": tuned.best["seed"],
         },
+        notice=notice,
     )
     del model  # its network need not stay in memory beside the one that is trained
     return fit_all(
@@ -194,7 +198,7 @@ def configuration(
 def parse_option(name: str, text: str, kind: Any) -> Any:
     """Text of the command line as an option of the given type.
 
-    Lists are written ``1,2,3`` and mappings ``key=value,key=value``.
+    Lists are written ``1,2,3`` (nothing is an empty one) and mappings ``key=value,key=value``.
 
     Raises:
         UserError: the text is not of that kind.
@@ -202,7 +206,7 @@ def parse_option(name: str, text: str, kind: Any) -> Any:
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
     try:
         if origin is tuple:
-            return [parse_option(name, part, parts[0]) for part in text.split(",")]
+            return [parse_option(name, part, parts[0]) for part in text.split(",") if part]
         if origin is Mapping:
             return dict(pair.split("=", 1) for pair in text.split(","))
         if origin is typing.Literal:

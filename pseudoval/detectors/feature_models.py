@@ -11,8 +11,10 @@ import numpy as np
 from lafite_core import sweep
 from lafite_core.backbones import Backbone
 from lafite_core.config import LafiteConfig
+from lafite_core.distributed import Group
 from lafite_core.fit import fit
 from lafite_core.model import LafiteModel
+from lafite_core.step import Notice
 from pseudoval import __version__
 from pseudoval.dataset import ImageItem
 from pseudoval.detectors.per_category import PerCategoryDetector
@@ -181,6 +183,8 @@ def fit_detector(
     device: str,
     resume: bool,
     progress: ProgressCallback,
+    notice: Notice | None,
+    group: Group,
     info: Mapping[str, Any],
 ) -> LafiteModel:
     """Fit a detector on normal images and write its MODEL folder; see ``lafite_core.fit.fit``."""
@@ -195,6 +199,8 @@ def fit_detector(
         device=device,
         resume=resume,
         progress=progress,
+        notice=notice,
+        group=group,
         info={
             "detector": detector,
             "categories": list(categories),

@@ -24,7 +24,7 @@ WRONG = {
     "unet.base_channels": 12,
     "unet.multipliers": (),
     "unet.blocks": 0,
-    "unet.attention_levels": (4,),
+    "unet.attention_levels": (-1,),
     "unet.dropout": 1.0,
     "diffusion.eta": 1.5,
     "diffusion.target": "x_0",
