@@ -51,8 +51,8 @@ class StopWatch:
             raise OutOfTime(f"Stopped in '{name}' at {done} of {total}")
 
     def add(self, name: str, seconds: float) -> None:
-        """Count time; the first, longest measurement of a finished part stays when it is reread."""
-        self.seconds[name] = max(self.seconds.get(name, 0.0), seconds)
+        """Count time; that of several resumed runs adds up."""
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
         self._keep()
 
     def images_per_second(self, name: str) -> float | None:
