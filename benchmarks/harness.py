@@ -9,7 +9,8 @@ import shlex
 import statistics
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -50,10 +51,16 @@ class StopWatch:
         if now > self.end and done < total:
             raise OutOfTime(f"Stopped in '{name}' at {done} of {total}")
 
-    def add(self, name: str, seconds: float) -> None:
-        """Count time; that of several resumed runs adds up."""
-        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
-        self._keep()
+    @contextmanager
+    def timing(self, name: str) -> Iterator[None]:
+        """Count the time of the block, also if it is stopped; several resumed runs add up."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            spent = time.monotonic() - started
+            self.seconds[name] = self.seconds.get(name, 0.0) + spent
+            self._keep()
 
     def images_per_second(self, name: str) -> float | None:
         """Median speed of the passes of a named work, the first two (warming up) left out."""

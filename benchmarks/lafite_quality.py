@@ -19,18 +19,17 @@ import dataclasses
 import json
 import shutil
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pseudoval.figures import METRICS, variants
 
 from harness import OutOfTime, StopWatch, result, write_result
 from pseudoval.dataset import list_categories, test_items, train_normals
 from pseudoval.detectors import Detector
 from pseudoval.detectors.feature_models import open_detector
+from pseudoval.figures import METRICS, variants
 from pseudoval.images import read_mask, read_rgb
 from pseudoval.manifest import load_manifest, pseudo_items
 from pseudoval.metrics import auroc_by_category, average_precision, macro_auroc
@@ -97,22 +96,21 @@ def measure(job: Job, watch: StopWatch) -> dict[str, Any]:
     report["images"] = {"pseudo": len(pseudo), "test": len(real)}
     for name in ("knn", "lafite"):
         folder = job.work / name
-        started = time.monotonic()
-        train(
-            job.data,
-            job.pseudo,
-            folder,
-            detector=name,
-            preset=job.preset,
-            weights=job.weights,
-            epochs=job.epochs,
-            settings=job.settings,
-            device=job.device,
-            seed=job.seed,
-            resume=True,
-            progress=watch,
-        )
-        watch.add(f"{name}/train", time.monotonic() - started)
+        with watch.timing(f"{name}/train"):
+            train(
+                job.data,
+                job.pseudo,
+                folder,
+                detector=name,
+                preset=job.preset,
+                weights=job.weights,
+                epochs=job.epochs,
+                settings=job.settings,
+                device=job.device,
+                seed=job.seed,
+                resume=True,
+                progress=watch,
+            )
         detector = open_detector(folder, seed=job.seed, device=job.device)
         report["detectors"][name] = choose_and_score(detector, pseudo, real, folder, watch)
     return report
@@ -126,12 +124,10 @@ def choose_and_score(
     stages = []
     for parameter in detector.parameters:
         configs = [{**chosen, parameter.name: value} for value in parameter.grid]
-        started = time.monotonic()
-        on_pseudo = scored(detector, pseudo, configs, f"pseudo-{parameter.name}", folder, watch)
-        watch.add(f"{detector.name}/tune", time.monotonic() - started)
-        started = time.monotonic()
-        on_test = scored(detector, real, configs, f"test-{parameter.name}", folder, watch)
-        watch.add(f"{detector.name}/evaluate", time.monotonic() - started)
+        with watch.timing(f"{detector.name}/tune"):
+            on_pseudo = scored(detector, pseudo, configs, f"pseudo-{parameter.name}", folder, watch)
+        with watch.timing(f"{detector.name}/evaluate"):
+            on_test = scored(detector, real, configs, f"test-{parameter.name}", folder, watch)
         curves = [macro_auroc(m.scores, m.categories, m.labels) for m in (on_pseudo, on_test)]
         row = select_best(configs, curves[0])
         chosen = {key: int(value) for key, value in configs[row].items()}
