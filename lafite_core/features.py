@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lafite_core.arithmetic import exact_convolutions
 from lafite_core.backbones import Backbone
 from lafite_core.config import FeatureConfig, Normalise, Resize
 from lafite_core.errors import LafiteError
@@ -69,7 +70,9 @@ class FeatureExtractor:
         """uint8 RGB ``[H, W, 3]`` to ``[C, grid, grid]`` float32 on the CPU."""
         pixels = preprocess(image, self.config.image_size)[None].to(self.device)
         pixels = ((pixels - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
-        features = aggregate(self.backbone(pixels), self.config.grid, self.config.resize)
+        with exact_convolutions(self.device):
+            maps = self.backbone(pixels)
+        features = aggregate(maps, self.config.grid, self.config.resize)
         return features[0].contiguous().cpu()
 
     def extract_all(

@@ -114,7 +114,10 @@ class Stepper:
         if self.group.size > 1:
             network = DistributedDataParallel(network)
         self._parallel = network
-        return torch.compile(network) if self.compiled else network  # type: ignore[return-value]
+        if not self.compiled:
+            return network
+        # A graph for each of the few batch sizes: one for all sizes would be slower at each.
+        return torch.compile(network, dynamic=False)  # type: ignore[return-value]
 
     def _quiet(self, quiet: bool) -> AbstractContextManager[None]:
         """Leave the exchange of gradients to the last part of a batch."""

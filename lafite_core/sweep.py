@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lafite_core.arithmetic import autocast
+from lafite_core.arithmetic import autocast, exact_convolutions
 from lafite_core.diffusion import (
     add_noise,
     cosine_schedule,
@@ -173,7 +173,7 @@ def _reconstruct(model: LafiteModel, batch: list[Trajectory]) -> Tensor:
     unet, precision = model.unet, model.config.score.precision
 
     def network(x: Tensor, t: Tensor) -> Tensor:
-        with autocast(precision, model.device):
+        with autocast(precision, model.device), exact_convolutions(model.device):
             return unet(x, t).float()
 
     padded = batch + [batch[-1]] * (model.config.score.batch_size - len(batch))

@@ -62,7 +62,7 @@ def test_out_of_memory_for_one_image_is_refused(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_missing_compiler_is_said_and_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(network: Any) -> Any:
+    def broken(network: Any, **options: Any) -> Any:
         def call(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
             raise RuntimeError("no compiler found\nand more lines")
 
@@ -83,7 +83,7 @@ def test_an_error_of_the_network_is_not_taken_for_the_compiler(
         raise ZeroDivisionError
 
     monkeypatch.setattr(UNet, "forward", broken)
-    monkeypatch.setattr(step.torch, "compile", lambda network: network)
+    monkeypatch.setattr(step.torch, "compile", lambda network, **options: network)
     with pytest.raises(ZeroDivisionError):
         train_unet(features(), with_train(compile="on"), seed=1)
 
