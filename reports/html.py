@@ -10,8 +10,10 @@ import jinja2
 
 import pseudoval
 from reports.correlation import describe, verdict
-from reports.examples import Example, choose_examples, example_picture, value_ranges
-from reports.figures import axis_label, curves_figure, png
+from reports.examples import Example, choose_examples, value_ranges
+from reports.figures.curves import curves_figure
+from reports.figures.sheet import example_figure
+from reports.figures.style import axis_label, jpeg, png
 from reports.source import Source
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -140,7 +142,7 @@ def _pictures(examples: Sequence[Example]) -> list[dict[str, Any]]:
     limits = value_ranges(examples)
     return [
         {
-            "uri": _uri(example_picture(example, limits[example.category]), "jpeg"),
+            "uri": _uri(jpeg(example_figure(example, limits[example.category]), dpi=130), "jpeg"),
             "kind": example.kind,
             "category": example.category,
             "id": example.id,

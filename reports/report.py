@@ -8,7 +8,8 @@ from pseudoval.files import claim_folder, write_bytes, write_json, write_text
 from reports.correlation import correlate
 from reports.curves import curves_table
 from reports.examples import read_examples
-from reports.figures import curves_figure, png
+from reports.figures.curves import curves_figure
+from reports.figures.style import png
 from reports.html import render_page
 from reports.source import Source, load_csv, load_run
 

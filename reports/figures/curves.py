@@ -1,22 +1,16 @@
 """The curves picture: pseudo and real AUROC over each parameter, as in the paper's Figure 6."""
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
-PSEUDO: dict[str, Any] = {"color": "#0072B2", "linestyle": "-", "marker": "o"}
-TEST: dict[str, Any] = {"color": "#D55E00", "linestyle": (0, (5, 2)), "marker": "s"}
-"""Blue and vermilion of Okabe and Ito; line style and marker tell them apart in grey."""
+from reports.figures.style import HAIR, INK, MUTED, PSEUDO, TEST, axis_label, numeric, short
 
-INK, MUTED, HAIR = "#1f2328", "#5b6470", "#dfe3e8"
-AXIS_LABELS = {"t": "corruption step t", "k": "neighbours K", "configuration": "configuration"}
 PANEL_INCHES = (4.7, 3.3)
 SMALL_INCHES = 1.3
 SMALL_COLUMNS = 3
@@ -39,7 +33,7 @@ def curves_figure(correlation: Mapping[str, Any], stages: Sequence[int] | None =
     names = list(correlation["per_category"])
     small_rows = math.ceil(len(names) / SMALL_COLUMNS) if len(names) > 1 else 0
     small_inches = small_rows * SMALL_INCHES + (0.35 if small_rows else 0)
-    named = not all(_numeric(correlation["stages"][index]["values"]) for index in chosen)
+    named = not all(numeric(correlation["stages"][index]["values"]) for index in chosen)
     panel_inches = PANEL_INCHES[1] + (NAME_INCHES if named else 0)
     figure = Figure(
         figsize=(PANEL_INCHES[0] * len(chosen), panel_inches + small_inches),
@@ -57,28 +51,6 @@ def curves_figure(correlation: Mapping[str, Any], stages: Sequence[int] | None =
         by_category = {n: correlation["per_category"][n]["stages"][index] for n in names}
         _draw_categories(bottom, by_category, small_rows)
     return figure
-
-
-def png(figure: Figure, dpi: int = 200) -> bytes:
-    """Encode a figure; the same figure gives the same bytes (no date, no software version)."""
-    return _encode(figure, "png", dpi, metadata={"Software": None})
-
-
-def jpeg(figure: Figure, dpi: int = 150) -> bytes:
-    """Encode a figure of photographs, several times smaller than as PNG."""
-    return _encode(figure, "jpeg", dpi, pil_kwargs={"quality": 88, "optimize": True})
-
-
-def axis_label(param: str) -> str:
-    """What an axis over a parameter is called."""
-    return AXIS_LABELS.get(param, param)
-
-
-def _encode(figure: Figure, kind: str, dpi: int, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure)
-    figure.savefig(buffer, format=kind, dpi=dpi, facecolor="white", **options)
-    return buffer.getvalue()
 
 
 def _draw_stage(part: SubFigure, stage: Mapping[str, Any], index: int, count: int) -> None:
@@ -121,7 +93,7 @@ def _draw_categories(
         _draw_curves(axes, stage, 2.4, limits)
         _scale_x(axes, stage, small=True)
         cost = "" if stage["regret"] is None else f"\ncost {stage['regret']:.3f}"
-        axes.set_title(_short(name, 20) + cost, fontsize=7.5, color=INK, loc="left", pad=3)
+        axes.set_title(short(name, 20) + cost, fontsize=7.5, color=INK, loc="left", pad=3)
         axes.yaxis.set_major_locator(MaxNLocator(3))
         # The panels share their x axis; the lowest of each column carries its labels.
         last = number + SMALL_COLUMNS >= len(by_category)
@@ -132,7 +104,7 @@ def _draw_curves(
     axes: Axes, stage: Mapping[str, Any], size: float, limits: tuple[float, float]
 ) -> None:
     xs = _positions(stage["values"])
-    joined = _numeric(stage["values"])  # a line between two names would mean nothing
+    joined = numeric(stage["values"])  # a line between two names would mean nothing
     width = 1.2 if size < 4 else 1.8
     selected = xs[stage["values"].index(stage["selected"])]
     axes.axvline(selected, color=INK, linewidth=0.9 if size < 4 else 1.2, zorder=1)
@@ -191,10 +163,10 @@ def _limits(stages: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
 def _scale_x(axes: Axes, stage: Mapping[str, Any], small: bool) -> None:
     """K spans decades and gets a logarithmic axis; names are evenly spaced; the rest is linear."""
     values = stage["values"]
-    if not _numeric(values):
+    if not numeric(values):
         step = math.ceil(len(values) / (1 if small else NAMED_TICKS))
         shown = [] if small else list(range(0, len(values), step))
-        labels = [_short(str(values[index]), 22) for index in shown]
+        labels = [short(str(values[index]), 22) for index in shown]
         axes.set_xticks(shown, labels, rotation=40, ha="right", rotation_mode="anchor")
         return
     if stage["param"] == "k" and min(values) > 0:
@@ -217,7 +189,7 @@ def _spread(values: Sequence[float], most: int) -> list[float]:
 
 
 def _legend(stage: Mapping[str, Any]) -> list[Line2D]:
-    joined = _numeric(stage["values"])
+    joined = numeric(stage["values"])
 
     def curve(style: Mapping[str, Any], label: str) -> Line2D:
         look = {**style, "linestyle": style["linestyle"] if joined else "none"}
@@ -226,25 +198,15 @@ def _legend(stage: Mapping[str, Any]) -> list[Line2D]:
     chosen = Line2D(
         [], [], color=INK, marker="|", markersize=11, linestyle="none", markeredgewidth=1.3
     )
-    chosen.set_label(f"chosen: {_short(str(stage['selected']), 22)}")
+    chosen.set_label(f"chosen: {short(str(stage['selected']), 22)}")
     handles = [curve(PSEUDO, "pseudo set"), chosen]
     if stage["test_auroc"] is not None:
         best = Line2D([], [], color=INK, marker="D", markerfacecolor="none", linestyle="none")
-        best.set_label(f"best on the test set: {_short(str(stage['oracle']), 22)}")
+        best.set_label(f"best on the test set: {short(str(stage['oracle']), 22)}")
         best.set_markersize(7)
         handles = [curve(PSEUDO, "pseudo set"), curve(TEST, "real test set"), chosen, best]
     return handles
 
 
 def _positions(values: Sequence[Any]) -> list[float]:
-    return (
-        [float(v) for v in values] if _numeric(values) else [float(i) for i in range(len(values))]
-    )
-
-
-def _numeric(values: Sequence[Any]) -> bool:
-    return all(isinstance(value, int | float) for value in values)
-
-
-def _short(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
+    return [float(v) for v in values] if numeric(values) else [float(i) for i in range(len(values))]
