@@ -201,6 +201,33 @@ def infer_stages(configs: Sequence[Config], values: np.ndarray) -> list[Stage]:
     return [_stage("configuration", configs, values, list(range(len(configs))))]
 
 
+def stage_configs(source: Source) -> list[dict[str, float | str]]:
+    """The configurations of all stages, each once, in order: what the choice was made among."""
+    found: list[dict[str, float | str]] = []
+    for stage in source.stages:
+        found += [config for config in stage.configs if config not in found]
+    return found
+
+
+def set_sizes(matrix: ScoreMatrix) -> dict[str, Any]:
+    """Images, normal and anomalous ones, and groups, of a set and of each category."""
+
+    def counted(rows: list[int]) -> dict[str, int]:
+        labels = [int(matrix.labels[row]) for row in rows]
+        groups = {(matrix.categories[row], matrix.groups[row]) for row in rows}
+        counts = {"normal": labels.count(0), "anomalous": labels.count(1), "groups": len(groups)}
+        return {"images": len(rows), **counts}
+
+    rows = list(range(len(matrix.images)))
+    return {
+        **counted(rows),
+        "categories": {
+            name: counted([row for row in rows if matrix.categories[row] == name])
+            for name in matrix.category_names
+        },
+    }
+
+
 def _stage(param: str, configs: Sequence[Config], values: np.ndarray, rows: list[int]) -> Stage:
     members = [dict(configs[row]) for row in rows]
     ascending = selection_order(members, [0.0] * len(members))  # all tied: by configuration
