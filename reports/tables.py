@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from reports.correlation import describe
+from reports.names import describe
 
 FIGURES = {
     "test_auroc": "image AUROC",
@@ -57,7 +57,7 @@ class Table:
         number: of the table, from 1.
         name: of its files, such as ``table1_image_auroc``.
         title: the figure.
-        caption: what is shown, in a sentence or three.
+        about: what the settings and deviations are, in a sentence or three; the same for all.
         columns: the settings.
         rows: for each category a cell per column.
         foot: the mean over categories and the deviation between them (dividing by n); empty for
@@ -67,10 +67,18 @@ class Table:
     number: int
     name: str
     title: str
-    caption: str
+    about: str
     columns: list[str]
     rows: dict[str, list[Cell]]
     foot: dict[str, list[Cell]]
+
+    def caption(self) -> str:
+        """What is shown, and where figures are missing what the mean is over."""
+        said = f"{self.title[0].upper()}{self.title[1:]} in percent. {self.about}"
+        known = sum(all(cell.value is not None for cell in row) for row in self.rows.values())
+        if self.foot and 0 < known < len(self.rows):
+            said += f" The mean is over the {known} categories that have masks."
+        return said
 
 
 def paper_tables(correlation: Mapping[str, Any]) -> list[Table]:
@@ -104,7 +112,7 @@ def paper_tables(correlation: Mapping[str, Any]) -> list[Table]:
                 number=number,
                 name=f"table{number}_{slug}",
                 title=title,
-                caption=f"{title[0].upper()}{title[1:]} in percent. {about}",
+                about=about,
                 columns=list(settings),
                 rows=rows,
                 foot=foot,
@@ -128,7 +136,7 @@ def markdown(table: Table) -> str:
     lines = [["category", *table.columns], [":--", *["--:"] * len(table.columns)]]
     lines += [[name, *(cell.percent() for cell in row)] for name, row in _all_rows(table)]
     body = "\n".join("| " + " | ".join(_bar(text) for text in line) + " |" for line in lines)
-    return f"**Table {table.number}.** {table.caption}\n\n{body}\n"
+    return f"**Table {table.number}.** {table.caption()}\n\n{body}\n"
 
 
 def csv_text(table: Table) -> str:
@@ -157,7 +165,7 @@ def latex(table: Table) -> str:
         r"% needs \usepackage{booktabs}",
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{table.caption.translate(LATEX)}}}",
+        rf"\caption{{{table.caption().translate(LATEX)}}}",
         rf"\label{{tab:{table.name.replace('_', '-')}}}",
         rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
         r"\toprule",

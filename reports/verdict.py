@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reports.correlation import describe
+from reports.names import describe
 
 
 def verdict(correlation: Mapping[str, Any]) -> str:
@@ -45,10 +45,15 @@ def _of_one(correlation: Mapping[str, Any]) -> list[str]:
     tried = len(correlation["configurations"])
     said = [f"Chosen: {describe(final['params'])}."]
     alike = len(final["pseudo_leading_set"])
+    among = (
+        "the choice among them"
+        if final["params"] in final["pseudo_leading_set"]
+        else ("and the choice is not among them")
+    )
     pseudo = (
-        f"The pseudo set cannot tell it from {_others(alike - 1)} of the {tried} tried."
+        f"On the pseudo set {alike} of the {tried} tried cannot be told apart, {among}."
         if alike > 1
-        else f"The pseudo set tells it from all others of the {tried} tried."
+        else f"On the pseudo set {describe(final['leader'])} stands alone among the {tried} tried."
     )
     if final["test_auroc"] is None:
         measured = f"image AUROC {auroc(final['pseudo_auroc'])}{between(final['pseudo_interval'])}"
@@ -69,7 +74,9 @@ def _of_one(correlation: Mapping[str, Any]) -> list[str]:
     if leading > 1:
         cost += f", {leading} of which cannot be told apart"
     said.append(f"{cost}.")
-    said.append(f"A choice at random would have cost {points(final['random_regret'])} on average.")
+    said.append(
+        f"A choice at random would have cost {points(final['random_regret'])} points on average."
+    )
     return [*said, pseudo]
 
 
@@ -115,7 +122,3 @@ def _choices(together: Mapping[str, Any], what: str) -> str:
 
 def _spread(mean: Mapping[str, Any], std: Mapping[str, Any], key: str, say: Any) -> str:
     return say(mean[key]) + ("" if std[key] is None else f" ± {say(std[key])}")
-
-
-def _others(count: int) -> str:
-    return "1 other" if count == 1 else f"{count} others"

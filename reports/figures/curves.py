@@ -14,7 +14,7 @@ from reports.figures.style import HAIR, INK, MUTED, PSEUDO, TEST, axis_label, nu
 
 PANEL_INCHES = (4.7, 3.3)
 SMALL_INCHES = 1.3
-ALONE_INCHES = (2.5, 1.8)
+ALONE_INCHES = (2.15, 1.7)
 """A panel of one category as a picture of its own, for a page that flows."""
 LEAST_SPAN = 0.1
 """Height of an AUROC axis at least, so that differences within the noise are no cliffs."""
@@ -81,7 +81,7 @@ def category_figures(by_category: Mapping[str, Mapping[str, Any]]) -> dict[str, 
         _draw_curves(axes, stage, 1.4 * SMALL, limits)
         _scale_x(axes, stage, small=True)
         axes.yaxis.set_major_locator(MaxNLocator(4))
-        axes.tick_params(labelsize=8, length=2)
+        axes.tick_params(labelsize=7.5, length=2)
         axes.set_xlabel(axis_label(stage["param"]), fontsize=8, color=INK, labelpad=2)
         axes.set_ylabel("image AUROC", fontsize=8, color=INK, labelpad=3)
         figures[name] = figure
@@ -159,7 +159,7 @@ def _draw_curves(
         # Names stand beside each other, so that two bars at one place do not cover each other.
         aside = 0.0 if joined else (ASIDE if style is TEST else -ASIDE)
         places = [x + aside for x in xs]
-        _draw_band(axes, places, stage.get(f"{which}_interval"), style, joined)
+        _draw_band(axes, places, stage[f"{which}_interval"], style, joined)
         axes.plot(
             places,
             _floats(stage[f"{which}_auroc"]),
@@ -176,7 +176,7 @@ def _draw_curves(
     if stage["oracle"] is not None:
         best = stage["values"].index(stage["oracle"])
         _mark(axes, xs[best] + (0 if joined else ASIDE), stage["test_auroc"][best], "D", 2.1 * size)
-    if stage.get("default") is not None:
+    if stage["default"] is not None:
         # At the foot of the panel, where no curve lies.
         foot = axes.get_xaxis_transform()
         at = xs[stage["values"].index(stage["default"])]
@@ -235,7 +235,7 @@ def _limits(stages: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
     for stage in stages:
         for which in ("pseudo", "test"):
             values += [value for value in stage[f"{which}_auroc"] or [] if value is not None]
-            for pair in stage.get(f"{which}_interval") or []:
+            for pair in stage[f"{which}_interval"] or []:
                 values += [value for value in pair or [] if value is not None]
     low, high = min(values), max(values)
     span = max(high - low, LEAST_SPAN)
@@ -290,7 +290,7 @@ def _legend(stage: Mapping[str, Any]) -> list[Line2D]:
     handles.append(mark("|", 11, f"chosen: {short(str(stage['selected']), 22)}"))
     if stage["oracle"] is not None:
         handles.append(mark("D", 7, f"best on the test set: {short(str(stage['oracle']), 22)}"))
-    if stage.get("default") is not None:
+    if stage["default"] is not None:
         handles.append(mark("^", 7.5, f"fixed default: {short(str(stage['default']), 22)}"))
     # The legend fills column by column; reordered so that it reads row by row.
     return handles[::2] + handles[1::2]

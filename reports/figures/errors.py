@@ -23,7 +23,7 @@ def errors_figure(examples: Sequence[Example]) -> Figure | None:
     the one with the highest score. None where the detector has no two errors, or where the two
     are the same because the choice does no editing.
     """
-    blocks = _blocks([one for one in examples if _edits(one)])
+    blocks = shown_blocks(examples)
     if not blocks:
         return None
     across = min(BLOCKS, len(blocks))
@@ -78,11 +78,12 @@ def errors_figure(examples: Sequence[Example]) -> Figure | None:
     return figure
 
 
-def _blocks(examples: Sequence[Example]) -> list[tuple[str, list[Example]]]:
+def shown_blocks(examples: Sequence[Example]) -> list[tuple[str, list[Example]]]:
     """By category a normal and an anomalous image; a category without both is left out."""
     blocks = []
-    for category in dict.fromkeys(one.category for one in examples):
-        members = [one for one in examples if one.category == category]
+    edited = [one for one in examples if _edits(one)]
+    for category in dict.fromkeys(one.category for one in edited):
+        members = [one for one in edited if one.category == category]
         normal = [one for one in members if one.kind == KINDS[0]]
         real = [one for one in members if one.kind == KINDS[2]]
         anomalous = real or [one for one in members if one.kind == KINDS[1]]

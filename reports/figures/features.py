@@ -38,6 +38,17 @@ class Patches:
     explained: tuple[float, float]
     large_t: int
 
+    def separation(self, points: np.ndarray) -> float:
+        """Distance of the two kinds' centres in root mean square radii of the normal patches.
+
+        Args:
+            points: ``clean`` or ``noised``.
+        """
+        normal, anomalous = points[~self.anomalous], points[self.anomalous]
+        centre = normal.mean(axis=0)
+        radius = np.sqrt(((normal - centre) ** 2).sum(axis=1).mean())
+        return float(np.linalg.norm(anomalous.mean(axis=0) - centre) / radius)
+
 
 def project(examples: Sequence[Example]) -> Patches | None:
     """Principal components of the patches of some examples, fitted on step 0.
@@ -99,18 +110,23 @@ def patch_shares(mask: np.ndarray, rows: int, columns: int) -> np.ndarray:
     return np.divide(counts, pixels, out=np.zeros_like(counts), where=pixels > 0)
 
 
+def planes(examples: Sequence[Example]) -> list[tuple[str, Patches]]:
+    """The plane of each category that has patches of both kinds, at most ``MOST_CATEGORIES``."""
+    found = []
+    for category in dict.fromkeys(one.category for one in examples):
+        patches = project([one for one in examples if one.category == category])
+        if patches is not None and patches.anomalous.any() and not patches.anomalous.all():
+            found.append((category, patches))
+    return found[:MOST_CATEGORIES]
+
+
 def features_figure(examples: Sequence[Example]) -> Figure | None:
     """Per category the patches at step 0, and the same noised to a large step under them.
 
     Both panels of a category have the same axes, so that the spread can be compared. None where
     no example has features.
     """
-    found = []
-    for category in dict.fromkeys(one.category for one in examples):
-        patches = project([one for one in examples if one.category == category])
-        if patches is not None and patches.anomalous.any() and not patches.anomalous.all():
-            found.append((category, patches))
-    found = found[:MOST_CATEGORIES]
+    found = planes(examples)
     if not found:
         return None
     size = (0.5 + PANEL_INCHES * len(found), 2 * PANEL_INCHES + 0.6)
