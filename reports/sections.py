@@ -14,6 +14,9 @@ STATISTICS = {
     "pearson": "Pearson's correlation",
 }
 
+NAMED = 8
+"""Names of configurations in a sentence at most."""
+
 
 def heading(correlation: Mapping[str, Any]) -> str:
     """The outcome in one line."""
@@ -178,8 +181,27 @@ def alike(correlation: Mapping[str, Any]) -> list[str]:
             values = ", ".join(f"{params[stage['param']]}" for params in members)
             parts.append(f"{_title(stage)} = {values}")
         else:
-            parts += [describe(params) for params in members]
+            parts += [describe(params) for params in members[:NAMED]]
+            if len(members) > NAMED:
+                parts.append(f"{len(members) - NAMED} more, bold in the table above")
     return parts
+
+
+def stability(correlation: Mapping[str, Any]) -> list[dict[str, str]]:
+    """What would be chosen without each category or generator."""
+    return [
+        {
+            "name": f"{row['left_out']} {row['name']}",
+            # A stage over names has them as values, and they need no parameter's name.
+            "choice": describe(
+                {"name": row["selected"]["configuration"]}
+                if "configuration" in row["selected"]
+                else row["selected"]
+            ),
+            "same": "yes" if row["same"] else "no",
+        }
+        for row in correlation["stability"]
+    ]
 
 
 def categories(source: Source, correlation: Mapping[str, Any]) -> dict[str, Any]:

@@ -44,21 +44,10 @@ def _of_one(correlation: Mapping[str, Any]) -> list[str]:
     final = correlation["final"]
     tried = len(correlation["configurations"])
     said = [f"Chosen: {describe(final['params'])}."]
-    alike = len(final["pseudo_leading_set"])
-    among = (
-        "the choice among them"
-        if final["params"] in final["pseudo_leading_set"]
-        else ("and the choice is not among them")
-    )
-    pseudo = (
-        f"On the pseudo set {alike} of the {tried} tried cannot be told apart, {among}."
-        if alike > 1
-        else f"On the pseudo set {describe(final['leader'])} stands alone among the {tried} tried."
-    )
     if final["test_auroc"] is None:
         measured = f"image AUROC {auroc(final['pseudo_auroc'])}{between(final['pseudo_interval'])}"
         said.append(f"On the pseudo set: {measured}.")
-        said += [pseudo] if tried > 1 else []
+        said += [f"There {_apart(final, tried)}."] if tried > 1 else []
         return [*said, "No real test set was scored, so nothing is known about real defects."]
 
     measured = f"image AUROC {auroc(final['test_auroc'])}{between(final['test_interval'])}"
@@ -77,7 +66,16 @@ def _of_one(correlation: Mapping[str, Any]) -> list[str]:
     said.append(
         f"A choice at random would have cost {points(final['random_regret'])} points on average."
     )
-    return [*said, pseudo]
+    return [*said, f"On the pseudo set {_apart(final, tried)}."]
+
+
+def _apart(final: Mapping[str, Any], tried: int) -> str:
+    """How many configurations the pseudo set cannot tell from its leader."""
+    leading = final["pseudo_leading_set"]
+    if len(leading) == 1:
+        return f"{describe(leading[0])} stands alone among the {tried} tried"
+    choice = "the choice among them" if final["params"] in leading else "the choice is none of them"
+    return f"{len(leading)} of the {tried} tried cannot be told apart, {choice}"
 
 
 def _of_seeds(together: Mapping[str, Any]) -> list[str]:

@@ -18,8 +18,8 @@ ALONE_INCHES = (2.15, 1.7)
 """A panel of one category as a picture of its own, for a page that flows."""
 LEAST_SPAN = 0.1
 """Height of an AUROC axis at least, so that differences within the noise are no cliffs."""
-NAME_INCHES = 1.1
-"""More height for a panel whose axis carries names instead of numbers."""
+NAMED_INCHES = (7.0, 4.4)
+"""A panel whose axis carries names instead of numbers: they and their legend need room."""
 NAMED_TICKS = 16
 """At most this many configuration names on an axis; beyond it every other one, and so on."""
 ASIDE = 0.14
@@ -39,8 +39,8 @@ def curves_figure(correlation: Mapping[str, Any]) -> Figure:
     small_columns = 2 if len(names) in (2, 4) else 3
     small_rows = math.ceil(len(names) / small_columns) if len(names) > 1 else 0
     small_inches = small_rows * SMALL_INCHES + (0.35 if small_rows else 0)
-    panel_inches = PANEL_INCHES[1] + _name_inches(stages)
-    figure = _figure(PANEL_INCHES[0] * len(stages), panel_inches + small_inches)
+    width, panel_inches = _panel_inches(stages)
+    figure = _figure(width * len(stages), panel_inches + small_inches)
     columns = figure.subfigures(1, len(stages), squeeze=False)[0]
     for index, (column, stage) in enumerate(zip(columns, stages, strict=True)):
         title = axis_label(stage["param"])
@@ -62,7 +62,7 @@ def stage_figure(stage: Mapping[str, Any]) -> Figure:
     Args:
         stage: one of ``correlation["stages"]``.
     """
-    figure = _figure(PANEL_INCHES[0], PANEL_INCHES[1] + _name_inches([stage]))
+    figure = _figure(*_panel_inches([stage]))
     _draw_stage(figure.subplots(), stage, "")
     return figure
 
@@ -94,8 +94,8 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _name_inches(stages: Sequence[Mapping[str, Any]]) -> float:
-    return 0.0 if all(numeric(stage["values"]) for stage in stages) else NAME_INCHES
+def _panel_inches(stages: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    return PANEL_INCHES if all(numeric(stage["values"]) for stage in stages) else NAMED_INCHES
 
 
 def _draw_stage(axes: Axes, stage: Mapping[str, Any], title: str) -> None:
@@ -284,14 +284,18 @@ def _legend(stage: Mapping[str, Any]) -> list[Line2D]:
         handle.set_label(label)
         return handle
 
-    handles = [curve(PSEUDO, "pseudo set, 95 % band")]
+    def told(label: str, value: Any) -> str:
+        # A name would be longer than its place; it stands on the axis.
+        return f"{label}: {value}" if joined else label
+
+    handles = [curve(PSEUDO, "pseudo set, 95 % interval")]
     if stage["test_auroc"] is not None:
-        handles.append(curve(TEST, "real test set, 95 % band"))
-    handles.append(mark("|", 11, f"chosen: {short(str(stage['selected']), 22)}"))
+        handles.append(curve(TEST, "real test set, 95 % interval"))
+    handles.append(mark("|", 11, told("chosen", stage["selected"])))
     if stage["oracle"] is not None:
-        handles.append(mark("D", 7, f"best on the test set: {short(str(stage['oracle']), 22)}"))
+        handles.append(mark("D", 7, told("best on the test set", stage["oracle"])))
     if stage["default"] is not None:
-        handles.append(mark("^", 7.5, f"fixed default: {short(str(stage['default']), 22)}"))
+        handles.append(mark("^", 7.5, told("fixed default", stage["default"])))
     # The legend fills column by column; reordered so that it reads row by row.
     return handles[::2] + handles[1::2]
 

@@ -4,7 +4,9 @@ for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.tHead.rows[0].cells];
   const key = (row, column) => {
     const text = row.cells[column].innerText.trim();
-    return /^[-+]?[\d.]/.test(text) ? parseFloat(text) : text;
+    // A figure may have thousands, stand before its interval, or be "< 1 %".
+    const [, less, number] = text.replaceAll(",", "").match(/^(<?)\s*([-+]?[\d.]+)/) ?? [];
+    return number === undefined ? text : parseFloat(number) - (less ? 0.5 : 0);
   };
   const missing = (value) => value === "" || value === "–" || value === "n/a";
   const compare = (a, b) =>
