@@ -159,11 +159,12 @@ def weighted_auroc(
     step = max(64, CHUNK // max(len(group), 1))
     for start in range(0, replicates, step):
         chunk = counts[:, start : start + step]
-        weights = chunk[positive]  # [P, r]
         totals = [chunk[part].sum(axis=0, dtype=np.int64) for part in (positive, negative)]
         pairs[start : start + step] = totals[0] * totals[1]
         small = 2 * int((totals[0] * totals[1]).max(initial=0)) < 2**31
         exact = np.int32 if small else np.int64
+        chunk = chunk.astype(exact, copy=False)
+        weights = chunk[positive]  # [P, r]
         below = np.zeros((len(negative) + 1, chunk.shape[1]), dtype=exact)
         for row, plan in enumerate(plans):
             if plan is None:

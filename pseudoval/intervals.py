@@ -124,7 +124,7 @@ def score_interval(
     The values whose own standard error, after Hanley and McNeil (1982), does not rule ``value``
     out: method 5 of Newcombe, Statistics in Medicine 25:559 (2006), which takes the mean size of
     the two classes in the variance. For a perfect separation of 50 normal and 50 anomalous images
-    it is [0.963, 1].
+    it is [0.960, 1].
 
     Args:
         sizes: of the classes, at least 1 each.

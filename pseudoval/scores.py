@@ -89,6 +89,24 @@ class ScoreMatrix:
             header=self.header,
         )
 
+    @classmethod
+    def joined(cls, parts: "Sequence[ScoreMatrix]") -> "ScoreMatrix":
+        """The configurations of several matrices over the same images, one below the other."""
+        first = parts[0]
+        return cls(
+            scores=np.concatenate([part.scores for part in parts]),
+            configs=[config for part in parts for config in part.configs],
+            images=first.images,
+            categories=first.categories,
+            labels=first.labels,
+            groups=first.groups,
+            pixel={
+                name: np.concatenate([part.pixel[name] for part in parts]) for name in first.pixel
+            },
+            pixel_reason=first.pixel_reason,
+            header=first.header,
+        )
+
     def save(self, path: Path) -> None:
         """Write as npz without pickle, atomically; the same matrix gives the same bytes."""
         write_npz(

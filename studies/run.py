@@ -5,7 +5,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from pseudoval.metrics import auroc_by_category, macro_auroc
 from pseudoval.scores import ScoreMatrix, config_name
 from pseudoval.statistics import select_best
 from pseudoval.sweep import forget_blocks, score_images
+from studies.audit import add_audit, check_share
 from studies.spec import STUDIES, Stage, Study
 from studies.storage import completed, open_stage, record
 
@@ -68,6 +69,7 @@ def run_study(
     seed: int = 0,
     device: str = "cpu",
     overwrite: bool = False,
+    audit_share: float | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
     """Choose a configuration on a pseudo set alone.
@@ -82,6 +84,8 @@ def run_study(
         t, k: grids; None is the detector's own.
         seed: of the noise that scoring draws.
         overwrite: start anew in a RUN of another study, model, set, grid or seed.
+        audit_share: score this share of the grid's cells off the path of the stages when they
+            are done, also in a finished RUN; the choice does not look at them.
 
     Raises:
         UserError: see the sentence.
@@ -94,6 +98,8 @@ def run_study(
     manifest = load_manifest(pseudo)
     detector = open_detector(model, seed=seed, device=device)
     plan = STUDIES[study](detector, t, k)
+    if audit_share is not None:
+        check_share(plan, audit_share)
     check_fit(plan, detector, manifest, model, pseudo)
     header = {
         "study": plan.name,
@@ -103,6 +109,8 @@ def run_study(
         "pseudo": [os.path.relpath(pseudo, out)],
         "categories": list(manifest["categories"]),
         "grids": {stage.name: list(stage.values) for stage in plan.stages},
+        "defaults": {p.name: p.default for p in detector.parameters},
+        "ranges": {p.name: [p.low, p.high] for p in detector.parameters},
         "seed": seed,
         "model_sha256": detector.model_sha256,
         "split_sha256": detector.split_sha256,
@@ -114,8 +122,14 @@ def run_study(
     check_configs(plan, detector)
     with claimed(out, "run"):
         if _claim(out, header, overwrite):
-            return _finished(out)
-        return _search(plan, detector, items, out, seed, report)
+            outcome = _finished(out)
+        else:
+            outcome = _search(plan, detector, items, out, seed, report)
+        if audit_share is not None and add_audit(
+            plan, detector, items, out, audit_share, seed, report
+        ):
+            outcome = replace(_finished(out), fresh=True)
+        return outcome
 
 
 def _search(
@@ -169,7 +183,7 @@ def _search(
         "model_sha256": detector.model_sha256,
         "seed": seed,
     }
-    whole = joined(parts)
+    whole = ScoreMatrix.joined(parts)
     write_examples(out / "examples", "pseudo", detector, items, whole, params, report)
     whole.save(out / "pseudo_scores.npz")
     trials = pd.concat(tables, ignore_index=True)
@@ -218,22 +232,6 @@ def check_configs(plan: Study, detector: Detector) -> None:
             detector.check(config)
 
 
-def joined(parts: Sequence[ScoreMatrix]) -> ScoreMatrix:
-    """The configurations of several matrices over the same images, one below the other."""
-    first = parts[0]
-    return ScoreMatrix(
-        scores=np.concatenate([part.scores for part in parts]),
-        configs=[config for part in parts for config in part.configs],
-        images=first.images,
-        categories=first.categories,
-        labels=first.labels,
-        groups=first.groups,
-        pixel={name: np.concatenate([part.pixel[name] for part in parts]) for name in first.pixel},
-        pixel_reason=first.pixel_reason,
-        header=first.header,
-    )
-
-
 def versions() -> dict[str, str]:
     """Versions of what the scores depend on."""
     names = ("torch", "timm", "faiss-cpu", "optuna", "numpy")
@@ -253,7 +251,8 @@ def _claim(out: Path, header: dict[str, Any], overwrite: bool) -> bool:
     path = out / "run.json"
     if path.exists() and not overwrite:
         found = read_json(path, "The run's header")
-        identity = [n for n in header if n not in ("model", "pseudo", "versions")]
+        told = ("model", "pseudo", "versions", "defaults", "ranges")
+        identity = [name for name in header if name not in told]
         differing = [name for name in identity if found.get(name) != header[name]]
         if differing:
             name = differing[0]
