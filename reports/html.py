@@ -43,6 +43,7 @@ def render_page(source: Source, correlation: Mapping[str, Any], examples: Sequen
         "count": lambda number: "–" if number is None else f"{number:,}",
         "range": interval,
         "points_range": lambda pair: interval(pair, points),
+        "stage_values": lambda selected: tied(sections.stage_values(selected)),
         "params": lambda params: tied(describe(params)),
     }
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
@@ -73,7 +74,7 @@ def render_page(source: Source, correlation: Mapping[str, Any], examples: Sequen
         tables=paper_tables(correlation),
         figures=paper_pictures(examples),
         groups=example_groups(source, examples),
-        commands=commands(source),
+        commands=commands(source, correlation),
         facts=facts(source, correlation),
     )
 

@@ -16,11 +16,16 @@ TITLES = {
 }
 
 
-def commands(source: Source) -> list[str]:
-    """The commands that make the run and this report again; paths are as seen from the RUN folder.
+def commands(source: Source, correlation: Mapping[str, Any]) -> list[str]:
+    """The commands that make the run and this report again.
 
-    Of score files only the report can be made again.
+    Paths are as seen from the RUN folder, or from beside the folders of several. Of score files
+    and of several RUNs only the report can be made again.
     """
+    together = correlation.get("together")
+    if together is not None:
+        rows = [row["run"] for row in together["rows"]] if together["kind"] == "runs" else ["."]
+        return [shlex.join(["pseudoval", "report", *rows])]
     if source.folder is None:
         files = [source.pseudo, *([source.test] if source.test is not None else [])]
         words = ["pseudoval", "report"]

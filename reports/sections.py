@@ -21,10 +21,9 @@ NAMED = 8
 def heading(correlation: Mapping[str, Any]) -> str:
     """The outcome in one line."""
     together = correlation.get("together")
-    if together is None or len(together["choices"]) == 1:
+    if together is None or together["kind"] == "seeds" or len(together["choices"]) == 1:
         return f"Chosen without labels: {describe(correlation['final']['params'])}"
-    what = "seeds" if together["kind"] == "seeds" else "runs"
-    return f"{len(together['rows'])} {what}, {len(together['choices'])} different choices"
+    return f"{len(together['rows'])} runs, {len(together['choices'])} different choices"
 
 
 def tiles(correlation: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -188,20 +187,22 @@ def alike(correlation: Mapping[str, Any]) -> list[str]:
 
 
 def stability(correlation: Mapping[str, Any]) -> list[dict[str, str]]:
-    """What would be chosen without each category or generator."""
+    """What would be chosen without each category, generator or seed."""
     return [
         {
             "name": f"{row['left_out']} {row['name']}",
-            # A stage over names has them as values, and they need no parameter's name.
-            "choice": describe(
-                {"name": row["selected"]["configuration"]}
-                if "configuration" in row["selected"]
-                else row["selected"]
-            ),
+            "choice": stage_values(row["selected"]),
             "same": "yes" if row["same"] else "no",
         }
         for row in correlation["stability"]
     ]
+
+
+def stage_values(selected: Mapping[str, Any]) -> str:
+    """Values by stage in words; a stage over names has them as values and needs no other name."""
+    if "configuration" in selected:
+        return str(selected["configuration"])
+    return describe(selected)
 
 
 def categories(source: Source, correlation: Mapping[str, Any]) -> dict[str, Any]:

@@ -77,7 +77,7 @@ class Table:
         said = f"{self.title[0].upper()}{self.title[1:]} in percent. {self.about}"
         known = sum(all(cell.value is not None for cell in row) for row in self.rows.values())
         if self.foot and 0 < known < len(self.rows):
-            said += f" The mean is over the {known} categories that have masks."
+            said += f" The mean is over the {known} of {len(self.rows)} categories that have masks."
         return said
 
 

@@ -18,7 +18,9 @@ def verdict(correlation: Mapping[str, Any]) -> str:
     together = correlation.get("together")
     if together is None:
         return " ".join(_of_one(correlation))
-    return " ".join(_of_seeds(together) if together["kind"] == "seeds" else _of_runs(together))
+    if together["kind"] == "seeds":
+        return " ".join(_of_seeds(together, correlation["final"]["params"]))
+    return " ".join(_of_runs(together))
 
 
 def auroc(value: float | None) -> str:
@@ -78,44 +80,41 @@ def _apart(final: Mapping[str, Any], tried: int) -> str:
     return f"{len(leading)} of the {tried} tried cannot be told apart, {choice}"
 
 
-def _of_seeds(together: Mapping[str, Any]) -> list[str]:
+def _of_seeds(together: Mapping[str, Any], params: Mapping[str, Any]) -> list[str]:
     rows, mean, std = together["rows"], together["mean"], together["std"]
-    said = [_choices(together, "seeds")]
+    count = len(rows)
+    same = sum(row["same"] for row in rows)
+    said = [f"Chosen on the mean over {count} seeds: {describe(params)}."]
+    said.append(f"By itself {same} of the {count} would have chosen the same.")
     if mean["test_auroc"] is None:
         said.append(f"On the pseudo set: image AUROC {_spread(mean, std, 'pseudo_auroc', auroc)}.")
         return [*said, "No real test set was scored, so nothing is known about real defects."]
     said.append(
         f"On the real test set: image AUROC {_spread(mean, std, 'test_auroc', auroc)} over "
-        f"{len(rows)} seeds; choosing without labels cost {_spread(mean, std, 'regret', points)} "
+        f"{count} seeds; choosing without labels cost {_spread(mean, std, 'regret', points)} "
         f"points, a choice at random would have cost {points(mean['random_regret'])} on average."
     )
     return said
 
 
 def _of_runs(together: Mapping[str, Any]) -> list[str]:
-    rows = together["rows"]
-    said = [_choices(together, "runs")]
+    rows, choices = together["rows"], together["choices"]
+    if len(choices) == 1:
+        said = [f"All {len(rows)} runs chose {describe(choices[0]['params'])}."]
+    else:
+        each = "; ".join(f"{describe(one['params'])} ({', '.join(one['runs'])})" for one in choices)
+        said = [f"The {len(rows)} runs chose differently: {each}."]
     known = [row for row in rows if row["test_auroc"] is not None]
     if len(known) < len(rows):
         missing = ", ".join(row["run"] for row in rows if row["test_auroc"] is None)
         said.append(f"No real test set was scored for {missing}.")
     if known:
-        each = "; ".join(
+        figures = "; ".join(
             f"{row['run']} {auroc(row['test_auroc'])} (cost {points(row['regret'])} points)"
             for row in known
         )
-        said.append(f"Image AUROC on the real test set: {each}.")
+        said.append(f"Image AUROC on the real test set: {figures}.")
     return said
-
-
-def _choices(together: Mapping[str, Any], what: str) -> str:
-    choices = together["choices"]
-    count = len(together["rows"])
-    if len(choices) == 1:
-        return f"All {count} {what} chose {describe(choices[0]['params'])}."
-    ranked = sorted(choices, key=lambda choice: -len(choice["runs"]))
-    each = "; ".join(f"{describe(one['params'])} ({len(one['runs'])})" for one in ranked)
-    return f"The {count} {what} chose differently: {each}."
 
 
 def _spread(mean: Mapping[str, Any], std: Mapping[str, Any], key: str, say: Any) -> str:
