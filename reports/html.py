@@ -63,7 +63,7 @@ def render_page(source: Source, correlation: Mapping[str, Any], examples: Sequen
         together=correlation.get("together"),
         bootstrap=correlation["bootstrap"],
         tiles=sections.tiles(correlation),
-        warnings=[tied(warning["text"]) for warning in correlation["warnings"]],
+        warnings=[tied(text) for text in sections.cautions(correlation)],
         stages=[_stage(correlation, index) for index in range(len(correlation["stages"]))],
         costs=sections.costs(correlation),
         agreement=sections.agreement(correlation),

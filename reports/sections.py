@@ -27,7 +27,13 @@ def heading(correlation: Mapping[str, Any]) -> str:
 
 
 def tiles(correlation: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The key figures: what they are called, the value, its unit and a line under it."""
+    """The key figures: what they are called, the value, its unit and a line under it.
+
+    Of seeds their means; of several runs none, since each has its own.
+    """
+    together = correlation.get("together")
+    if together is not None:
+        return _seed_tiles(together) if together["kind"] == "seeds" else []
     final, tried = correlation["final"], len(correlation["configurations"])
     if final["test_auroc"] is None:
         found = [
@@ -59,6 +65,43 @@ def tiles(correlation: Mapping[str, Any]) -> list[dict[str, str]]:
               f"on average; the fixed default {points(default['regret'])}", "points"),
     ]  # fmt: skip
     return found
+
+
+def _seed_tiles(together: Mapping[str, Any]) -> list[dict[str, str]]:
+    rows, mean, std = together["rows"], together["mean"], together["std"]
+    over = f"mean ± deviation over {len(rows)} seeds"
+
+    def spread(key: str, say: Any) -> str:
+        return say(mean[key]) + ("" if std[key] is None else f" ± {say(std[key])}")
+
+    same = sum(row["same"] for row in rows)
+    alone = _tile("Seeds that agree", f"{same}", "chosen by each alone",
+                  f"of {len(rows)}")  # fmt: skip
+    if mean["test_auroc"] is None:
+        scored = _tile("Real test set", "not scored", "nothing is known about real defects")
+        return [
+            _tile("Image AUROC, pseudo set", spread("pseudo_auroc", auroc), over),
+            alone,
+            scored,
+        ]
+    return [
+        _tile("Image AUROC, real test set", spread("test_auroc", auroc), over),
+        _tile("Cost of the choice", spread("regret", points), over, "points"),
+        alone,
+        _tile("Cost of a random choice", points(mean["random_regret"]), "on average", "points"),
+    ]
+
+
+def cautions(correlation: Mapping[str, Any]) -> list[str]:
+    """The warnings, of several runs with the names of those that they are about."""
+    together = correlation.get("together")
+    if together is None or together["kind"] == "seeds":
+        return [warning["text"] for warning in correlation["warnings"]]
+    named: dict[str, list[str]] = {}
+    for row, run in zip(together["rows"], correlation["runs"], strict=True):
+        for warning in run["warnings"]:
+            named.setdefault(warning["text"], []).append(row["run"])
+    return [f"{', '.join(runs)}: {text}" for text, runs in named.items()]
 
 
 def stage_rows(stage: Mapping[str, Any]) -> dict[str, Any]:

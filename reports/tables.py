@@ -219,18 +219,15 @@ def _about(correlation: Mapping[str, Any], tested: bool) -> str:
     final = correlation["final"]
     if together and together["kind"] == "runs":
         said = "Each run with its own choice."
-    elif together:
-        count = len(together["rows"])
-        said = (
-            f"Mean ± standard deviation over {count} seeds, each with its own choice (dividing "
-            "by n - 1)."
-        )
     else:
         said = f"Chosen without labels: {describe(final['params'])}"
         plain = final["without_editing"]
         if plain is not None and plain["params"] != final["params"]:
             said += f"; without editing: {describe(plain['params'])}"
         said += "."
+    if together and together["kind"] == "seeds":
+        count = len(together["rows"])
+        said += f" Mean ± standard deviation over {count} seeds (dividing by n - 1)."
     if len(correlation["per_category"]) > 1:
         said += " The deviation between categories divides by their number n."
     if not tested:

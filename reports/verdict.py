@@ -85,7 +85,7 @@ def _of_seeds(together: Mapping[str, Any], params: Mapping[str, Any]) -> list[st
     count = len(rows)
     same = sum(row["same"] for row in rows)
     said = [f"Chosen on the mean over {count} seeds: {describe(params)}."]
-    said.append(f"By itself {same} of the {count} would have chosen the same.")
+    said.append(f"Alone, {same} of the {count} would have chosen the same.")
     if mean["test_auroc"] is None:
         said.append(f"On the pseudo set: image AUROC {_spread(mean, std, 'pseudo_auroc', auroc)}.")
         return [*said, "No real test set was scored, so nothing is known about real defects."]

@@ -89,7 +89,7 @@ def _together(kind: str, tested: bool = True) -> dict[str, Any]:
 
 def test_seeds_are_told_with_their_spread(measured: dict[str, Any]) -> None:
     assert verdict(measured | {"together": _together("seeds")}) == (
-        "Chosen on the mean over 2 seeds: t = 200, K = 2. By itself 1 of the 2 would have chosen "
+        "Chosen on the mean over 2 seeds: t = 200, K = 2. Alone, 1 of the 2 would have chosen "
         "the same. On the real test set: image AUROC 0.850 ± 0.070 over 2 seeds; choosing without "
         "labels cost 1.2 ± 0.4 points, a choice at random would have cost 10.0 on average."
     )
