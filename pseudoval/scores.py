@@ -191,6 +191,10 @@ class ScoreMatrix:
         if not columns or table.empty:
             what = "score column" if not columns else "row"
             raise UserError(f"{path}: there is no {what}; add at least one.")
+        for name in ("image", "category"):
+            if (table[name].str.strip() == "").any():
+                line = int(np.flatnonzero(table[name].str.strip() == "")[0]) + 2
+                raise UserError(f"{path}: line {line} has no {name}; give it one.")
         if table["image"].duplicated().any():
             twice = table["image"][table["image"].duplicated()].iloc[0]
             raise UserError(f"{path}: image {twice!r} occurs twice; keep one row per image.")

@@ -103,6 +103,8 @@ def load_run(folder: Path) -> Source:
         params = dict(best["params"])
         told = [entry["pseudo_auroc"] for entry in best["stages"]]
         told_final = best["pseudo_auroc"]
+        audited = best.get("audit", {"configs": [], "pseudo_auroc": []})
+        cells, told_cells = list(audited["configs"]), list(audited["pseudo_auroc"])
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{folder / 'best.json'} is not a choice that tune wrote ({error!r}); run "
@@ -112,6 +114,7 @@ def load_run(folder: Path) -> Source:
     for stage, values in zip(stages, told, strict=True):
         found = pseudo_auroc.curve(stage.configs, MACRO)
         _require_equal(values, found, f"stage {stage.name!r}", folder)
+    _require_equal(told_cells, pseudo_auroc.curve(cells, MACRO), "the audit", folder)
     _require_equal([told_final], pseudo_auroc.curve([params], MACRO), "the choice", folder)
 
     test, test_auroc = None, None

@@ -146,7 +146,7 @@ def test_what_is_asked_for_must_be_one_thing(tmp_path: Path) -> None:
     run, scores = tmp_path / "run", tmp_path / "scores.csv"
     for arguments, expected in (
         (([],), "nothing to report on"),
-        (([run, run],), "one at a time"),
+        (([run, run],), "given twice"),
     ):
         with pytest.raises(UserError, match=expected):
             write_report(*arguments)
