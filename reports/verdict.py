@@ -57,10 +57,13 @@ def _of_one(correlation: Mapping[str, Any]) -> list[str]:
     if tried == 1:
         return [*said, "No other configuration was tried."]
     cost = f"Choosing without labels cost {points(final['regret'])} points"
+    scored = final["configurations"]  # those of an audit too
     if final["regret"] == 0:
-        cost = f"Choosing without labels cost nothing: it is the best of the {tried} tried"
+        cost = f"Choosing without labels cost nothing: it is the best of the {scored} tried"
     else:
-        cost += f"{between(final['regret_interval'], points)} against the best of the {tried} tried"
+        cost += (
+            f"{between(final['regret_interval'], points)} against the best of the {scored} tried"
+        )
     leading = len(final["test_leading_set"])
     if leading > 1:
         cost += f", {leading} of which cannot be told apart"

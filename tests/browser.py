@@ -17,6 +17,7 @@ PROBE = Path(__file__).with_name("browser_probe.js")
 QUIET = (
     "--headless",
     "--disable-gpu",
+    "--disable-dev-shm-usage",
     "--disable-quic",
     "--no-first-run",
     "--disable-background-networking",

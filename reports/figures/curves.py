@@ -288,9 +288,11 @@ def _legend(stage: Mapping[str, Any]) -> list[Line2D]:
         # A name would be longer than its place; it stands on the axis.
         return f"{label}: {value}" if joined else label
 
-    handles = [curve(PSEUDO, "pseudo set, 95 % interval")]
+    # Both short enough for two columns above a panel.
+    spread = "95 % band" if joined else "95 % bars"
+    handles = [curve(PSEUDO, f"pseudo set, {spread}")]
     if stage["test_auroc"] is not None:
-        handles.append(curve(TEST, "real test set, 95 % interval"))
+        handles.append(curve(TEST, f"real test set, {spread}"))
     handles.append(mark("|", 11, told("chosen", stage["selected"])))
     if stage["oracle"] is not None:
         handles.append(mark("D", 7, told("best on the test set", stage["oracle"])))

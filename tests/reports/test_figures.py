@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 from report_runs import make_run
 
@@ -67,6 +68,23 @@ def test_curves_carry_their_bands_and_marks(correlation: dict[str, Any]) -> None
     assert [(ys.min(), ys.max()) for ys in drawn] == [(ys.min(), ys.max()) for ys in bands]
     low, high = axes.get_ylim()
     assert low < min(ys.min() for ys in bands) and high > max(ys.max() for ys in bands)
+
+
+def test_no_label_is_cut_off(correlation: dict[str, Any]) -> None:
+    large = {"values": [100, 200, 1000], "selected": 1000, "oracle": 1000, "default": 1000}
+    names = {**large, "values": ["a name longer than its place", "b", "c"], "default": "c"}
+    names |= {"param": "configuration", "selected": "b", "oracle": "c"}
+    for more in (large, names):
+        figure = stage_figure({**correlation["stages"][0], **more})
+        FigureCanvasAgg(figure).draw()
+        axes = figure.axes[0]
+        low, high = axes.get_xlim()
+        ticks = [one for one in axes.get_xticklabels() if low <= one.get_position()[0] <= high]
+        labels = [axes.xaxis.label, axes.yaxis.label, *ticks]
+        for artist in (axes.get_legend(), *labels):
+            box = artist.get_window_extent()
+            assert box.x0 >= 0 and box.y0 >= 0, artist
+            assert box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1, artist
 
 
 def test_the_two_sets_differ_without_colour() -> None:
