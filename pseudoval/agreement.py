@@ -119,13 +119,17 @@ def _pearson(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def _kendall(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Tau-b: concordant minus discordant pairs, over the pairs that neither side ties."""
-    width = first.shape[1]
-    agree, one, other = np.zeros(width), np.zeros(width), np.zeros(width)
+    agree, one, other = (np.zeros(first.shape[1], dtype=np.int64) for _ in range(3))
     for point in range(len(first) - 1):
-        a = np.sign(first[point] - first[point + 1 :])
-        b = np.sign(second[point] - second[point + 1 :])
-        agree += (a * b).sum(axis=0)
-        one += np.abs(a).sum(axis=0)
-        other += np.abs(b).sum(axis=0)
+        a, b = _signs(first, point), _signs(second, point)
+        agree += (a * b).sum(axis=0, dtype=np.int64)
+        one += np.abs(a).sum(axis=0, dtype=np.int64)
+        other += np.abs(b).sum(axis=0, dtype=np.int64)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(agree / np.sqrt(one * other))
+        return np.asarray(agree / np.sqrt(one.astype(np.float64) * other))
+
+
+def _signs(values: np.ndarray, point: int) -> np.ndarray:
+    """Sign of one point minus each later one, in bytes: there are V^2 R / 2 of them."""
+    rest = values[point + 1 :]
+    return (values[point] > rest).view(np.int8) - (values[point] < rest).view(np.int8)

@@ -14,7 +14,7 @@ from pseudoval.examples import write_examples
 from pseudoval.files import read_json, require_folder, sha256_file, sha256_json
 from pseudoval.metrics import auroc_by_category, require_both_classes
 from pseudoval.scores import PIXEL_METRICS, Config, ScoreMatrix
-from pseudoval.sweep import forget_blocks, score_images
+from pseudoval.sweep import forget_blocks, score_further
 
 Progress = Callable[[str, int, int], None]
 
@@ -62,8 +62,8 @@ def load_run(folder: Path) -> Run:
 def evaluate(run_folder: Path, data: Path, *, device: str, progress: Progress) -> ScoreMatrix:
     """Score every tuned configuration on the real test images of the RUN's categories.
 
-    Writes ``RUN/test_scores.npz`` and examples. Test images that were scored before with the same
-    model are not scored again.
+    Writes ``RUN/test_scores.npz`` and examples. What was scored before with the same model on the
+    same images is not scored again.
 
     Raises:
         UserError: DATA lacks a category, or a category lacks defects or normals; the model is
@@ -84,8 +84,14 @@ def evaluate(run_folder: Path, data: Path, *, device: str, progress: Progress) -
             "it, or tune again."
         )
     blocks = run.folder / "blocks"
-    matrix = score_images(
-        detector, items, run.pseudo.configs, name="test", store=blocks, progress=progress
+    matrix = score_further(
+        detector,
+        items,
+        run.pseudo.configs,
+        known=target,
+        name="test",
+        store=blocks,
+        progress=progress,
     )
     write_examples(
         run.folder / "examples", "test", detector, items, matrix, run.best["params"], progress

@@ -80,9 +80,17 @@ def _part(source: Source, evidence: Evidence, category: str) -> dict[str, Any]:
     configs = stage_configs(source)
     default = default_config(source)
     configurations = configuration_figures(evidence, configs, category)
+    stages = [_stage(source, evidence, stage, category) for stage in source.stages]
+    final = _final(source, evidence, category, configurations)
+    # A single stage has been through the permutations already.
+    final["correlations"] = (
+        stages[0]["correlations"]
+        if len(stages) == 1
+        else correlation_figures(evidence, configs, category)
+    )
     return {
-        "stages": [_stage(source, evidence, stage, category) for stage in source.stages],
-        "final": _final(source, evidence, category, configurations),
+        "stages": stages,
+        "final": final,
         "configurations": [
             {
                 **figures,
@@ -165,7 +173,6 @@ def _final(
     order = ranking(evidence.pseudo, configs, category)["order"]
     figures["leader"] = configs[order[0]] if order else None
     figures["runner_up"] = configs[order[1]] if len(order) > 1 else None
-    figures["correlations"] = correlation_figures(evidence, configs, category)
     figures["default"] = _default(source, evidence, category)
     figures["oracle_regret"] = None if best is None else 0.0
     figures["labelled"] = labelled_choice(evidence, configs, category, best)

@@ -104,7 +104,10 @@ def test_interrupted_audit_goes_on(
 
 
 def test_evaluate_and_report_take_the_cells_in(
-    road: Path, finished: Path, capsys: pytest.CaptureFixture[str]
+    road: Path,
+    finished: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     command = ["tune", "--model", str(finished.parent / "model"), "--pseudo",
                str(finished.parent / "pseudo"), "--out", str(finished), "--t", "25,300,900",
@@ -114,7 +117,16 @@ def test_evaluate_and_report_take_the_cells_in(
     before = load_run(finished)
     audit = correlate(before, replicates=100)["audit"]
     assert audit["scored"] == 4 and audit["test_loss"] is None, "not evaluated yet"
+    honest = LafiteDetector.score_block
+    scored = []
+    monkeypatch.setattr(
+        LafiteDetector, "score_block", lambda *a: scored.append(len(a[2])) or honest(*a)
+    )
     assert run(["evaluate", str(finished), str(road / "data")]) == 0
+    assert set(scored) == {4}, "what was scored before is not scored again"
+    (finished / "test_scores.npz").rename(finished / "grown.npz")
+    assert run(["evaluate", str(finished), str(road / "data")]) == 0
+    assert (finished / "grown.npz").read_bytes() == (finished / "test_scores.npz").read_bytes()
     source = load_run(finished)
     assert source.test is not None and source.test.configs == source.pseudo.configs
     found = correlate(source, replicates=100)
