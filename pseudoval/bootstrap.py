@@ -4,6 +4,7 @@ A replicate draws groups with replacement, the same ones for every configuration
 differences between configurations keep their pairing.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -40,6 +41,11 @@ class Replicates:
     freedom: np.ndarray
     sizes: list[tuple[int, int]]
     seed: int
+
+    @property
+    def means(self) -> np.ndarray:
+        """Mean of the estimates over the categories, ``[C]``, rounded once as ``macro_auroc``."""
+        return np.array([math.fsum(column) / len(column) for column in self.estimates.T])
 
     def select(self, rows: Sequence[int], category: str | None = None) -> "Replicates":
         """A subset of the configurations, in one category or (None) in all of them."""

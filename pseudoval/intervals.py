@@ -172,7 +172,7 @@ def compare(replicates: Replicates, row: int, level: float = LEVEL) -> Compariso
     whose difference has long tails, hide what is plain between others.
     """
     means = replicates.values.mean(axis=0)  # [C, R]
-    centre = replicates.estimates.mean(axis=0)
+    centre = replicates.means
     gaps = centre[row] - centre
     errors = gap_errors(replicates, row)
     critical = np.full(len(gaps), float(stats.norm.ppf((1 + level) / 2)))

@@ -49,7 +49,7 @@ def audit(source: Source, evidence: Evidence) -> dict[str, Any] | None:
     test = evidence.test
     if test is not None and joint in test.configs:
         part = test.part([joint, source.params], MACRO)
-        gain = number(float(np.subtract(*part.estimates.mean(axis=0))))
+        gain = number(float(np.subtract(*part.means)))
         interval = None if gain is None else list(paired_interval(part, 0, 1))
     return {**figures, "joint_choice_gain": gain, "joint_choice_gain_interval": interval}
 

@@ -105,7 +105,10 @@ def _not_correlated(name: str, correlation: Mapping[str, Any]) -> str | None:
     if correlation["differs_from_zero"]:
         return None
     if correlation["value"] is None:
-        return f"Over {name} one of the two curves is constant, so they have no correlation."
+        return (
+            f"Over {name} the pseudo and the real curve have no correlation: one of them is "
+            "constant, or fewer than three values have both."
+        )
     between = ""
     if correlation["interval"] is not None:
         between = " ({:.2f} to {:.2f})".format(*correlation["interval"])

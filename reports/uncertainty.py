@@ -51,7 +51,7 @@ class Sample:
 
     def values(self, configs: Sequence[Config], category: str) -> np.ndarray:
         """AUROC of some configurations, ``[len(configs)]``."""
-        return np.asarray(self.part(configs, category).estimates.mean(axis=0))
+        return self.part(configs, category).means
 
     def count(self, category: str) -> int:
         """Number of images of a category, or of all."""
@@ -111,7 +111,7 @@ def ranking(sample: Sample, configs: Sequence[Config], category: str) -> dict[st
         configuration.
     """
     part = sample.part(configs, category)
-    values = part.estimates.mean(axis=0)
+    values = part.means
     order = [row for row in selection_order(configs, values) if not math.isnan(values[row])]
     nothing = [None] * len(configs)
     figures: dict[str, Any] = {
@@ -138,7 +138,7 @@ def power(sample: Sample | None, configs: Sequence[Config], category: str) -> di
     if sample is None:
         return None
     part = sample.part(configs, category)
-    values = part.estimates.mean(axis=0)
+    values = part.means
     order = [row for row in selection_order(configs, values) if not math.isnan(values[row])]
     if len(order) < 2:
         return None
@@ -168,8 +168,8 @@ def correlation_figures(
         return {name: dict(nothing) for name in ("spearman", "kendall", "pearson")}
     pseudo, test = (sample.part(configs, category) for sample in (evidence.pseudo, evidence.test))
     found = agreements(
-        pseudo.estimates.mean(axis=0),
-        test.estimates.mean(axis=0),
+        pseudo.means,
+        test.means,
         pseudo.values.mean(axis=0),
         test.values.mean(axis=0),
         seed=evidence.seed,

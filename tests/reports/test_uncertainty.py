@@ -223,6 +223,21 @@ def test_the_edge_of_what_is_possible_is_no_edge(tmp_path: Path) -> None:
     assert "edge_of_grid" not in codes
 
 
+def test_equal_means_tie_to_the_bit(tmp_path: Path) -> None:
+    # The AUROCs of the one configuration are those of the other in another order.
+    labels = np.tile(np.repeat([0, 1], 10), 3)
+    categories = [name for name in "abc" for _ in range(20)]
+
+    def scores(*above: int) -> np.ndarray:
+        parts = [[0.0] * 10 + [1.0] * n + [-1.0] * (10 - n) for n in above]
+        return np.array([value for part in parts for value in part])
+
+    columns = {"t=1": scores(3, 2, 1), "t=2": scores(1, 2, 3)}  # 0.1 + 0.2 + 0.3 is rounded
+    found = strict(load_csv(table(tmp_path / "p.csv", columns, labels, categories)))
+    assert found["final"]["params"] == found["final"]["leader"] == {"t": 1}
+    assert found["final"]["power"]["pseudo"]["gap"] == 0
+
+
 def test_leaving_out_categories_and_generators(tmp_path: Path) -> None:
     rng = np.random.default_rng(9)
     names = [
