@@ -17,14 +17,14 @@ from reports.examples import (
 )
 from reports.figures.curves import category_figures, stage_figure
 from reports.figures.errors import errors_figure, shown_blocks
-from reports.figures.features import features_figure, planes
+from reports.figures.features import Patches, features_figure, planes
 from reports.figures.sheet import example_figure, sheet_figure
 from reports.figures.style import axis_label, jpeg, numeric, svg
 from reports.source import Source
 
 FOUND_SHARE = 0.95
 """An anomaly counts as found in the examples if it scores higher than this share of normals."""
-PHOTO_DPI = 130
+PHOTO_DPI = 150
 
 
 def curve_picture(stage: Mapping[str, Any]) -> dict[str, str]:
@@ -67,48 +67,59 @@ def curve_words(stage: Mapping[str, Any]) -> str:
     return " ".join(said)
 
 
-def paper_pictures(examples: Sequence[Example]) -> list[dict[str, str]]:
-    """The sheet of pseudo anomalies, the errors and the feature planes, where there are any."""
+def paper_pictures(examples: Sequence[Example]) -> list[dict[str, Any]]:
+    """The sheet of pseudo anomalies, the errors and the feature planes, where there are any.
+
+    Returns:
+        For each its title, caption and ``pictures``: of errors and planes one for each category,
+        so that they can stand under each other where there is little room.
+    """
     found = []
     sheet = sheet_figure(examples)
     if sheet is not None:
         categories = _listed([one.category for one in examples if one.kind == KINDS[1]])
+        alt = (
+            f"Pseudo anomalies of {categories}, each as a whole with the outline of its mask and "
+            "as a close-up without it."
+        )
         found.append(
             {
                 "title": "The pseudo anomalies",
-                "width": "middle",
-                "uri": _photo(sheet, 170),
-                "alt": f"Pseudo anomalies of {categories}, each as a whole with the outline of "
-                "its mask and as a close-up without it.",
+                "pictures": [{"uri": _photo(sheet), "alt": alt}],
                 "caption": "What the choice was made on: each pseudo anomaly as a whole with the "
                 "outline of its mask, and a close-up of the largest part as the detector sees it. "
                 "If these look nothing like defects, the choice deserves less trust.",
             }
         )
-    errors = errors_figure(examples)
-    if errors is not None:
+    errors = [
+        {"uri": _photo(figure), "alt": _error_words(category, rows)}
+        for category, rows in shown_blocks(examples)
+        if (figure := errors_figure(rows)) is not None
+    ]
+    if errors:
         found.append(
             {
                 "title": "What feature editing adds",
-                "width": "wide",
-                "uri": _photo(errors, 170),
-                "alt": _error_words(examples),
+                "pictures": errors,
                 "caption": "The error of each patch between its features and their "
                 "reconstruction, without and with editing, at the chosen setting. One colour "
                 "scale for each category.",
             }
         )
-    plane = features_figure(examples)
-    if plane is not None:
+    flat = [
+        {"uri": _photo(figure), "alt": _plane_words(category, patches)}
+        for category, patches in planes(examples)
+        if (figure := features_figure([one for one in examples if one.category == category]))
+    ]
+    if flat:
         found.append(
             {
                 "title": "Where the patches lie",
-                "width": "wide",
-                "uri": _photo(plane, 170),
-                "alt": _plane_words(examples),
+                "pictures": flat,
                 "caption": "Feature vectors of single patches in the plane of their two main "
-                "directions (fitted at step 0), before and after noising. Noise brings normal and "
-                "anomalous patches together; what still keeps them apart, editing has to remove.",
+                "directions at step 0, before and after noising, on the same axes. Where noise "
+                "brings the two kinds together the anomaly is forgotten; where it leaves them "
+                "apart, the anomaly survives into the reconstruction.",
             }
         )
     return found
@@ -138,7 +149,7 @@ def _strip(source: Source, example: Example, limits: tuple[float, float]) -> dic
     alt += "the image, " + ("its outlined mask" if outlined else "the image again") + ", its map"
     peak = _peak_words(example) if outlined else ""
     return {
-        "uri": _photo(example_figure(example, limits), PHOTO_DPI),
+        "uri": _photo(example_figure(example, limits)),
         "kind": example.kind,
         "id": example.id,
         "score": f"{example.score:.4g}",
@@ -158,28 +169,24 @@ def _peak_words(example: Example) -> str:
     return f"peaks {'inside' if inside else 'outside'} the mask"
 
 
-def _error_words(examples: Sequence[Example]) -> str:
-    said = ["Inputs and error maps."]
-    for category, rows in shown_blocks(examples):
-        for one in rows:
-            assert one.error_plain is not None and one.error_edited is not None
-            plain, edited = value_range([one.error_plain])[1], value_range([one.error_edited])[1]
-            said.append(
-                f"{category}, {one.kind}: the highest error is {plain:.1f} without editing and "
-                f"{edited:.1f} with it."
-            )
-    return " ".join(said)
-
-
-def _plane_words(examples: Sequence[Example]) -> str:
-    said = ["Scatter of normal and anomalous patches."]
-    for category, patches in planes(examples):
-        before, after = (patches.separation(points) for points in (patches.clean, patches.noised))
+def _error_words(category: str, rows: Sequence[Example]) -> str:
+    said = [f"{category}: inputs and error maps."]
+    for one in rows:
+        assert one.error_plain is not None and one.error_edited is not None
+        plain, edited = value_range([one.error_plain])[1], value_range([one.error_edited])[1]
         said.append(
-            f"{category}: the centres of the two lie {before:.1f} radii of the normal patches "
-            f"apart at step 0, {after:.1f} at step {patches.large_t}."
+            f"On the {one.kind} the highest error is {plain:.1f} without editing and "
+            f"{edited:.1f} with it."
         )
     return " ".join(said)
+
+
+def _plane_words(category: str, patches: Patches) -> str:
+    before, after = (patches.separation(points) for points in (patches.clean, patches.noised))
+    return (
+        f"{category}: scatter of normal and anomalous patches. Their centres lie {before:.1f} "
+        f"radii of the normal patches apart at step 0 and {after:.1f} at step {patches.large_t}."
+    )
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -191,8 +198,8 @@ def _vectors(figure: Figure) -> str:
     return _uri(svg(figure), "svg+xml")
 
 
-def _photo(figure: Figure, dpi: int) -> str:
-    return _uri(jpeg(figure, dpi), "jpeg")
+def _photo(figure: Figure) -> str:
+    return _uri(jpeg(figure, PHOTO_DPI), "jpeg")
 
 
 def _uri(data: bytes, kind: str) -> str:

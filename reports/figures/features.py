@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from reports.examples import Example
 from reports.figures.style import HAIR, INK, MUTED, PSEUDO, TEST, short
 
-ANOMALOUS_SHARE = 0.5
+ANOMALOUS_SHARE = 0.25
 """A patch is anomalous if at least this share of its pixels lies in the mask; a patch that a mask
 merely touches is neither, and is left out."""
 MOST_CATEGORIES = 6
@@ -123,30 +123,35 @@ def planes(examples: Sequence[Example]) -> list[tuple[str, Patches]]:
 def features_figure(examples: Sequence[Example]) -> Figure | None:
     """Per category the patches at step 0, and the same noised to a large step under them.
 
-    Both panels of a category have the same axes, so that the spread can be compared. None where
-    no example has features.
+    Both panels of a category have the same axes, so that the spread can be compared; of a single
+    category they stand side by side. None where no example has features.
     """
     found = planes(examples)
     if not found:
         return None
-    size = (0.5 + PANEL_INCHES * len(found), 2 * PANEL_INCHES + 0.6)
+    down, across = (1, 2) if len(found) == 1 else (2, len(found))
+    size = (0.5 + PANEL_INCHES * across, 0.6 + PANEL_INCHES * down)
     figure = Figure(figsize=size, facecolor="white", layout="constrained")
-    grid = figure.subplots(2, len(found), squeeze=False)
+    grid = figure.subplots(down, across, squeeze=False)
     for column, (category, patches) in enumerate(found):
+        pair = grid[0] if len(found) == 1 else grid[:, column]
         reach = 1.08 * max(np.abs(patches.clean).max(), np.abs(patches.noised).max())
-        for row, points in enumerate((patches.clean, patches.noised)):
-            axes = grid[row, column]
+        name = short(category, 18)
+        titles = (f"{name}, step 0", f"step {patches.large_t}")
+        for axes, points, title in zip(pair, (patches.clean, patches.noised), titles, strict=True):
             _draw(axes, points, patches.anomalous, reach)
-            step = "step 0" if row == 0 else f"step {patches.large_t}"
-            axes.set_title(
-                f"{short(category, 18)}, {step}" if row == 0 else step,
-                fontsize=8, loc="left", color=INK, pad=3,
-            )  # fmt: skip
-            axes.set_xlabel(f"PC 1 ({patches.explained[0]:.0%})" if row else "", fontsize=7.5,
-                            color=INK)  # fmt: skip
+            axes.set_title(title, fontsize=8, loc="left", color=INK, pad=3)
+            axes.set_xlabel(f"PC 1 ({patches.explained[0]:.0%})", fontsize=7.5, color=INK)
             axes.set_ylabel(f"PC 2 ({patches.explained[1]:.0%})", fontsize=7.5, color=INK)
-    figure.legend(handles=_legend(), loc="outside upper left", ncols=2, frameon=False, fontsize=8,
-                  labelcolor=INK, handletextpad=0.2)  # fmt: skip
+    figure.legend(
+        handles=_legend(),
+        loc="outside upper left",
+        ncols=2,
+        frameon=False,
+        fontsize=8,
+        labelcolor=INK,
+        handletextpad=0.2,
+    )
     return figure
 
 
@@ -179,7 +184,7 @@ def _draw(axes: Axes, points: np.ndarray, anomalous: np.ndarray, reach: float) -
 def _legend() -> list[Line2D]:
     return [
         Line2D([], [], linestyle="none", marker="o", markersize=4, color=PSEUDO["color"],
-               markeredgewidth=0, label="patch of a normal region"),
+               markeredgewidth=0, label="normal patch"),
         Line2D([], [], linestyle="none", marker="x", markersize=5, color=TEST["color"],
-               label="patch inside the mask of an anomaly"),
+               label="patch in the mask of an anomaly"),
     ]  # fmt: skip

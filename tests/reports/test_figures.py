@@ -200,13 +200,22 @@ def test_the_plane_is_that_of_the_largest_variance(rng: np.random.Generator) -> 
     assert patches.explained == pytest.approx((25 / 34, 9 / 34))
     assert patches.separation(patches.clean) == pytest.approx(10 / 3)
     assert patches.separation(patches.noised) < 1
-    assert features_figure([_with_features(1.0, rng)]) is not None
+    alone = features_figure([_with_features(1.0, rng)])
+    assert alone is not None and len(alone.axes) == 2
+    assert alone.axes[0].get_xlim() == alone.axes[1].get_xlim()
+    FigureCanvasAgg(alone).draw()
+    assert alone.legends[0].get_window_extent().x1 <= alone.bbox.x1
+    other = replace(_with_features(1.0, rng), category="b")
+    both = features_figure([_with_features(1.0, rng), other])
+    assert both is not None and [axes.get_title(loc="left") for axes in both.axes] == [
+        "a, step 0", "b, step 0", "step 400", "step 400",
+    ]  # fmt: skip
 
 
 def test_patches_that_a_mask_touches_are_left_out(rng: np.random.Generator) -> None:
     example = _with_features(1.0, rng)
     mask = np.zeros((40, 60), dtype=bool)
-    mask[:, :33] = True  # three columns of patches, and a third of the next
+    mask[:, :32] = True  # three columns of patches, and a fifth of the next
     patches = project([replace(example, mask=mask)])
     assert patches is not None and len(patches.clean) == 24 - 4
 

@@ -127,5 +127,19 @@ def test_examples_say_what_their_maps_show(source: Source, tmp_path: Path) -> No
     assert first["alt"].endswith("its map, which peaks inside the mask.")
     assert second["alt"].endswith("its map, which peaks outside the mask.")
     assert first["rank"] is None and first["state"] == ""  # not an image of this run
+
+
+def test_pictures_of_errors_say_what_is_seen(tmp_path: Path) -> None:
+    write_example(tmp_path / "pseudo-0.npz", "pseudo", 1, "cable")
     (sheet,) = paper_pictures(read_examples(tmp_path))
-    assert sheet["alt"].startswith("Pseudo anomalies of cable, each")
+    assert sheet["pictures"][0]["alt"].startswith("Pseudo anomalies of cable, each")
+    for category in ("cable", "tire"):
+        write_example(tmp_path / f"test-{category}.npz", "test", 0, category)
+        write_example(tmp_path / f"test-{category}1.npz", "test", 1, category)
+    _, errors = paper_pictures(read_examples(tmp_path))
+    assert [picture["alt"] for picture in errors["pictures"]] == [
+        f"{name}: inputs and error maps. On the normal image the highest error is 0.0 without "
+        "editing and 1.0 with it. On the real defect the highest error is 0.0 without editing and "
+        "1.0 with it."
+        for name in ("cable", "tire")
+    ]
