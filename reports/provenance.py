@@ -46,6 +46,9 @@ def commands(source: Source, correlation: Mapping[str, Any]) -> list[str]:
             tune += [f"--{name}", ",".join(f"{value:g}" for value in grids[name])]
     if "seed" in run:
         tune += ["--seed", str(run["seed"])]
+    share = (source.best.get("audit") or {}).get("share")
+    if share is not None:
+        tune += ["--audit-joint", f"{share:g}"]
     made = [shlex.join([*tune, "--out", "."])]
     if source.test is not None:
         made.append("pseudoval evaluate . DATA")

@@ -65,8 +65,9 @@ def _of_one(correlation: Mapping[str, Any]) -> list[str]:
             f"{between(final['regret_interval'], points)} against the best of the {scored} tried"
         )
     leading = len(final["test_leading_set"])
+    of = "of which" if final["configurations"] == tried else f"of the {tried} in the stages"
     if leading > 1:
-        cost += f", {leading} of which cannot be told apart"
+        cost += f", {leading} {of} cannot be told apart"
     said.append(f"{cost}.")
     said.append(
         f"A choice at random would have cost {points(final['random_regret'])} points on average."

@@ -1,5 +1,7 @@
 """What the page says beyond its figures: sections, provenance, words for pictures."""
 
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ from report_runs import CONFIGS, make_run, write_example
 
 from reports import Source, correlate, load_run
 from reports.examples import read_examples
-from reports.html import interval, share, tied
+from reports.html import interval, render_page, share, tied
 from reports.pictures import curve_words, example_groups, paper_pictures
 from reports.provenance import commands, facts
 from reports.sections import alike, cautions, costs, heading, power, stage_rows, stage_values, tiles
@@ -59,6 +61,26 @@ def test_the_leading_set_is_told_by_stage(correlation: dict[str, Any]) -> None:
     assert alike(correlation | {"final": alone}) == []
 
 
+def test_an_audit_is_told_in_words(source: Source, correlation: dict[str, Any]) -> None:
+    audit = {
+        "cells": 99,
+        "scored": 15,
+        "joint_choice": CONFIGS[0],
+        "pseudo_loss": 0.008,
+        "pseudo_loss_interval": [0.0, 0.053],
+        "test_loss": 0.021,
+        "test_loss_interval": None,
+        "joint_choice_gain": -0.088,
+        "joint_choice_gain_interval": [-0.136, -0.041],
+    }
+    page = re.sub(r"\s+", " ", render_page(source, correlation | {"audit": audit}, []))
+    assert "15 of the 99 other cells" in page
+    assert "lost 0.8 points there (95 % interval 0.0 to 5.3). On the real" in page
+    assert "the best cell lies 2.1 points above the staged choice. Taking" in page
+    assert "would have lost 8.8 points there (difference -13.6 to -4.1). The audit took" in page
+    assert "joint search" not in render_page(source, correlation, [])
+
+
 def test_several_runs_share_their_warnings(correlation: dict[str, Any]) -> None:
     rows = [{"run": "one"}, {"run": "two"}]
     runs = [{"warnings": [{"text": "Few."}, {"text": "Flat."}]}, {"warnings": [{"text": "Few."}]}]
@@ -91,6 +113,8 @@ def test_commands_make_the_run_again(source: Source, correlation: dict[str, Any]
         "pseudoval tune --study t_then_k --model ../model --pseudo '../pseudo set' --seed 7 --out ."
     )
     assert (evaluate, report) == ("pseudoval evaluate . DATA", "pseudoval report .")
+    audited = replace(source, best={**source.best, "audit": {"share": 0.25}})
+    assert commands(audited, correlation)[0].endswith(" --seed 7 --audit-joint 0.25 --out .")
     rows = [{"run": "one"}, {"run": "run two"}]
     together = correlation | {"together": {"kind": "runs", "rows": rows}}
     assert commands(source, together) == ["pseudoval report one 'run two'"]

@@ -80,7 +80,7 @@ def _csv(path: Path, matrix: ScoreMatrix, names: list[str] | None = None) -> Pat
     return path
 
 
-def test_csv_files_give_the_figures_of_themake_run(report: Path, tmp_path: Path) -> None:
+def test_csv_files_give_the_figures_of_the_run(report: Path, tmp_path: Path) -> None:
     scores = _csv(tmp_path / "pseudo.csv", score_matrix(1))
     test = _csv(tmp_path / "test.csv", score_matrix(2))
     found = correlate(load_csv(scores, test))
@@ -114,7 +114,7 @@ def test_stages_follow_from_the_columns(
         assert found["final"]["params"] == params
 
 
-def test_a_report_on_named_configurations_without_amake_run(tmp_path: Path) -> None:
+def test_a_report_on_named_configurations_without_a_run(tmp_path: Path) -> None:
     names = ["wide", "deep", "a name longer than its place on the axis", "t=4", "<b>"]
     scores = _csv(tmp_path / "pseudo.csv", score_matrix(1), names)
     out = write_report([], tmp_path / "out", scores=scores, test_scores=scores)

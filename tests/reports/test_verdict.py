@@ -44,6 +44,11 @@ def test_what_was_chosen_and_what_it_cost(measured: dict[str, Any]) -> None:
     )
 
 
+def test_cells_of_an_audit_are_counted_as_tried(measured: dict[str, Any]) -> None:
+    told = verdict(_with(measured, configurations=36, test_leading_set=CONFIGS[:3], regret=0.01))
+    assert "the best of the 36 tried, 3 of the 5 in the stages cannot be told apart." in told
+
+
 def test_a_choice_that_is_the_best_cost_nothing(measured: dict[str, Any]) -> None:
     told = verdict(_with(measured, regret=0.0, test_leading_set=CONFIGS[:1]))
     assert "cost nothing: it is the best of the 5 tried. A choice" in told
