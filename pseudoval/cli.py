@@ -171,12 +171,15 @@ def train(
 @click.option("--t", callback=number_list, metavar="LIST", help="Grid over t, such as 25,50,100.")
 @click.option("--k", callback=number_list, metavar="LIST", help="Grid over K.")
 @device_option
+@click.option("--audit-joint", "audit_share", type=float, metavar="SHARE",
+              help="After the stages, score this share of the cells off their path, in (0, 1]; "
+              "the choice stays as it is.")  # fmt: skip
 @seed_option("Seed of the noise, the same for every configuration.")
 @click.option("--resume/--overwrite", "resume", default=True,
               help="Go on with the study in RUN, or start anew.  [default: resume]")  # fmt: skip
 def tune(
     study: str, model: Path, pseudo: Path, out: Path, t: list[int] | None, k: list[int] | None,
-    device: str, seed: int, resume: bool,
+    device: str, audit_share: float | None, seed: int, resume: bool,
 ) -> None:  # fmt: skip
     """Choose a configuration on the pseudo set alone; DATA is not needed."""
     from pseudoval.training import find_device
@@ -193,6 +196,7 @@ def tune(
             seed=seed,
             device=find_device(device),
             overwrite=not resume,
+            audit_share=audit_share,
             progress=Progress(),
         )
     if not outcome.fresh:
@@ -203,6 +207,12 @@ def tune(
         click.echo(f"{stage['param']:>2}  {cells}  -> {stage['selected']}")
     params = ", ".join(f"{name} = {value}" for name, value in outcome.best["params"].items())
     click.echo(f"{out}: chose {params}; pseudo AUROC {outcome.best['pseudo_auroc']:.4f}")
+    if audit := outcome.best.get("audit"):
+        highest = max(audit["pseudo_auroc"])
+        click.echo(
+            f"{out}: {len(audit['configs'])} of {audit['cells']} cells off the path; the highest "
+            f"pseudo AUROC among them is {highest:.4f}"
+        )
 
 
 @cli.command()
@@ -236,14 +246,21 @@ def evaluate(arguments: tuple[Path, ...], model: Path | None, device: str) -> No
 def report(
     runs: tuple[Path, ...], scores: Path | None, test_scores: Path | None, out: Path | None
 ) -> None:
-    """Curves, correlation and a page, from a RUN or from CSV files alone.  [default RUN: run]"""
+    """Curves, correlation, costs and a page, from RUNs or from CSV files.  [default RUN: run]
+
+    Several RUNs stand side by side, with their rankings aggregated.
+    """
     from pseudoval.files import read_json
     from reports import verdict, write_report
+    from reports.terminal import summary_lines
 
     if not runs and scores is None:
         runs = (Path("run"),)
     folder = write_report(runs, out, scores=scores, test_scores=test_scores)
-    click.echo(verdict(read_json(folder / "correlation.json", "The report")))
+    correlation = read_json(folder / "correlation.json", "The report")
+    click.echo(verdict(correlation))
+    for line in summary_lines(correlation):
+        click.echo(line)
     click.echo(f"{folder / 'report.html'}")
 
 

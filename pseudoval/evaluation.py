@@ -23,7 +23,7 @@ from pseudoval.metrics import require_both_classes
 from pseudoval.progress import ProgressCallback, labelled
 from pseudoval.runs import Run, load_run
 from pseudoval.scores import Config, ScoreMatrix
-from pseudoval.sweep import forget_blocks, score_images
+from pseudoval.sweep import forget_blocks, score_further, score_images
 
 SCORES = "test_scores.npz"
 
@@ -34,8 +34,8 @@ def evaluate(
     """Score every tuned configuration on the real test images of the RUN's categories.
 
     Writes ``RUN/test_scores.npz`` and examples, for several seeds in ``RUN/seed-S``, and
-    ``RUN/figures.json`` and ``figures.csv``. Test images that were scored before with the same
-    model are not scored again.
+    ``RUN/figures.json`` and ``figures.csv``. What was scored before with the same model on the same
+    images is not scored again.
 
     Returns:
         The content of ``figures.json``.
@@ -153,7 +153,15 @@ def _evaluate_member(
             "it, or tune again."
         )
     blocks = run.folder / "blocks"
-    matrix = score_images(detector, items, configs, name="test", store=blocks, progress=progress)
+    matrix = score_further(
+        detector,
+        items,
+        configs,
+        known=run.folder / SCORES,
+        name="test",
+        store=blocks,
+        progress=progress,
+    )
     write_examples(
         run.folder / "examples", "test", detector, items, matrix, run.best["params"], progress
     )

@@ -89,6 +89,24 @@ class ScoreMatrix:
             header=self.header,
         )
 
+    @classmethod
+    def joined(cls, parts: "Sequence[ScoreMatrix]") -> "ScoreMatrix":
+        """The configurations of several matrices over the same images, one below the other."""
+        first = parts[0]
+        return cls(
+            scores=np.concatenate([part.scores for part in parts]),
+            configs=[config for part in parts for config in part.configs],
+            images=first.images,
+            categories=first.categories,
+            labels=first.labels,
+            groups=first.groups,
+            pixel={
+                name: np.concatenate([part.pixel[name] for part in parts]) for name in first.pixel
+            },
+            pixel_reason=first.pixel_reason,
+            header=first.header,
+        )
+
     def save(self, path: Path) -> None:
         """Write as npz without pickle, atomically; the same matrix gives the same bytes."""
         write_npz(
@@ -173,6 +191,10 @@ class ScoreMatrix:
         if not columns or table.empty:
             what = "score column" if not columns else "row"
             raise UserError(f"{path}: there is no {what}; add at least one.")
+        for name in ("image", "category"):
+            if (table[name].str.strip() == "").any():
+                line = int(np.flatnonzero(table[name].str.strip() == "")[0]) + 2
+                raise UserError(f"{path}: line {line} has no {name}; give it one.")
         if table["image"].duplicated().any():
             twice = table["image"][table["image"].duplicated()].iloc[0]
             raise UserError(f"{path}: image {twice!r} occurs twice; keep one row per image.")

@@ -82,6 +82,12 @@ def kendall(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) ->
     return None if pair is None else float(stats.kendalltau(*pair).statistic)
 
 
+def pearson(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> float | None:
+    """Pearson's linear correlation in [-1, 1]; None as in ``spearman``."""
+    pair = _varying_pairs(a, b)
+    return None if pair is None else float(stats.pearsonr(*pair).statistic)
+
+
 def _varying_pairs(
     a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray
 ) -> tuple[np.ndarray, np.ndarray] | None:

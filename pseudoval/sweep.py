@@ -90,6 +90,47 @@ def score_by_category(
     )
 
 
+def score_further(
+    detector: Detector,
+    items: Sequence[ImageItem],
+    configs: Sequence[Config],
+    *,
+    known: Path,
+    name: str,
+    store: Path | None = None,
+    progress: ProgressCallback | None = None,
+) -> ScoreMatrix:
+    """``score_images``, but for the configurations that the matrix at ``known`` holds already.
+
+    They are taken over if that matrix is of the same images and the same detector; scores do not
+    depend on what else is scored. Other arguments and errors as in ``score_images``.
+    """
+    earlier = _earlier(detector, items, known)
+    if earlier is None:
+        return score_images(detector, items, configs, name=name, store=store, progress=progress)
+    missing = [config for config in configs if config not in earlier.configs]
+    parts = [earlier]
+    if missing:
+        parts.append(
+            score_images(detector, items, missing, name=name, store=store, progress=progress)
+        )
+    whole = ScoreMatrix.joined(parts)
+    return whole.select([whole.row(config) for config in configs])
+
+
+def _earlier(detector: Detector, items: Sequence[ImageItem], known: Path) -> ScoreMatrix | None:
+    """The matrix at ``known``, unless it is missing, damaged or of something else."""
+    if not known.exists():
+        return None
+    try:
+        matrix = ScoreMatrix.load(known)
+    except UserError:
+        return None
+    data = [[item.id, sha256_file(item.path)] for item in items]
+    header = {**detector.provenance(), "data_sha256": sha256_json(data)}
+    return matrix if matrix.header == header else None
+
+
 def forget_blocks(store: Path) -> None:
     """Remove the blocks of matrices that are safely written."""
     shutil.rmtree(store, ignore_errors=True)

@@ -8,10 +8,11 @@ torch nor optuna is imported. ``write_report`` does the whole of it; the parts a
 - ``correlate`` gives ``correlation.json`` as a dict, and ``verdict`` one sentence of it.
 """
 
-from reports.correlation import correlate, verdict
+from reports.correlation import correlate
 from reports.curves import curves_table
 from reports.report import write_report
 from reports.source import Source, Stage, load_csv, load_run
+from reports.verdict import verdict
 
 __all__ = [
     "Source",

@@ -1,22 +1,21 @@
-"""Example pictures: image, mask and anomaly map side by side, read from ``RUN/examples``."""
+"""Explained images from ``RUN/examples``: what every picture of a report is drawn from."""
 
 import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from pseudoval.errors import UserError
 from pseudoval.files import read_npz
-from reports.figures import jpeg
+from pseudoval.scores import ScoreMatrix
 
 KINDS = ("normal image", "pseudo anomaly", "real defect")
-MOST = 12
-"""Pictures on a page: four categories of the three kinds."""
-PANEL_INCHES = 2.1
+MOST = 24
+"""Pictures on a page at most: five of four categories, and some to spare."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,20 +25,34 @@ class Example:
     Attributes:
         id: relative path of the image.
         category: its category.
+        which: ``pseudo`` or ``test``, the set that it is from.
         kind: one of ``KINDS``.
-        score: its image score under the chosen configuration, any real scale.
+        config: the configuration that explains it.
+        score: its image score under that configuration, any real scale.
         image: ``[H, W, 3]`` uint8.
         mask: ``[H, W]`` bool, None where no mask is known.
         map: ``[h, w]`` float32, the anomaly map.
+        error_plain: ``[h, w]`` float32, the error without editing; None if the detector has none.
+        error_edited: the same with editing.
+        features: ``[C, h, w]`` float32, standardised features; None where they were not kept.
+        features_noised: the same features noised to step ``large_t``; None as ``features``.
+        large_t: that step; None as ``features``.
     """
 
     id: str
     category: str
+    which: str
     kind: str
+    config: dict[str, Any]
     score: float
     image: np.ndarray
     mask: np.ndarray | None
     map: np.ndarray
+    error_plain: np.ndarray | None = None
+    error_edited: np.ndarray | None = None
+    features: np.ndarray | None = None
+    features_noised: np.ndarray | None = None
+    large_t: int | None = None
 
 
 def read_examples(folder: Path) -> list[Example]:
@@ -52,15 +65,20 @@ def read_examples(folder: Path) -> list[Example]:
     return sorted(examples, key=lambda one: (one.category, KINDS.index(one.kind)))
 
 
-def choose_examples(examples: Sequence[Example]) -> list[Example]:
-    """The first example of each kind of each category, at most ``MOST``.
+def choose_examples(examples: Sequence[Example], most: int = MOST) -> list[Example]:
+    """One normal image and the anomalies of each category, in the order given.
 
-    Every kind that there is gets its turn before a further category does.
+    Where ``most`` does not allow all, the first of every kind and category goes before the second
+    of any.
     """
-    first: dict[tuple[str, str], Example] = {}
-    for example in examples:
-        first.setdefault((example.category, example.kind), example)
-    return list(first.values())[:MOST]
+    taken: dict[tuple[str, str], int] = defaultdict(int)
+    turns = []
+    for place, example in enumerate(examples):
+        slot = (example.category, example.kind)
+        if taken[slot] == 0 or example.kind != KINDS[0]:  # a second normal would show nothing new
+            turns.append((taken[slot], place))
+        taken[slot] += 1
+    return [examples[place] for place in sorted(place for _, place in sorted(turns)[:most])]
 
 
 def value_ranges(examples: Sequence[Example]) -> dict[str, tuple[float, float]]:
@@ -70,49 +88,37 @@ def value_ranges(examples: Sequence[Example]) -> dict[str, tuple[float, float]]:
     """
     maps = defaultdict(list)
     for example in examples:
-        maps[example.category].append(example.map[np.isfinite(example.map)])
-    joined = {name: np.concatenate(parts) for name, parts in maps.items()}
-    return {
-        name: (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
-        for name, values in joined.items()
-    }
+        maps[example.category].append(example.map)
+    return {name: value_range(parts) for name, parts in maps.items()}
 
 
-def example_picture(example: Example, limits: tuple[float, float]) -> bytes:
-    """A JPEG of image | image with the outline of its mask | image under its anomaly map.
+def value_range(arrays: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Lowest and highest finite value of some maps; (0, 1) if there is none."""
+    values = np.concatenate([array[np.isfinite(array)] for array in arrays])
+    return (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
+
+
+def rank_among_normals(example: Example, matrix: ScoreMatrix | None) -> float | None:
+    """Share of the normal images of the example's category and set that score lower.
 
     Args:
-        limits: map values that are fully transparent and fully coloured.
+        matrix: the scores of the example's set, with its configuration among them.
+
+    Returns:
+        A share in [0, 1] where equal scores count one half: the probability that a random normal
+        image scores lower. The example itself is not counted. None where it cannot be known.
     """
-    height, width = example.image.shape[:2]
-    inches = PANEL_INCHES * height / width
-    figure = Figure(figsize=(3 * PANEL_INCHES, inches), facecolor="white")
-    extent = (0, width, height, 0)
-    for column in range(3):
-        axes = figure.add_axes((column / 3 + 0.004, 0.0, 1 / 3 - 0.008, 1.0))
-        axes.set_axis_off()
-        axes.imshow(example.image, extent=extent, aspect="auto", interpolation="antialiased")
-        if column == 1 and example.mask is not None and example.mask.any():
-            # Dark under light, so that the outline shows on any ground.
-            edges = np.pad(example.mask, 1).astype(float)
-            xs, ys = np.arange(width + 2) - 0.5, np.arange(height + 2) - 0.5
-            axes.contour(xs, ys, edges, levels=[0.5], colors="black", linewidths=2.6)
-            axes.contour(xs, ys, edges, levels=[0.5], colors="#ffdd33", linewidths=1.2)
-        if column == 2:
-            low, high = limits
-            axes.imshow(
-                example.map,
-                extent=extent,
-                aspect="auto",
-                interpolation="bilinear",
-                cmap="inferno",
-                alpha=0.6,
-                vmin=low,
-                vmax=high if high > low else low + 1,
-            )
-        axes.set_xlim(0, width)
-        axes.set_ylim(height, 0)
-    return jpeg(figure, dpi=130)
+    if matrix is None or example.config not in matrix.configs or example.id not in matrix.images:
+        return None
+    scores = matrix.scores[matrix.row(example.config)]
+    own = matrix.images.index(example.id)
+    normal = np.array([name == example.category for name in matrix.categories])
+    normal &= np.asarray(matrix.labels) == 0
+    normal[own] = False
+    others = scores[normal]
+    if not others.size or np.isnan(others).any() or np.isnan(scores[own]):
+        return None
+    return float((others < scores[own]).mean() + (others == scores[own]).mean() / 2)
 
 
 def _read(path: Path) -> Example:
@@ -125,17 +131,34 @@ def _read(path: Path) -> Example:
         if anomaly_map.ndim != 2:
             raise ValueError(f"map of shape {anomaly_map.shape}")
         anomaly = KINDS[1] if meta["set"] == "pseudo" else KINDS[2]
+        large_t = arrays.get("large_t")
         return Example(
             id=str(meta["id"]),
             category=str(meta["category"]),
+            which=str(meta["set"]),
             kind=anomaly if meta["label"] else KINDS[0],
+            config=dict(meta["config"]),
             score=float(meta["score"]),
             image=image.astype(np.uint8),
             mask=mask.astype(bool) if bool(arrays["has_mask"]) else None,
             map=anomaly_map.astype(np.float32),
+            error_plain=_optional(arrays, "error_plain", 2),
+            error_edited=_optional(arrays, "error_edited", 2),
+            features=_optional(arrays, "features", 3),
+            features_noised=_optional(arrays, "features_noised", 3),
+            large_t=None if large_t is None else int(large_t),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{path} is not an example that tune or evaluate wrote ({error!r}); delete it or run "
             "the command again."
         ) from None
+
+
+def _optional(arrays: dict[str, np.ndarray], name: str, axes: int) -> np.ndarray | None:
+    array = arrays.get(name)
+    if array is None:
+        return None
+    if array.ndim != axes:
+        raise ValueError(f"{name} of shape {array.shape}")
+    return array.astype(np.float32)

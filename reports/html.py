@@ -1,6 +1,7 @@
-"""``report.html``: one self-contained page, without scripts and without requests to anywhere."""
+"""``report.html``: one self-contained page without requests to anywhere."""
 
 import base64
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,30 +9,25 @@ from typing import Any
 
 import jinja2
 
-import pseudoval
-from reports.correlation import describe, verdict
-from reports.examples import Example, choose_examples, example_picture, value_ranges
-from reports.figures import axis_label, curves_figure, png
+from reports import sections
+from reports.examples import Example
+from reports.names import describe
+from reports.pictures import category_pictures, curve_picture, example_groups, paper_pictures
+from reports.provenance import commands, facts
 from reports.source import Source
+from reports.tables import paper_tables
+from reports.verdict import auroc, points, verdict
 
 TEMPLATES = Path(__file__).parent / "templates"
-NO_MASKS = "pixels were not scored"
-COLUMNS = {
-    "pseudo_auroc": "pseudo AUROC",
-    "test_auroc": "image AUROC",
-    "image_ap": "image AP",
-    "pixel_auroc": "pixel AUROC",
-    "pixel_ap": "pixel AP",
-    "pixel_aupro": "AUPRO",
-}
 
 
 def render_page(source: Source, correlation: Mapping[str, Any], examples: Sequence[Example]) -> str:
     """The page as text; the same input gives the same text.
 
     Args:
-        correlation: what ``correlate`` made of ``source``.
-        examples: all that there are; a few of each kind are shown.
+        source: the run; the first of several.
+        correlation: what ``correlate`` made of it, or ``correlate_together`` of several.
+        examples: all that there are; some of each kind are shown.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -40,136 +36,88 @@ def render_page(source: Source, correlation: Mapping[str, Any], examples: Sequen
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["figure"] = _figure
-    template = environment.get_template("report.html.j2")
-    shown = choose_examples(examples)
-    return template.render(
+    environment.filters |= {
+        "auroc": auroc,
+        "points": points,
+        "share": share,
+        "count": lambda number: "–" if number is None else f"{number:,}",
+        "range": interval,
+        "points_range": lambda pair: interval(pair, points),
+        "stage_values": lambda selected: tied(sections.stage_values(selected)),
+        "params": lambda params: tied(describe(params)),
+    }
+    style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
+    script = (TEMPLATES / "sort.js").read_text(encoding="utf-8")
+    tested = correlation["final"]["test_auroc"] is not None
+    return environment.get_template("report.html.j2").render(
         name=source.name,
-        verdict=verdict(correlation),
-        tested=source.test is not None,
+        style=style,
+        script=script,
+        policy=_policy(style, script),
+        heading=tied(sections.heading(correlation)),
+        verdict=tied(verdict(correlation)),
+        tested=tested,
         from_run=source.folder is not None,
+        correlation=correlation,
         final=correlation["final"],
-        columns=COLUMNS,
-        compared=_compared(correlation["final"]),
+        together=correlation.get("together"),
+        bootstrap=correlation["bootstrap"],
+        tiles=sections.tiles(correlation),
+        warnings=[tied(text) for text in sections.cautions(correlation)],
         stages=[_stage(correlation, index) for index in range(len(correlation["stages"]))],
-        categories=_categories(source, correlation),
-        pictures=_pictures(shown),
-        further=len(examples) - len(shown),
-        provenance=_provenance(source),
+        costs=sections.costs(correlation),
+        agreement=sections.agreement(correlation),
+        power=sections.power(correlation),
+        alike=[tied(text) for text in sections.alike(correlation)],
+        stability=sections.stability(correlation),
+        categories=sections.categories(source, correlation),
+        tables=paper_tables(correlation),
+        figures=paper_pictures(examples),
+        groups=example_groups(source, examples),
+        commands=commands(source, correlation),
+        facts=facts(source, correlation),
     )
 
 
-def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+def share(value: float | None) -> str:
+    """A share in [0, 1] in whole percent: ``41 %``, ``< 1 %``, or a dash."""
+    if value is None:
+        return "–"
+    if 0 < value < 0.005:
+        return "< 1 %"
+    return f"{100 * value:.0f} %"
 
 
-def _uri(data: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+def tied(text: str) -> str:
+    """A text whose equations and percentages no line break takes apart."""
+    return re.sub(r" (?==)|(?<==) | (?=%)", "\u00a0", text)
 
 
-def _compared(final: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The chosen configuration beside the one without editing and the best on the test set."""
-    best, plain = final["best"], final["without_editing"]
-    is_best = best is not None and best["params"] == final["params"]
-    rows = [("Chosen, and best on the real test set" if is_best else "Chosen", final)]
-    if plain is not None and plain["params"] != final["params"]:
-        rows.append(("Without feature editing", plain))
-    if best is not None and not is_best:
-        rows.append(("Best on the real test set", best))
-    return [
-        {"role": role, "params": describe(figures["params"]), "figures": figures}
-        for role, figures in rows
-    ]
+def interval(pair: Sequence[float] | None, say: Any = auroc) -> str:
+    """``0.921 to 0.948``, or nothing."""
+    return "" if pair is None else f"{say(pair[0])} to {say(pair[1])}"
 
 
 def _stage(correlation: Mapping[str, Any], index: int) -> dict[str, Any]:
     stage = correlation["stages"][index]
-    rows = []
-    for at, value in enumerate(stage["values"]):
-        marks = ["chosen"] if value == stage["selected"] else []
-        if stage["oracle"] is not None and value == stage["oracle"]:
-            marks.append("best on test")
-        rows.append(
-            {
-                "value": value,
-                "pseudo": stage["pseudo_auroc"][at],
-                "test": None if stage["test_auroc"] is None else stage["test_auroc"][at],
-                "marks": marks,
-            }
-        )
-    label = axis_label(stage["param"])
-    alt = f"Image AUROC over {label}. On the pseudo set the best is {stage['selected']}"
-    if stage["oracle"] is not None:
-        alt += f"; on the real test set the best is {stage['oracle']}"
+    by_category = {
+        name: figures["stages"][index] for name, figures in correlation["per_category"].items()
+    }
     return {
-        **stage,
-        "label": label,
-        "title": "K" if stage["name"] == "k" else stage["name"],
-        "rows": rows,
-        "picture": _uri(png(curves_figure(correlation, [index])), "png"),
-        "named": any(isinstance(value, str) for value in stage["values"]),
-        "alt": f"{alt}. The figures are in the table of this stage.",
+        **sections.stage_rows(stage),
+        "picture": curve_picture(stage),
+        "panels": category_pictures(by_category) if len(by_category) > 1 else [],
     }
 
 
-def _categories(source: Source, correlation: Mapping[str, Any]) -> list[dict[str, Any]]:
-    rows = []
-    matrix = source.test or source.pseudo
-    for column, (name, figures) in enumerate(correlation["per_category"].items()):
-        labels = [
-            int(label)
-            for label, category in zip(matrix.labels, matrix.categories, strict=True)
-            if category == name
-        ]
-        reason = NO_MASKS
-        if source.test is not None and column < len(source.test.pixel_reason):
-            reason = source.test.pixel_reason[column] or reason
-        rows.append(
-            {
-                "name": name,
-                "normal": labels.count(0),
-                "anomalous": labels.count(1),
-                "figures": figures["final"],
-                "reason": reason if figures["final"]["pixel_auroc"] is None else "",
-            }
-        )
-    return rows
+def _policy(style: str, script: str) -> str:
+    """A content security policy that lets in this style, this script and inline pictures only."""
 
+    def allowed(text: str) -> str:
+        # The browser hashes what stands between the tags, line breaks included.
+        return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
 
-def _pictures(examples: Sequence[Example]) -> list[dict[str, Any]]:
-    limits = value_ranges(examples)
-    return [
-        {
-            "uri": _uri(example_picture(example, limits[example.category]), "jpeg"),
-            "kind": example.kind,
-            "category": example.category,
-            "id": example.id,
-            "score": f"{example.score:.4g}",
-            "outlined": example.mask is not None and bool(example.mask.any()),
-        }
-        for example in examples
-    ]
-
-
-def _provenance(source: Source) -> list[tuple[str, str]]:
-    rows = [("report made with", f"pseudoval {pseudoval.__version__}")]
-    for key in ("objective", "seed", "split_sha256", "model_sha256"):
-        if key in source.best and key not in source.run:
-            rows += _flat(key, source.best[key])
-    for key, value in source.run.items():
-        rows += _flat(key, value)
-    for title, matrix in (("pseudo scores", source.pseudo), ("real test scores", source.test)):
-        if matrix is not None:
-            size = f"{len(matrix.configs)} configurations × {len(matrix.images)} images"
-            rows += [(title, size), *_flat(title, matrix.header)]
-    return rows
-
-
-def _flat(name: str, value: Any) -> list[tuple[str, str]]:
-    """``{"a": {"b": 1}}`` as rows named ``a: b``."""
-    if isinstance(value, Mapping):
-        return [row for key, inner in value.items() for row in _flat(f"{name}: {key}", inner)]
-    if isinstance(value, list):
-        return [(name, ", ".join(str(inner) for inner in value))]
-    # A storage URL may carry a password, and a report is made to be passed on.
-    return [(name, "–" if value is None else re.sub(r"//[^/@\s]+@", "//…@", str(value)))]
+    return (
+        f"default-src 'none'; img-src data:; style-src {allowed(style)}; "
+        f"script-src {allowed(script)}; base-uri 'none'; form-action 'none'"
+    )

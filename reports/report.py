@@ -1,16 +1,23 @@
-"""``pseudoval report``: from one run, or from scores alone, to a folder to read."""
+"""``pseudoval report``: from runs, or from scores alone, to a folder to read."""
 
+import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
+
 from pseudoval.errors import UserError
-from pseudoval.files import claim_folder, write_bytes, write_json, write_text
+from pseudoval.files import claim_folder, read_json, write_bytes, write_json, write_text
 from reports.correlation import correlate
 from reports.curves import curves_table
 from reports.examples import read_examples
-from reports.figures import curves_figure, png
+from reports.figures.curves import curves_figure
+from reports.figures.style import png
 from reports.html import render_page
+from reports.paper import extra_files
 from reports.source import Source, load_csv, load_run
+from reports.together import RUNS, SEEDS, correlate_together
 
 
 def write_report(
@@ -20,13 +27,14 @@ def write_report(
     scores: Path | None = None,
     test_scores: Path | None = None,
 ) -> Path:
-    """Write ``correlation.json``, ``curves.csv``, ``curves.png`` and ``report.html``.
+    """Write ``correlation.json``, ``curves.csv``, ``curves.png``, ``report.html`` and more.
 
     The same input gives the same bytes: no file holds a date or an absolute path of its own.
 
     Args:
-        runs: one RUN folder, or none if ``scores`` is given.
-        out: folder to write; ``RUN/report`` for None, or ``report`` for CSVs.
+        runs: RUN folders, or none if ``scores`` is given. A RUN of several seeds is read as so
+            many RUNs.
+        out: folder to write; ``RUN/report`` for None, or ``report`` for several RUNs and CSVs.
         scores: CSV of pseudo scores, instead of a RUN.
         test_scores: CSV of real test scores that belongs to ``scores``.
 
@@ -34,38 +42,77 @@ def write_report(
         The report's folder.
 
     Raises:
-        UserError: not exactly one RUN or CSV, input that cannot be read or contradicts itself, or
-            an output folder that is not ours.
+        UserError: neither a RUN nor a CSV or both, input that cannot be read or contradicts
+            itself, or an output folder that is not ours.
     """
-    source = _load(runs, scores, test_scores)
+    sources, kind = _load(runs, scores, test_scores)
     if out is None:
-        out = Path("report") if source.folder is None else source.folder / "report"
-    correlation = correlate(source)
-    curves = curves_table(source)
-    examples = [] if source.folder is None else read_examples(source.folder / "examples")
+        out = runs[0] / "report" if len(runs) == 1 else Path("report")
+    if len(sources) == 1:
+        correlation = correlate(sources[0])
+    else:
+        correlation = correlate_together(sources, kind=kind)
+    first = sources[0]
+    curves = pd.concat([curves_table(source) for source in sources], ignore_index=True)
+    examples = [] if first.folder is None else read_examples(first.folder / "examples")
     claim_folder(out, "report")
-    page = render_page(source, correlation, examples)
+    page = render_page(first, correlation, examples)
     picture = png(curves_figure(correlation))
+    further = extra_files(first, correlation, examples)
+    for folder in ("figures", "tables"):
+        # An earlier report may have had more of them, of a test set that is gone.
+        shutil.rmtree(out / folder, ignore_errors=True)
     write_json(out / "correlation.json", correlation)
     write_text(out / "curves.csv", curves.to_csv(index=False, lineterminator="\n"))
     write_bytes(out / "curves.png", picture)
+    for name, data in further.items():
+        write_bytes(out / name, data)
     write_text(out / "report.html", page)
     return out
 
 
-def _load(runs: Sequence[Path], scores: Path | None, test_scores: Path | None) -> Source:
+def _load(
+    runs: Sequence[Path], scores: Path | None, test_scores: Path | None
+) -> tuple[list[Source], str]:
+    """The sources, and whether they are the seeds of one RUN."""
     if runs and (scores is not None or test_scores is not None):
         raise UserError("A report is made from a RUN or from score files; give one of the two.")
     if scores is not None:
-        return load_csv(scores, test_scores)
+        return [load_csv(scores, test_scores)], RUNS
     if test_scores is not None:
         raise UserError(
             f"{test_scores} holds test scores only; give the pseudo scores with --scores too."
         )
     if not runs:
         raise UserError("There is nothing to report on; give a RUN folder or --scores FILE.")
-    if len(runs) > 1:
-        raise UserError(
-            f"{len(runs)} RUN folders were given, and a report covers one; report on one at a time."
-        )
-    return load_run(runs[0])
+    members = {run: _members(run) for run in runs}
+    if len(members) < len(runs):
+        raise UserError("A RUN folder was given twice; give each once.")
+    folders = [folder for run in runs for folder in members[run] or [run]]
+    sources = [load_run(folder) for folder in folders]
+    seeds = len(runs) == 1 and bool(members[runs[0]])
+    names = [folder.name for folder in folders]
+    if len(set(names)) < len(names):
+        names = [f"{folder.resolve().parent.name}/{folder.resolve().name}" for folder in folders]
+    if len(set(names)) < len(names):
+        names = [folder.as_posix() for folder in folders]
+    for one in sources[1:]:
+        if one.pseudo.category_names != sources[0].pseudo.category_names:
+            raise UserError(
+                f"{one.folder} has the categories {', '.join(one.pseudo.category_names)}, and "
+                f"{sources[0].folder} has {', '.join(sources[0].pseudo.category_names)}; only RUNs "
+                "of the same categories stand side by side."
+            )
+    if len(sources) > 1:
+        sources = [replace(one, name=name) for one, name in zip(sources, names, strict=True)]
+    return sources, SEEDS if seeds else RUNS
+
+
+def _members(run: Path) -> list[Path]:
+    """The RUNs inside a RUN of several seeds, none if it is a single one."""
+    header = run / "run.json"
+    if not header.is_file():
+        return []
+    found = read_json(header, "The description of the run")
+    names = found.get("members") if isinstance(found, dict) else None
+    return [run / str(name) for name in names or []]

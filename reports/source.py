@@ -103,6 +103,8 @@ def load_run(folder: Path) -> Source:
         params = dict(best["params"])
         told = [entry["pseudo_auroc"] for entry in best["stages"]]
         told_final = best["pseudo_auroc"]
+        audited = best.get("audit", {"configs": [], "pseudo_auroc": []})
+        cells, told_cells = list(audited["configs"]), list(audited["pseudo_auroc"])
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{folder / 'best.json'} is not a choice that tune wrote ({error!r}); run "
@@ -112,6 +114,7 @@ def load_run(folder: Path) -> Source:
     for stage, values in zip(stages, told, strict=True):
         found = pseudo_auroc.curve(stage.configs, MACRO)
         _require_equal(values, found, f"stage {stage.name!r}", folder)
+    _require_equal(told_cells, pseudo_auroc.curve(cells, MACRO), "the audit", folder)
     _require_equal([told_final], pseudo_auroc.curve([params], MACRO), "the choice", folder)
 
     test, test_auroc = None, None
@@ -199,6 +202,33 @@ def infer_stages(configs: Sequence[Config], values: np.ndarray) -> list[Stage]:
     elif staged and len({c.get("t") for c in configs}) == 1:
         return [_stage("k", configs, values, edited)]
     return [_stage("configuration", configs, values, list(range(len(configs))))]
+
+
+def stage_configs(source: Source) -> list[dict[str, float | str]]:
+    """The configurations of all stages, each once, in order: what the choice was made among."""
+    found: list[dict[str, float | str]] = []
+    for stage in source.stages:
+        found += [config for config in stage.configs if config not in found]
+    return found
+
+
+def set_sizes(matrix: ScoreMatrix) -> dict[str, Any]:
+    """Images, normal and anomalous ones, and groups, of a set and of each category."""
+
+    def counted(rows: list[int]) -> dict[str, int]:
+        labels = [int(matrix.labels[row]) for row in rows]
+        groups = {(matrix.categories[row], matrix.groups[row]) for row in rows}
+        counts = {"normal": labels.count(0), "anomalous": labels.count(1), "groups": len(groups)}
+        return {"images": len(rows), **counts}
+
+    rows = list(range(len(matrix.images)))
+    return {
+        **counted(rows),
+        "categories": {
+            name: counted([row for row in rows if matrix.categories[row] == name])
+            for name in matrix.category_names
+        },
+    }
 
 
 def _stage(param: str, configs: Sequence[Config], values: np.ndarray, rows: list[int]) -> Stage:

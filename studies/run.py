@@ -4,7 +4,7 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from pseudoval.scores import ScoreMatrix, config_name
 from pseudoval.statistics import select_best
 from pseudoval.sweep import forget_blocks
 from pseudoval.versions import versions
+from studies.audit import add_audit, check_share
 from studies.seeds import (
     Member,
     finish_member_runs,
@@ -75,6 +76,7 @@ def run_study(
     seed: int = 0,
     device: str = "cpu",
     overwrite: bool = False,
+    audit_share: float | None = None,
     progress: ProgressCallback | None = None,
 ) -> Outcome:
     """Choose a configuration on a pseudo set alone.
@@ -89,6 +91,8 @@ def run_study(
         t, k: grids; None is the detector's own.
         seed: of the noise that scoring draws.
         overwrite: start anew in a RUN of another study, model, set, grid or seed.
+        audit_share: score this share of the grid's cells off the path of the stages when they
+            are done, also in a finished RUN; the choice does not look at them.
 
     Raises:
         UserError: see the sentence.
@@ -102,6 +106,8 @@ def run_study(
     members = open_members(model, out, seed=seed, device=device)
     detector = members[0].detector
     plan = STUDIES[study](detector, t, k)
+    if audit_share is not None:
+        check_share(plan, audit_share)
     for member in members:
         check_fit(plan, member.detector, manifest, member.model, pseudo)
     header = {
@@ -112,6 +118,8 @@ def run_study(
         "pseudo": [os.path.relpath(pseudo, out)],
         "categories": list(manifest["categories"]),
         "grids": {stage.name: list(stage.values) for stage in plan.stages},
+        "defaults": {p.name: p.default for p in detector.parameters},
+        "ranges": {p.name: [p.low, p.high] for p in detector.parameters},
         "seed": seed,
         "model_sha256": joint_sha256(members),
         "split_sha256": detector.split_sha256,
@@ -126,9 +134,15 @@ def run_study(
         check_configs(plan, member.detector)
     with claimed(out, "run"):
         if _claim(out, header, overwrite):
-            return _finished(out, members)
-        start_member_runs(members, out, header)
-        return _search(plan, members, items, out, seed, report)
+            outcome = _finished(out, members)
+        else:
+            start_member_runs(members, out, header)
+            outcome = _search(plan, members, items, out, seed, report)
+        if audit_share is not None and add_audit(
+            plan, members, items, out, audit_share, seed, report
+        ):
+            outcome = replace(_finished(out, members), fresh=True)
+        return outcome
 
 
 def _search(
@@ -182,7 +196,7 @@ def _search(
         "model_sha256": joint_sha256(members),
         "seed": seed,
     }
-    wholes = [joined(of_member) for of_member in zip(*parts, strict=True)]
+    wholes = [ScoreMatrix.joined(of_member) for of_member in zip(*parts, strict=True)]
     for member, whole in zip(members, wholes, strict=True):
         write_examples(
             member.folder / "examples",
@@ -248,22 +262,6 @@ def check_configs(plan: Study, detector: Detector) -> None:
             detector.check(config)
 
 
-def joined(parts: Sequence[ScoreMatrix]) -> ScoreMatrix:
-    """The configurations of several matrices over the same images, one below the other."""
-    first = parts[0]
-    return ScoreMatrix(
-        scores=np.concatenate([part.scores for part in parts]),
-        configs=[config for part in parts for config in part.configs],
-        images=first.images,
-        categories=first.categories,
-        labels=first.labels,
-        groups=first.groups,
-        pixel={name: np.concatenate([part.pixel[name] for part in parts]) for name in first.pixel},
-        pixel_reason=first.pixel_reason,
-        header=first.header,
-    )
-
-
 def _claim(out: Path, header: dict[str, Any], overwrite: bool) -> bool:
     """Write the RUN's header; True if this very study is already finished in it.
 
@@ -273,7 +271,8 @@ def _claim(out: Path, header: dict[str, Any], overwrite: bool) -> bool:
     path = out / "run.json"
     if path.exists() and not overwrite:
         found = read_json(path, "The run's header")
-        identity = [n for n in header if n not in ("model", "pseudo", "versions")]
+        told = ("model", "pseudo", "versions", "defaults", "ranges")
+        identity = [name for name in header if name not in told]
         differing = [name for name in identity if found.get(name) != header[name]]
         if differing:
             name = differing[0]

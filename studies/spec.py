@@ -1,5 +1,6 @@
 """What a study is: stages, each a grid over one parameter with the others fixed."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -46,6 +47,16 @@ class Study:
     detector: str
     summary: str
     stages: tuple[Stage, ...]
+
+    def cells(self) -> list[Config]:
+        """The whole grid: every stage at every value of what it inherits, in ascending order."""
+        values = {stage.param: stage.values for stage in self.stages}
+        return [
+            config
+            for stage in self.stages
+            for held in itertools.product(*(values[name] for name in stage.inherits))
+            for config in stage.configs(dict(zip(stage.inherits, held, strict=True)))
+        ]
 
 
 def t_then_k(detector: Detector, t: Sequence[int] | None, k: Sequence[int] | None) -> Study:

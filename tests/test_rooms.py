@@ -9,7 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("lafite_core", "pseudoval", "studies", "reports")
-OPEN_TO_REPORTS = {"scores", "metrics", "statistics", "errors", "files"}
+STATISTICS = {"statistics", "bootstrap", "intervals", "agreement", "halves", "aggregation"}
+OPEN_TO_REPORTS = {"scores", "metrics", "errors", "files", *STATISTICS}
 
 
 def imports(path: Path) -> set[str]:

@@ -44,6 +44,15 @@ def test_rows_and_selection() -> None:
         matrix().row({"t": 9, "k": 0})
 
 
+def test_joining_keeps_images_and_adds_configurations() -> None:
+    first, second = matrix().select([0]), matrix().select([1])
+    whole = ScoreMatrix.joined([first, second])
+    assert whole.configs == matrix().configs
+    assert np.array_equal(whole.scores, matrix().scores)
+    assert np.array_equal(whole.pixel["pixel_auroc"], matrix().pixel["pixel_auroc"], equal_nan=True)
+    assert (whole.images, whole.pixel_reason) == (matrix().images, matrix().pixel_reason)
+
+
 def test_damaged_file(tmp_path: Path) -> None:
     path = tmp_path / "s.npz"
     matrix().save(path)
@@ -83,6 +92,11 @@ def test_csv(tmp_path: Path) -> None:
         ("image,category,label,a\nx,c,2,2\n", "neither 0"),
         ("image,category,label,a\nx,c,1,nan\n", "line 2 is not a finite number"),
         ("image,category,label,a\nx,c,1,one\n", "not a finite number"),
+        ("image,category,label,a\nx,,1,2\n", "line 2 has no category"),
+        ("image,category,label,a\nx,c,1,2\n ,c,0,3\n", "line 3 has no image"),
+        ("image,category,label,a\nx,c,1,2,3,4\n", "not a CSV"),
+        ("image,category,label,a\nx,c,1,inf\n", "not a finite number"),
+        ("image,category,label,a\nx,c,1\n", "not a finite number"),
         ("", "not a CSV"),
     ],
 )

@@ -1,0 +1,135 @@
+"""What a reader of a report has to be warned of."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pseudoval.intervals import compare
+from reports.source import Source, Stage
+from reports.uncertainty import Evidence
+
+SATURATED = 0.99
+FEW_IMAGES = 50
+"""Images of a class below which the coverage of the intervals was not measured."""
+
+
+def warnings(source: Source, found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The warnings that are due, as ``{"code", "stage", "category", "text", ...}``.
+
+    Args:
+        found: the rest of ``correlation.json``.
+    """
+    return [
+        *_saturated(found),
+        *(due for name in ("pseudo", "test") for due in _few_images(found["sets"], name)),
+        *(due for stage in found["stages"] for due in _stage(source, stage)),
+        *_unstable(found),
+    ]
+
+
+def at_edge(stage: Stage) -> str | None:
+    """``low`` or ``high`` if the choice is the lowest or highest of at least three numbers."""
+    if len(stage.values) < 3 or any(isinstance(value, str) for value in stage.values):
+        return None
+    return {0: "low", len(stage.values) - 1: "high"}.get(stage.selected)
+
+
+def is_flat(evidence: Evidence, stage: Stage, category: str) -> bool:
+    """Whether the chosen number and its neighbours cannot be told apart on the pseudo set."""
+    if len(stage.values) < 3 or any(isinstance(value, str) for value in stage.values):
+        return False
+    beside = [
+        row for row in (stage.selected - 1, stage.selected + 1) if row in range(len(stage.values))
+    ]
+    configs = [stage.configs[row] for row in (stage.selected, *beside)]
+    return bool(compare(evidence.pseudo.part(configs, category), 0).together.all())
+
+
+def _saturated(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    auroc = found["final"]["pseudo_auroc"]
+    if auroc is None or auroc < SATURATED:
+        return []
+    text = (
+        f"The pseudo set is nearly saturated: the chosen configuration reaches an AUROC of "
+        f"{auroc:.3f} on it, so what separates it from others rests on a few images; harder "
+        "pseudo anomalies would tell more."
+    )
+    return [_warning("saturated", text)]
+
+
+def _few_images(sets: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    if sets[name] is None:
+        return []
+    few = {
+        category: min(sizes["normal"], sizes["anomalous"])
+        for category, sizes in sets[name]["categories"].items()
+        if min(sizes["normal"], sizes["anomalous"]) < FEW_IMAGES
+    }
+    if not few:
+        return []
+    what = "pseudo set" if name == "pseudo" else "real test set"
+    listed = ", ".join(f"{category} {size}" for category, size in few.items())
+    text = (
+        f"The {what} has fewer than {FEW_IMAGES} images of a class in {len(few)} of "
+        f"{len(sets[name]['categories'])} categories ({listed}); its intervals are wide, and how "
+        "well they cover was not measured for so few."
+    )
+    return [_warning("few_images", text, set=name, categories=few)]
+
+
+def _stage(source: Source, stage: Mapping[str, Any]) -> list[dict[str, Any]]:
+    name = "K" if stage["param"] == "k" else stage["param"]
+    due = []
+    low, high = (source.run.get("ranges") or {}).get(stage["param"], (None, None))
+    if stage["at_edge"] is not None and stage["selected"] not in (low, high):
+        which = "lowest" if stage["at_edge"] == "low" else "highest"
+        text = (
+            f"The chosen {name} = {stage['selected']} is the {which} value tried; the best may "
+            "lie outside of the grid."
+        )
+        due.append(_warning("edge_of_grid", text, stage=stage["name"], edge=stage["at_edge"]))
+    if stage["flat"]:
+        text = (
+            f"The pseudo curve is flat where {name} was chosen: {name} = {stage['selected']} and "
+            "its neighbours on the grid cannot be told apart, so which of them won is chance."
+        )
+        due.append(_warning("flat", text, stage=stage["name"]))
+    correlation = stage["correlations"]["spearman"]
+    if stage["test_auroc"] is not None and len(stage["values"]) > 2:
+        told = _not_correlated(name, correlation)
+        if told is not None:
+            due.append(_warning("correlation_zero", told, stage=stage["name"]))
+    return due
+
+
+def _not_correlated(name: str, correlation: Mapping[str, Any]) -> str | None:
+    if correlation["differs_from_zero"]:
+        return None
+    if correlation["value"] is None:
+        return (
+            f"Over {name} the pseudo and the real curve have no correlation: one of them is "
+            "constant, or fewer than three values have both."
+        )
+    between = ""
+    if correlation["interval"] is not None:
+        between = " ({:.2f} to {:.2f})".format(*correlation["interval"])
+    return (
+        f"Over {name} the rank correlation between the pseudo and the real curve, "
+        f"{correlation['value']:.2f}{between}, is not different from zero (p = "
+        f"{correlation['p']:.2g})."
+    )
+
+
+def _unstable(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    changed = [entry for entry in found["stability"] if not entry["same"]]
+    if not changed:
+        return []
+    listed = ", ".join(f"{entry['left_out']} {entry['name']}" for entry in changed)
+    text = (
+        f"The choice changes in {len(changed)} of {len(found['stability'])} cases when one part "
+        f"of the pseudo set is left out ({listed})."
+    )
+    return [_warning("unstable", text, left_out=[entry["name"] for entry in changed])]
+
+
+def _warning(code: str, text: str, **data: Any) -> dict[str, Any]:
+    return {"code": code, "stage": None, "category": None, "text": text, **data}

@@ -1,0 +1,109 @@
+"""Does the choice survive leaving out a category, or a generator of the pseudo anomalies?"""
+
+import math
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from pseudoval.metrics import macro_auroc
+from pseudoval.scores import ScoreMatrix
+from pseudoval.statistics import select_best
+from reports.names import ordered
+from reports.source import MACRO, Source
+
+
+def stability(source: Source) -> list[dict[str, Any]]:
+    """The choice of each stage, made again without one category or generator at a time.
+
+    Later stages were scored at the values that the earlier ones chose on the whole set, so each
+    stage is judged by itself: ``selected`` gives the value by stage, and ``same`` says whether
+    the highest AUROC stays where it is on the whole set.
+    """
+    found = []
+    names = np.array(source.pseudo.categories)
+    if len(set(source.pseudo.categories)) > 1:
+        for name in source.pseudo.category_names:
+            found.append(_without(source, "category", name, names != name))
+    generators = np.array(image_generators(source.pseudo))
+    distinct = sorted(set(generators) - {""})
+    if len(distinct) > 1:
+        for name in distinct:
+            found.append(_without(source, "generator", name, generators != name))
+    return [entry for entry in found if entry is not None]
+
+
+def image_generators(matrix: ScoreMatrix) -> list[str]:
+    """Generator of each pseudo anomaly, the folder that it lies in; "" for normal images."""
+    return [
+        PurePosixPath(image).parent.name if label == 1 else ""
+        for image, label in zip(matrix.images, matrix.labels, strict=True)
+    ]
+
+
+def _without(source: Source, what: str, name: str, kept: np.ndarray) -> dict[str, Any] | None:
+    """None if no category keeps both classes."""
+    matrix = source.pseudo
+    names = np.array(matrix.categories)
+    whole = {
+        category
+        for category in matrix.category_names
+        if len(set(matrix.labels[kept & (names == category)].tolist())) == 2
+    }
+    rows = np.flatnonzero(kept & np.isin(names, sorted(whole)))
+    if not rows.size:
+        return None
+    values = macro_auroc(matrix.scores[:, rows], _at(matrix.categories, rows), matrix.labels[rows])
+    selected = {}
+    for stage in source.stages:
+        places = [matrix.configs.index(config) for config in stage.configs]
+        selected[stage.name] = stage.values[select_best(stage.configs, values[places])]
+    return {"left_out": what, "name": name, "selected": selected, "same": selected == alone(source)}
+
+
+def alone(source: Source) -> dict[str, float | str]:
+    """The value with the highest pseudo AUROC of each stage, by its name.
+
+    It is the choice itself, but where that was made on the mean of several seeds.
+    """
+    return {
+        stage.name: stage.values[
+            select_best(stage.configs, source.pseudo_auroc.curve(stage.configs, MACRO))
+        ]
+        for stage in source.stages
+    }
+
+
+def alone_params(source: Source) -> dict[str, float | str]:
+    """The values of ``alone`` as one configuration, which need not have been scored."""
+    own = alone(source)
+    last = source.stages[-1]
+    config = dict(last.configs[last.values.index(own[last.name])])
+    for stage in source.stages[:-1]:
+        config[stage.param] = own[stage.name]
+    return ordered(config)
+
+
+def without_each_seed(sources: Sequence[Source]) -> list[dict[str, Any]]:
+    """The choice on the mean of all seeds but one, as ``stability`` gives it for other parts."""
+
+    def choice(kept: Sequence[Source]) -> dict[str, float | str]:
+        selected = {}
+        for stage in sources[0].stages:
+            curves = [source.pseudo_auroc.curve(stage.configs, MACRO) for source in kept]
+            means = [math.fsum(column) / len(curves) for column in zip(*curves, strict=True)]
+            selected[stage.name] = stage.values[select_best(stage.configs, means)]
+        return selected
+
+    whole = choice(sources)
+    found = []
+    for left_out in sources:
+        selected = choice([source for source in sources if source is not left_out])
+        entry = {"left_out": "seed", "name": left_out.name, "selected": selected}
+        found.append({**entry, "same": selected == whole})
+    return found
+
+
+def _at(values: Sequence[str], rows: np.ndarray) -> list[str]:
+    return [values[row] for row in rows]
