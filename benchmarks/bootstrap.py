@@ -117,7 +117,8 @@ def measure_coverage(*, quick: bool) -> dict[str, Any]:
     """
     trials, replicates = (200, 300) if quick else (4000, 1000)
     settings = [([auroc], kind, sizes) for kind in KINDS for auroc in AUROCS
-                for sizes in ((50, 50), (50, 150))]  # fmt: skip
+                for sizes in ((50, 50), (50, 150), (150, 50), (200, 200))
+                if kind != "paired" or sizes[1] % sizes[0] == 0]  # fmt: skip
     settings += [(mixture, kind, (50, 50)) for kind in KINDS[:3]
                  for mixture in ([0.97] * 4, [0.7, 0.8, 0.9, 0.97])]  # fmt: skip
     near_one = [([auroc], kind, (50, 50)) for kind in KINDS for auroc in (0.99, 0.997)]

@@ -15,6 +15,8 @@ from pseudoval.bootstrap import NOTHING, Replicates
 
 LEVEL = 0.95
 POWER = 0.8
+TOO_FEW = 0.25
+"""Images of the smaller class ranked wrongly, on average, below which their spread is unknown."""
 TIE = 1e-12
 """AUROCs closer than this are equal: sums over categories are rounded."""
 
@@ -23,9 +25,10 @@ METHOD = (
     "are drawn with replacement, a normal image together with the pseudo anomalies made of it; "
     "other images are drawn within their class; every configuration sees the same resample. The "
     "interval of an AUROC is a t interval of its logit with the bootstrap standard error and "
-    "Satterthwaite's degrees of freedom; a perfect separation gets the score interval of Newcombe "
-    "(2006), which does not shrink to a point. The interval of a mean over categories joins those "
-    "of the categories (Zou and Donner 2008). All intervals are at 95 %."
+    "Satterthwaite's degrees of freedom, capped by Newcombe's score interval (2006); where hardly "
+    "an image is ranked wrongly the score interval takes its place, which never shrinks to a "
+    "point. The interval of a mean over categories joins those of the categories (Zou and Donner "
+    "2008). All intervals are at 95 %."
 )
 P_BEST_MEANING = (
     "P(best) is the share of resamples in which a configuration has the highest AUROC, ties "
@@ -69,10 +72,9 @@ class Comparison:
 def auroc_intervals(replicates: Replicates, level: float = LEVEL) -> np.ndarray:
     """Interval of each configuration's AUROC, ``[C, 2]``, NaN where it has none.
 
-    Within a category the interval is symmetric on the logit scale, ``level`` of a t distribution
-    with the degrees of freedom of the standard error. The plain percentile interval covers less
-    than it claims for an AUROC above 0.9 with 50 images a class (``benchmarks/bootstrap.py``).
-    Categories are joined by the recovery of variances from intervals (Zou and Donner 2008).
+    Within a category see ``category_interval``. The plain percentile interval covers less than it
+    claims for an AUROC above 0.9 with 50 images a class (``benchmarks/bootstrap.py``). Categories
+    are joined by the recovery of variances from intervals (Zou and Donner 2008).
     """
     errors = replicates.values.std(axis=2)  # [categories, C]
     values = replicates.estimates
@@ -82,7 +84,7 @@ def auroc_intervals(replicates: Replicates, level: float = LEVEL) -> np.ndarray:
             float(values[place, row]),
             float(errors[place, row]),
             float(replicates.freedom[place, row]),
-            replicates.sizes[place],
+            min(replicates.sizes[place]),
             level,
         )
         below[place, row], above[place, row] = values[place, row] - low, high - values[place, row]
@@ -98,45 +100,52 @@ def auroc_intervals(replicates: Replicates, level: float = LEVEL) -> np.ndarray:
 
 
 def category_interval(
-    value: float, error: float, freedom: float, sizes: tuple[int, int], level: float = LEVEL
+    value: float, error: float, freedom: float, size: int, level: float = LEVEL
 ) -> tuple[float, float]:
-    """Interval of one AUROC: logit and t, or the score interval where the error is nothing.
+    """Interval of one AUROC on one category.
+
+    A t interval on the logit scale, and towards 1 (towards 0 below 0.5) the score interval: it
+    caps the t interval, which runs away where few images are ranked wrongly, and it takes its
+    place where so few are that they tell nothing of their spread.
 
     Args:
         error: bootstrap standard error.
         freedom: its degrees of freedom.
-        sizes: groups with a normal, and with an anomalous image.
+        size: groups of the smaller class.
     """
+    if value < 0.5:
+        low, high = category_interval(1 - value, error, freedom, size, level)
+        return 1 - high, 1 - low
     if math.isnan(value):
         return math.nan, math.nan
+    low, high = score_interval(value, size, level)
     if error**2 < NOTHING or math.isnan(freedom) or not 0 < value < 1:
-        return score_interval(value, sizes, level)
+        return low, high
     reach = stats.t.ppf((1 + level) / 2, freedom) * error / (value * (1 - value))
     centre = special.logit(value)
-    return float(special.expit(centre - reach)), float(special.expit(centre + reach))
+    upper = float(special.expit(centre + reach))
+    if size * (1 - value) < TOO_FEW:
+        return low, upper
+    return max(low, float(special.expit(centre - reach))), upper
 
 
-def score_interval(
-    value: float, sizes: tuple[int, int], level: float = LEVEL
-) -> tuple[float, float]:
-    """Interval of an AUROC from the sizes of the classes alone, never of zero width.
+def score_interval(value: float, size: int, level: float = LEVEL) -> tuple[float, float]:
+    """Interval of an AUROC from the size of the classes alone, never of zero width.
 
     The values whose own standard error, after Hanley and McNeil (1982), does not rule ``value``
-    out: method 5 of Newcombe, Statistics in Medicine 25:559 (2006), which takes the mean size of
-    the two classes in the variance. For a perfect separation of 50 normal and 50 anomalous images
-    it is [0.960, 1].
+    out: the score method of Newcombe, Statistics in Medicine 25:559 (2006), for two classes of
+    one size. For a perfect separation of 50 normal and 50 anomalous images it is [0.960, 1].
 
     Args:
-        sizes: of the classes, at least 1 each.
+        size: of the smaller class, at least 1; the larger one cannot make up for it where single
+            images are ranked wrongly.
     """
     quantile = float(stats.norm.ppf((1 + level) / 2))
-    pairs = sizes[0] * sizes[1]
-    others = (sizes[0] + sizes[1]) / 2 - 1
 
     def excess(theta: float) -> float:
         """Squared distance minus what the standard error allows."""
         share = (1 - theta) / (2 - theta) + theta / (1 + theta)
-        variance = theta * (1 - theta) * (1 + others * share) / pairs
+        variance = theta * (1 - theta) * (1 + (size - 1) * share) / size**2
         return (theta - value) ** 2 - quantile**2 * variance
 
     edge = 1e-9

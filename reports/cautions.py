@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pseudoval.intervals import compare
-from reports.source import Source, Stage
+from reports.source import Source, Stage, stage_configs
 from reports.uncertainty import Evidence
 
 SATURATED = 0.99
@@ -79,8 +79,7 @@ def _few_images(sets: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
 def _stage(source: Source, stage: Mapping[str, Any]) -> list[dict[str, Any]]:
     name = "K" if stage["param"] == "k" else stage["param"]
     due = []
-    low, high = (source.run.get("ranges") or {}).get(stage["param"], (None, None))
-    if stage["at_edge"] is not None and stage["selected"] not in (low, high):
+    if stage["at_edge"] is not None and not _nothing_beyond(source, stage):
         which = "lowest" if stage["at_edge"] == "low" else "highest"
         text = (
             f"The chosen {name} = {stage['selected']} is the {which} value tried; the best may "
@@ -99,6 +98,21 @@ def _stage(source: Source, stage: Mapping[str, Any]) -> list[dict[str, Any]]:
         if told is not None:
             due.append(_warning("correlation_zero", told, stage=stage["name"]))
     return due
+
+
+def _nothing_beyond(source: Source, stage: Mapping[str, Any]) -> bool:
+    """Whether the edge is that of what is possible, or another stage went beyond it (K = 0)."""
+    param, selected = stage["param"], stage["selected"]
+    if selected in (source.run.get("ranges") or {}).get(param, ()):
+        return True
+    chosen = next(s.configs[s.selected] for s in source.stages if s.name == stage["name"])
+    beyond = [
+        config[param]
+        for config in stage_configs(source)
+        if param in config and {**config, param: selected} == chosen
+    ]
+    sign = -1 if stage["at_edge"] == "low" else 1
+    return any(sign * (float(value) - float(selected)) > 0 for value in beyond)
 
 
 def _not_correlated(name: str, correlation: Mapping[str, Any]) -> str | None:

@@ -20,6 +20,7 @@ from pseudoval.intervals import (
     score_interval,
 )
 
+SETS = 1000
 TRIALS = 250
 
 
@@ -36,68 +37,90 @@ def replicates(values: list[list[list[float]]], estimates: list[list[float]]) ->
     )
 
 
-def simulated(
-    rng: np.random.Generator, true: list[float], kind: str, size: int = 50, noise: float = 1.0
-) -> Replicates:
-    """One category per true AUROC, ``size`` images a class."""
-    scores = []
+def simulated(true: list[float], kind: str, sizes: tuple[int, int]) -> Replicates:
+    """As many independent sets as ``SETS``, one a row, with a category per true AUROC.
+
+    Args:
+        sizes: normal and anomalous images of a category.
+    """
+    rng = np.random.default_rng(11)
+    normal, anomalous = ((SETS, size) for size in sizes)
+    parts = []
     for auroc in true:
-        if kind == "normal":
-            positive = rng.normal(stats.norm.ppf(auroc) * math.sqrt(2), 1, size)
-            negative = rng.normal(size=size)
+        if kind == "exponential":
+            parts += [rng.exponential(1, normal), rng.exponential(auroc / (1 - auroc), anomalous)]
         else:
-            positive = rng.exponential(auroc / (1 - auroc), size)
-            negative = rng.exponential(1, size)
-        scores += [negative, positive]
-    count = 2 * size * len(true)
+            spread = {"normal": 1.0, "wide": 2.5}[kind]
+            shift = stats.norm.ppf(auroc) * math.hypot(1, spread)
+            parts += [rng.normal(size=normal), rng.normal(shift, spread, anomalous)]
+    count = sum(sizes)
     return bootstrap_auroc(
-        np.concatenate(scores)[None],
-        np.repeat([f"c{i}" for i in range(len(true))], 2 * size).tolist(),
-        np.tile(np.repeat([0, 1], size), len(true)),
-        [str(i) for i in range(count)],
+        np.concatenate(parts, axis=1),
+        [f"c{place}" for place in range(len(true)) for _ in range(count)],
+        np.tile(np.repeat([0, 1], sizes), len(true)),
+        [str(image) for image in range(count * len(true))],
         replicates=300,
-        seed=int(rng.integers(1 << 30)),
     )
 
 
 @pytest.mark.parametrize(
-    ("kind", "true"),
-    [("normal", [0.7]), ("normal", [0.97]), ("exponential", [0.9]), ("exponential", [0.97]),
-     ("normal", [0.7, 0.9, 0.97]), ("exponential", [0.97, 0.97, 0.97])],
-)  # fmt: skip
-def test_intervals_cover(kind: str, true: list[float]) -> None:
-    rng = np.random.default_rng(11)
-    held, percentile = 0, 0
-    for _ in range(TRIALS):
-        found = simulated(rng, true, kind)
-        low, high = auroc_intervals(found)[0]
-        held += low <= np.mean(true) <= high
-        low, high = np.quantile(found.values.mean(axis=0), [0.025, 0.975])
-        percentile += low <= np.mean(true) <= high
-    assert 0.92 <= held / TRIALS <= 0.985
+    ("kind", "true", "sizes"),
+    [
+        ("normal", [0.7], (50, 50)),
+        ("normal", [0.97], (50, 50)),
+        ("exponential", [0.9], (50, 150)),
+        ("exponential", [0.97], (50, 50)),
+        ("wide", [0.7], (150, 50)),
+        ("wide", [0.97], (150, 50)),
+        ("normal", [0.7, 0.9, 0.97], (50, 50)),
+        ("exponential", [0.97, 0.97, 0.97], (50, 50)),
+    ],
+)
+def test_intervals_cover(kind: str, true: list[float], sizes: tuple[int, int]) -> None:
+    found = simulated(true, kind, sizes)
+    target = np.mean(true)
+
+    def coverage(low: np.ndarray, high: np.ndarray) -> float:
+        return float(((low <= target) & (target <= high)).mean())
+
+    assert 0.92 <= coverage(*auroc_intervals(found).T) <= 0.98
     if true == [0.97]:
-        assert percentile / TRIALS < 0.92, "why the plain percentile interval is not used"
+        plain = coverage(*np.quantile(found.values.mean(axis=0), [0.025, 0.975], axis=1))
+        assert plain < 0.92, "why the plain percentile interval is not used"
 
 
 def test_perfect_separation_is_no_certainty() -> None:
-    low, high = score_interval(1.0, (50, 50))
+    low, high = score_interval(1.0, 50)
     assert (round(low, 3), high) == (0.96, 1.0)
-    assert score_interval(1.0, (10, 10))[0] < low < score_interval(1.0, (500, 500))[0] < 1
-    assert score_interval(0.0, (50, 50)) == pytest.approx((0.0, 1 - low))
-    assert category_interval(1.0, 0.0, math.nan, (50, 50)) == (low, high)
+    assert score_interval(1.0, 10)[0] < low < score_interval(1.0, 500)[0] < 1
+    assert score_interval(0.0, 50) == pytest.approx((0.0, 1 - low))
+    assert category_interval(1.0, 0.0, math.nan, 50) == (low, high)
     # All scores tie: the bootstrap has no width either.
-    low, high = category_interval(0.5, 0.0, math.nan, (50, 50))
+    low, high = category_interval(0.5, 0.0, math.nan, 50)
     assert low < 0.4 and high > 0.6
-    assert all(math.isnan(bound) for bound in category_interval(math.nan, 0, 2, (5, 5)))
+    assert all(math.isnan(bound) for bound in category_interval(math.nan, 0, 2, 5))
 
 
 def test_score_interval_is_where_the_standard_error_of_hanley_and_mcneil_ends() -> None:
-    low, high = score_interval(0.8, (30, 30))
-    for bound in (low, high):
-        # With classes of one size, theirs with n - 1 for both.
+    for bound in score_interval(0.8, 30):
         first, second = bound / (2 - bound), 2 * bound**2 / (1 + bound)
         variance = bound * (1 - bound) + 29 * (first - bound**2) + 29 * (second - bound**2)
         assert abs(bound - 0.8) == pytest.approx(1.959964 * math.sqrt(variance) / 30, rel=1e-4)
+
+
+def test_interval_of_a_category_in_its_three_ranges() -> None:
+    centre, reach = math.log(0.8 / 0.2), stats.t.ppf(0.975, 30) * 0.04 / (0.8 * 0.2)
+    expected = [1 / (1 + math.exp(-(centre + sign * reach))) for sign in (-1, 1)]
+    assert category_interval(0.8, 0.04, 30, 50) == pytest.approx(expected)
+    # Two degrees of freedom would reach down to 0.5.
+    low, high = category_interval(0.96, 0.035, 2, 20)
+    assert low == score_interval(0.96, 20)[0] > 0.8 and high > 0.99
+    # A single pair ranked wrongly says nothing about the next one.
+    low, high = category_interval(0.9999, 1e-5, 30, 50)
+    assert low == score_interval(0.9999, 50)[0] and high < 1
+    assert category_interval(0.04, 0.035, 2, 20) == pytest.approx(
+        tuple(1 - bound for bound in reversed(category_interval(0.96, 0.035, 2, 20)))
+    )
 
 
 def test_a_perfect_category_widens_the_mean() -> None:

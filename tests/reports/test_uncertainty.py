@@ -238,6 +238,19 @@ def test_equal_means_tie_to_the_bit(tmp_path: Path) -> None:
     assert found["final"]["power"]["pseudo"]["gap"] == 0
 
 
+def test_no_editing_lies_beyond_the_lowest_k(tmp_path: Path) -> None:
+    rng = np.random.default_rng(12)
+    labels = np.repeat([0, 1], 40)
+    noise = rng.normal(size=80)
+    strengths = {"t=1;k=0": 1.0, "t=1;k=1": 2.0, "t=1;k=2": 1.5, "t=1;k=3": 1.4}
+    columns = {name: noise + strength * labels for name, strength in strengths.items()}
+    source = load_csv(table(tmp_path / "p.csv", columns, labels))
+    assert (source.stages[1].values, source.stages[1].selected) == ([1, 2, 3], 0)
+    found = strict(source)
+    assert found["stages"][1]["at_edge"] == "low"
+    assert "edge_of_grid" not in {warning["code"] for warning in found["warnings"]}
+
+
 def test_leaving_out_categories_and_generators(tmp_path: Path) -> None:
     rng = np.random.default_rng(9)
     names = [
