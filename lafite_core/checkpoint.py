@@ -87,6 +87,11 @@ def load_checkpoint(state: TrainState, path: Path, key: str) -> None:
             slots.setdefault(int(index), {})[slot] = value
     whole = state.optimiser.state_dict()
     state.optimiser.load_state_dict({"state": slots, "param_groups": whole["param_groups"]})
+    # A fused optimiser asks for moments that lie in memory like their parameter (channels-last).
+    for parameter, slot in state.optimiser.state.items():
+        for name, value in slot.items():
+            if value.shape == parameter.shape:
+                slot[name] = torch.empty_like(parameter, requires_grad=False).copy_(value)
     state.losses = tensors["losses"].tolist()
     state.norms = tensors["norms"].tolist()
 

@@ -114,7 +114,7 @@ def train_unet(
     if group.leads:
         write_log(log, state, options, epochs, len(features))
     return Trained(
-        unet=state.average.cpu().eval().requires_grad_(False),
+        unet=state.average.cpu().to(memory_format=torch.contiguous_format).eval(),
         losses=state.losses,
         how={
             "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
