@@ -4,14 +4,15 @@
     python benchmarks/lafite_quality.py run FOLDER --preset paper --grid 14 --work WORK --out FILE
 
 ``pack`` makes a small folder to carry to a machine with a GPU: the images as JPEG, a pseudo set
-built of them, and the backbone's weights. ``run`` needs torch, timm, numpy, pandas, SciPy and
-Pillow there, but neither faiss nor optuna nor albumentations. It trains one model of all
+built of them, and the backbone's weights. ``run`` needs torch, timm, numpy, pandas, SciPy, Pillow
+and matplotlib there, but neither faiss nor optuna nor albumentations. It trains one model of all
 categories, chooses t without editing and K at that t on the pseudo set, scores the real test
 images, and does the same for ``knn``. All of it is resumable: with ``--minutes`` it stops in time
 with exit code 3, and the same command goes on.
 
 FOLDER holds ``data`` (MVTec layout), ``pseudo`` and ``weights.safetensors``; each may also be
-given by its own option, so that images need not be copied. WORK keeps the models.
+given by its own option, so that images need not be copied. WORK keeps the models; beside the
+result FILE.json there is FILE.png with the curves over t and over K.
 """
 
 import argparse
@@ -24,19 +25,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from harness import OutOfTime, StopWatch, result, write_result
 from pseudoval.dataset import list_categories, test_items, train_normals
 from pseudoval.detectors import Detector
 from pseudoval.detectors.feature_models import open_detector
 from pseudoval.figures import METRICS, variants
+from pseudoval.files import write_bytes
 from pseudoval.images import read_mask, read_rgb
 from pseudoval.manifest import load_manifest, pseudo_items
 from pseudoval.metrics import auroc_by_category, average_precision, macro_auroc
-from pseudoval.scores import ScoreMatrix
+from pseudoval.scores import ScoreMatrix, config_name
 from pseudoval.statistics import kendall, regret, select_best, spearman
 from pseudoval.sweep import score_images
 from pseudoval.training import configuration, find_device, train
+from reports import write_report
 from throughput import matmul_flops, training_flops
 
 JPEG_QUALITY = 95
@@ -177,6 +181,23 @@ def scored(
     return matrix
 
 
+def draw_curves(work: Path, picture: Path) -> None:
+    """The curves of LafitE over t and over K, pseudo and real, as a report draws them."""
+    tables = {}
+    for which in ("pseudo", "test"):
+        parts = [ScoreMatrix.load(work / "lafite" / "scores" / f"{which}-{p}.npz") for p in "tk"]
+        whole = ScoreMatrix.joined(parts)
+        table = pd.DataFrame(
+            {"image": whole.images, "category": whole.categories, "label": whole.labels,
+             "group": whole.groups}
+            | {config_name(c): row for c, row in zip(whole.configs, whole.scores, strict=True)}
+        )  # fmt: skip
+        tables[which] = work / f"{which}.csv"
+        table.to_csv(tables[which], index=False)
+    folder = write_report([], work / "report", scores=tables["pseudo"], test_scores=tables["test"])
+    write_bytes(picture, (folder / "curves.png").read_bytes())
+
+
 def by_category(matrix: ScoreMatrix) -> np.ndarray:
     """Image AUROC ``[configs, categories]``."""
     return auroc_by_category(matrix.scores, matrix.categories, matrix.labels)
@@ -299,6 +320,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OutOfTime as stop:
         print(f"{stop}; the same command goes on.", file=sys.stderr)
         return 3
+    draw_curves(job.work, options.out.with_suffix(".png"))
     write_result(options.out, result(found, device=job.device, seed=job.seed))
     return 0
 

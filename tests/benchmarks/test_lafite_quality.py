@@ -60,6 +60,7 @@ def test_it_stops_in_time_goes_on_and_reports(packed: Path, tmp_path: Path) -> N
     assert not out.exists()
     done = script(*arguments, without=without)
     assert done.returncode == 0, done.stderr
+    assert out.with_suffix(".png").read_bytes()[1:4] == b"PNG"
     found = json.loads(out.read_text())
     assert {"figures", "checks", "versions", "device", "seed", "command"} <= set(found)
     assert found["report"]["categories"] == ["fabric", "flange"]
