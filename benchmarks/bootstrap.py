@@ -9,12 +9,7 @@ two must agree. Coverage: intervals at 95 % of sets drawn from distributions wit
 """
 
 import argparse
-import importlib.metadata
 import math
-import os
-import platform
-import shlex
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -23,12 +18,12 @@ import numpy as np
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
+from harness import result, show
 from pseudoval.bootstrap import bootstrap_auroc, draw_groups
 from pseudoval.files import write_json
 from pseudoval.intervals import auroc_intervals, compare
 
 SEED = 0
-PACKAGES = ("pseudoval", "numpy", "scipy", "scikit-learn")
 KINDS = ("normal", "wide", "exponential", "paired")
 AUROCS = (0.7, 0.8, 0.9, 0.95, 0.97)
 
@@ -42,21 +37,10 @@ def main() -> None:
     figure, speed = measure_speed(quick=arguments.quick)
     coverage = measure_coverage(quick=arguments.quick)
     leading = measure_leading_set(quick=arguments.quick)
-    print(
-        f"bootstrap: ours {figure['ours']:.2f} s, {figure['peer_name']} {figure['peer']:.0f} s "
-        f"(estimated), {figure['ratio']:.0f} times faster; largest difference "
-        f"{speed['largest_difference']:.1e}"
-    )
+    found = {"figures": {"bootstrap": figure}, "checks": {**speed, **coverage, **leading}}
+    show(found)
     if arguments.out is not None:
-        content = {
-            "figures": {"bootstrap": figure},
-            "checks": {**speed, **coverage, **leading},
-            "versions": versions(),
-            "device": device(),
-            "seed": SEED,
-            "command": shlex.join(["python", *sys.argv]),
-        }
-        write_json(arguments.out, content)
+        write_json(arguments.out, result(found, device="cpu", seed=SEED))
 
 
 def measure_speed(*, quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -232,25 +216,6 @@ def measure_leading_set(*, quick: bool) -> dict[str, Any]:
         members += int(together.sum())
     print(f"leading set: holds the best in {100 * held / trials:.1f} %")
     return {"leading_set_holds_best": held / trials, "leading_set_size": members / trials}
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that the figures belong to."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def device() -> str:
-    """The processor that the figures belong to."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
 
 
 if __name__ == "__main__":

@@ -18,7 +18,10 @@ from typing import Any
 from pseudoval.files import write_json
 from pseudoval.progress import Progress
 
-PACKAGES = ("torch", "timm", "numpy", "pandas", "scipy", "faiss-cpu", "optuna", "albumentations")
+PACKAGES = (
+    "pseudoval", "torch", "timm", "numpy", "pandas", "scipy", "scikit-learn", "faiss-cpu", "optuna",
+    "albumentations",
+)  # fmt: skip
 
 
 class OutOfTime(Exception):
@@ -111,12 +114,12 @@ def result(found: Mapping[str, Any], *, device: str, seed: int) -> dict[str, Any
     }
 
 
-def write_result(path: Path, content: Mapping[str, Any]) -> None:
-    """Print the figures as a table and write the file."""
-    print(f"{'figure':<24}{'ours':>12}{'peer':>12}{'ratio':>8}  unit, peer")
-    for name, row in content["figures"].items():
-        cells = f"{row['ours']:>12.4g}{row['peer']:>12.4g}{row['ratio']:>8.3f}"
+def show(found: Mapping[str, Any]) -> None:
+    """Print the figures as a table, and the checks that are single values."""
+    print(f"{'figure':<24}{'ours':>12}{'peer':>12}{'ratio':>9}  unit, peer")
+    for name, row in found["figures"].items():
+        cells = f"{row['ours']:>12.4g}{row['peer']:>12.4g}{row['ratio']:>9.4g}"
         print(f"{name:<24}{cells}  {row['unit']}, {row['peer_name']}")
-    for name, value in content["checks"].items():
-        print(f"{name}: {value}")
-    write_json(path, content)
+    for name, value in found["checks"].items():
+        if not isinstance(value, list | dict):
+            print(f"{name}: {value}")

@@ -27,12 +27,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness import OutOfTime, StopWatch, result, write_result
+from harness import OutOfTime, StopWatch, result, show
 from pseudoval.dataset import list_categories, test_items, train_normals
 from pseudoval.detectors import Detector
 from pseudoval.detectors.feature_models import open_detector
 from pseudoval.figures import METRICS, variants
-from pseudoval.files import write_bytes
+from pseudoval.files import write_bytes, write_json
 from pseudoval.images import read_mask, read_rgb
 from pseudoval.manifest import load_manifest, pseudo_items
 from pseudoval.metrics import auroc_by_category, average_precision, macro_auroc
@@ -321,7 +321,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{stop}; the same command goes on.", file=sys.stderr)
         return 3
     draw_curves(job.work, options.out.with_suffix(".png"))
-    write_result(options.out, result(found, device=job.device, seed=job.seed))
+    show(found)
+    write_json(options.out, result(found, device=job.device, seed=job.seed))
     return 0
 
 
