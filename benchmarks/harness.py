@@ -15,11 +15,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from pseudoval import __version__
 from pseudoval.files import write_json
 from pseudoval.progress import Progress
 
 PACKAGES = (
-    "pseudoval", "torch", "timm", "numpy", "pandas", "scipy", "scikit-learn", "faiss-cpu", "optuna",
+    "torch", "timm", "numpy", "pandas", "scipy", "scikit-learn", "faiss-cpu", "optuna",
     "albumentations",
 )  # fmt: skip
 
@@ -94,7 +95,7 @@ def device_name(device: str) -> str:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that are installed here."""
-    found = {"python": platform.python_version()}
+    found = {"python": platform.python_version(), "pseudoval": __version__}
     for name in PACKAGES:
         try:
             found[name] = importlib.metadata.version(name)
@@ -110,8 +111,13 @@ def result(found: Mapping[str, Any], *, device: str, seed: int) -> dict[str, Any
         "versions": versions(),
         "device": device_name(device),
         "seed": seed,
-        "command": shlex.join(["python", *sys.argv]),
+        "command": shlex.join(["python", *map(_portable, sys.argv)]),
     }
+
+
+def _portable(argument: str) -> str:
+    """A path of this machine by its last name, which is all that it says elsewhere."""
+    return Path(argument).name if Path(argument).is_absolute() else argument
 
 
 def show(found: Mapping[str, Any]) -> None:
