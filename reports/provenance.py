@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pseudoval
+from pseudoval.selection import BEST
 from reports.source import Source
 
 TITLES = {
@@ -44,6 +45,8 @@ def commands(source: Source, correlation: Mapping[str, Any]) -> list[str]:
     for name in ("t", "k"):
         if name in grids:
             tune += [f"--{name}", ",".join(f"{value:g}" for value in grids[name])]
+    if source.rule != BEST:
+        tune += ["--rule", source.rule]
     if "seed" in run:
         tune += ["--seed", str(run["seed"])]
     share = (source.best.get("audit") or {}).get("share")

@@ -2,16 +2,18 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 
+from pseudoval.bootstrap import averaged, bootstrap_auroc
 from pseudoval.metrics import macro_auroc
 from pseudoval.scores import ScoreMatrix
-from pseudoval.statistics import select_best
+from pseudoval.selection import select
 from reports.names import ordered
-from reports.source import MACRO, Source
+from reports.source import Source, Stage
 
 
 def stability(source: Source) -> list[dict[str, Any]]:
@@ -19,7 +21,7 @@ def stability(source: Source) -> list[dict[str, Any]]:
 
     Later stages were scored at the values that the earlier ones chose on the whole set, so each
     stage is judged by itself: ``selected`` gives the value by stage, and ``same`` says whether
-    the highest AUROC stays where it is on the whole set.
+    the rule of the run chooses what it chooses on the whole set.
     """
     found = []
     names = np.array(source.pseudo.categories)
@@ -54,25 +56,26 @@ def _without(source: Source, what: str, name: str, kept: np.ndarray) -> dict[str
     rows = np.flatnonzero(kept & np.isin(names, sorted(whole)))
     if not rows.size:
         return None
-    values = macro_auroc(matrix.scores[:, rows], _at(matrix.categories, rows), matrix.labels[rows])
-    selected = {}
-    for stage in source.stages:
-        places = [matrix.configs.index(config) for config in stage.configs]
-        selected[stage.name] = stage.values[select_best(stage.configs, values[places])]
+    left = replace(
+        matrix,
+        scores=matrix.scores[:, rows],
+        images=_at(matrix.images, rows),
+        categories=_at(matrix.categories, rows),
+        labels=matrix.labels[rows],
+        groups=_at(matrix.groups, rows),
+        pixel={},
+        pixel_reason=[],
+    )
+    selected = {stage.name: _choice(source.rule, stage, [left]) for stage in source.stages}
     return {"left_out": what, "name": name, "selected": selected, "same": selected == alone(source)}
 
 
 def alone(source: Source) -> dict[str, float | str]:
-    """The value with the highest pseudo AUROC of each stage, by its name.
+    """The value that the rule of the run takes from its own pseudo AUROCs, by stage.
 
     It is the choice itself, but where that was made on the mean of several seeds.
     """
-    return {
-        stage.name: stage.values[
-            select_best(stage.configs, source.pseudo_auroc.curve(stage.configs, MACRO))
-        ]
-        for stage in source.stages
-    }
+    return {stage.name: _choice(source.rule, stage, [source.pseudo]) for stage in source.stages}
 
 
 def alone_params(source: Source) -> dict[str, float | str]:
@@ -89,12 +92,8 @@ def without_each_seed(sources: Sequence[Source]) -> list[dict[str, Any]]:
     """The choice on the mean of all seeds but one, as ``stability`` gives it for other parts."""
 
     def choice(kept: Sequence[Source]) -> dict[str, float | str]:
-        selected = {}
-        for stage in sources[0].stages:
-            curves = [source.pseudo_auroc.curve(stage.configs, MACRO) for source in kept]
-            means = [math.fsum(column) / len(curves) for column in zip(*curves, strict=True)]
-            selected[stage.name] = stage.values[select_best(stage.configs, means)]
-        return selected
+        matrices = [source.pseudo for source in kept]
+        return {s.name: _choice(kept[0].rule, s, matrices) for s in sources[0].stages}
 
     whole = choice(sources)
     found = []
@@ -103,6 +102,22 @@ def without_each_seed(sources: Sequence[Source]) -> list[dict[str, Any]]:
         entry = {"left_out": "seed", "name": left_out.name, "selected": selected}
         found.append({**entry, "same": selected == whole})
     return found
+
+
+def _choice(rule: str, stage: Stage, matrices: Sequence[ScoreMatrix]) -> float | str:
+    """The value of a stage that a rule takes from the mean AUROC of some models."""
+    parts = [matrix.select([matrix.row(config) for config in stage.configs]) for matrix in matrices]
+    curves = [macro_auroc(part.scores, part.categories, part.labels) for part in parts]
+    means = [math.fsum(column) / len(curves) for column in zip(*curves, strict=True)]
+    chosen = select(
+        rule,
+        stage.configs,
+        means,
+        lambda: averaged(
+            [bootstrap_auroc(p.scores, p.categories, p.labels, p.groups) for p in parts]
+        ),
+    )
+    return stage.values[chosen.row]
 
 
 def _at(values: Sequence[str], rows: np.ndarray) -> list[str]:

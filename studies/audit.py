@@ -19,7 +19,7 @@ from pseudoval.metrics import macro_auroc
 from pseudoval.progress import ProgressCallback, labelled
 from pseudoval.scores import Config, ScoreMatrix, config_name
 from pseudoval.sweep import forget_blocks, score_images
-from studies.seeds import Member, mean_over_members
+from studies.seeds import Member, listed, mean_over_members
 from studies.spec import Study
 
 AUDIT = "audit"
@@ -77,10 +77,10 @@ def add_audit(
     for member in members:
         if member.name:
             own = read_json(member.folder / BEST, "The run's choice")
-            own[AUDIT] = {**about, "pseudo_auroc": by_member[member.name][0].tolist()}
+            own[AUDIT] = {**about, "pseudo_auroc": listed(by_member[member.name][0])}
             write_json(member.folder / BEST, own)
-    _write_trials(out / "trials.csv", wanted, values.tolist(), seconds)
-    best[AUDIT] = {**about, "pseudo_auroc": values.tolist()}
+    _write_trials(out / "trials.csv", wanted, values, seconds)
+    best[AUDIT] = {**about, "pseudo_auroc": listed(values)}
     write_json(out / BEST, best)
     for member in members:
         forget_blocks(member.folder / "blocks")
@@ -128,9 +128,7 @@ def draw_cells(
     return [dict(cells[row]) for row in taken]
 
 
-def _write_trials(
-    path: Path, cells: Sequence[Config], values: Sequence[float], seconds: float
-) -> None:
+def _write_trials(path: Path, cells: Sequence[Config], values: np.ndarray, seconds: float) -> None:
     """Add the cells to ``trials.csv``, keeping the rows of those that are in it already."""
     table = pd.read_csv(path)
     names = [config_name(cell) for cell in cells]
@@ -140,7 +138,7 @@ def _write_trials(
             "stage": AUDIT,
             "number": range(len(names)),
             "params": names,
-            "state": "COMPLETE",
+            "state": np.where(np.isnan(values), "FAIL", "COMPLETE"),
             "pseudo_auroc": values,
             "seconds": [earlier.get(name, round(seconds, 3)) for name in names],
         }

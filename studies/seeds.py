@@ -82,6 +82,16 @@ def mean_over_members(values: Sequence[np.ndarray]) -> np.ndarray:
     return np.array([math.fsum(column) / len(values) for column in zip(*values, strict=True)])
 
 
+def number(value: float) -> float | None:
+    """For strict JSON: NaN is None."""
+    return None if math.isnan(value) else float(value)
+
+
+def listed(values: np.ndarray) -> list[float | None]:
+    """``number`` of each."""
+    return [number(value) for value in values]
+
+
 def start_member_runs(members: Sequence[Member], out: Path, header: Mapping[str, Any]) -> None:
     """Make each seed's folder a RUN of its own, before anything is written into it."""
     for member in members:
@@ -112,7 +122,7 @@ def finish_member_runs(
                 member.folder / "best.json",
                 {
                     **best,
-                    "pseudo_auroc": float(values[matrix.row(best["params"])]),
+                    "pseudo_auroc": number(values[matrix.row(best["params"])]),
                     "stages": stages,
                     "model_sha256": member.detector.model_sha256,
                 },

@@ -15,7 +15,7 @@ from pseudoval.metrics import macro_auroc
 from pseudoval.scores import ScoreMatrix
 from studies import STUDIES, Stage, run_study, t_then_k
 from studies.spec import grid
-from studies.storage import completed, open_stage, record
+from studies.storage import finished, open_stage, record
 
 
 def study(road: Path, out: Path, **options):  # type: ignore[no-untyped-def]
@@ -165,6 +165,6 @@ def test_recording_twice_doubles_no_trial(tmp_path: Path) -> None:
     for _ in range(2):
         again = open_stage(tmp_path, "s", stage, 0)
         record(again, stage, values, {point: {} for point in values})
-    found = completed(open_stage(tmp_path, "s", stage, 0), stage)
+    found = finished(open_stage(tmp_path, "s", stage, 0), stage)
     assert sorted(trial.params["t"] for trial in found) == [1, 2, 3]
     assert again.best_params == {"t": 2}

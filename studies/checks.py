@@ -1,0 +1,52 @@
+"""What a study refuses before anything is scored."""
+
+from pathlib import Path
+from typing import Any
+
+from pseudoval.detectors import Detector
+from pseudoval.errors import UserError
+from studies.spec import Study
+
+
+def check_fit(
+    plan: Study, detector: Detector, manifest: dict[str, Any], model: Path, pseudo: Path
+) -> None:
+    """Refuse a model and a pseudo set that do not belong together.
+
+    Raises:
+        UserError: another detector's study, another split, or other categories.
+    """
+    if plan.detector != detector.name:
+        raise UserError(
+            f"The study {plan.name} is for the detector {plan.detector}, but {model} holds "
+            f"{detector.name}; 'pseudoval studies' lists which study is for which."
+        )
+    if detector.split_sha256 is None:
+        raise UserError(
+            f"The model in {model} was refitted on all normals; nothing was held out that it "
+            "could be tuned on. Tune the model it was refitted from, or train one with --pseudo "
+            f"{pseudo}."
+        )
+    if detector.split_sha256 != manifest["split_sha256"]:
+        raise UserError(
+            f"The model in {model} was trained on another split than that of {pseudo}: images "
+            "held out for the one may be in the memory bank of the other. Train again with "
+            f"--pseudo {pseudo}."
+        )
+    if sorted(detector.categories) != sorted(manifest["categories"]):
+        raise UserError(
+            f"The model in {model} knows {', '.join(detector.categories)}, the set in {pseudo} "
+            f"has {', '.join(manifest['categories'])}. Train again with --pseudo {pseudo}."
+        )
+
+
+def check_configs(plan: Study, detector: Detector) -> None:
+    """Refuse grids that cannot be scored, before anything is.
+
+    Raises:
+        UserError: naming the parameter, its value and its range.
+    """
+    lowest = {stage.param: stage.values[0] for stage in plan.stages}
+    for stage in plan.stages:
+        for config in stage.configs(lowest):
+            detector.check(config)
