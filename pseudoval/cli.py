@@ -266,11 +266,17 @@ def predict(
 
 @cli.command(name="studies")
 def list_studies() -> None:
-    """List the studies that tune knows."""
+    """List the studies, objectives and rules that tune knows."""
+    from pseudoval.objectives import OBJECTIVES
+    from pseudoval.selection import RULES
     from studies import STUDIES
 
     for name, make in STUDIES.items():
         click.echo(f"{name:<10} {(make.__doc__ or '').splitlines()[0]}")
+    for title, known in (("--objective NAME or NAME+NAME", OBJECTIVES), ("--rule NAME", RULES)):
+        click.echo(f"\n{title}")
+        for name, meaning in known.items():
+            click.echo(f"  {name:<18} {meaning}")
 
 
 @contextmanager

@@ -75,6 +75,9 @@ def tune_options(command: Command) -> Command:
         click.option("--t", callback=number_list, metavar="LIST",
                      help="Grid over t, such as 25,50,100."),
         click.option("--k", callback=number_list, metavar="LIST", help="Grid over K."),
+        click.option("--objective", default="macro_image_auroc", show_default=True,
+                     metavar="NAME[+NAME]", help="What is maximised; 'pseudoval studies' lists "
+                     "the names. A+B is the mean of two."),
         click.option("--rule", default="best", show_default=True, metavar="best|one-se",
                      help="Which configuration wins: the highest pseudo score, or the cheapest "
                      "within one bootstrap standard error of it."),

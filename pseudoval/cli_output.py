@@ -8,10 +8,10 @@ from typing import Any
 def choice_lines(best: Mapping[str, Any], out: Path) -> Iterator[str]:
     """What a study found, from ``best.json``: a line per stage, the choice, the audit."""
     for stage in best["stages"]:
-        pairs = zip(stage["values"], stage["pseudo_auroc"], strict=True)
+        judged = stage.get("objective_value", stage["pseudo_auroc"])  # absent in older RUNs
         cells = "  ".join(
-            f"{value}:{'failed' if auroc is None else format(auroc, '.3f')}"
-            for value, auroc in pairs
+            f"{value}:{'failed' if figure is None else format(figure, '.3f')}"
+            for value, figure in zip(stage["values"], judged, strict=True)
         )
         yield f"{stage['param']:>2}  {cells}  -> {stage['selected']}"
         if stage["selected"] != stage.get("leader", stage["selected"]):
@@ -20,7 +20,11 @@ def choice_lines(best: Mapping[str, Any], out: Path) -> Iterator[str]:
                 f"{stage['param']} = {stage['selected']} the cheapest that {best['rule']} allows"
             )
     params = ", ".join(f"{name} = {value}" for name, value in best["params"].items())
-    yield f"{out}: chose {params}; pseudo AUROC {best['pseudo_auroc']:.4f}"
+    yield f"{out}: chose {params}; pseudo AUROC {best['pseudo_auroc']:.4f}" + (
+        f", {best['objective']} {best['objective_value']:.4f}"
+        if best["objective"] != "macro_image_auroc"
+        else ""
+    )
     if audit := best.get("audit"):
         known = [value for value in audit["pseudo_auroc"] if value is not None]
         highest = f"{max(known):.4f}" if known else "unknown, all of them failed"

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 
 from pseudoval.intervals import paired_interval, regret_interval
-from pseudoval.selection import select
 from reports.names import ordered
 from reports.source import MACRO, Source, stage_configs
+from reports.stability import best_of
 from reports.uncertainty import Evidence, Sample, interval_list, number
 
 
@@ -25,8 +25,7 @@ def audit(source: Source, evidence: Evidence) -> dict[str, Any] | None:
         return None
     told = source.best.get("audit") or {}
     scored = [*staged, *cells]
-    part = evidence.pseudo.part(scored, MACRO)
-    joint = scored[select(source.rule, scored, part.means, lambda: part).row]
+    joint = scored[best_of(source, scored)]
     figures: dict[str, Any] = {
         "share": told.get("share"),
         "seed": told.get("seed"),

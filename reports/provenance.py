@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pseudoval
+from pseudoval.objectives import MACRO
 from pseudoval.selection import BEST
 from reports.source import Source
 
@@ -45,6 +46,8 @@ def commands(source: Source, correlation: Mapping[str, Any]) -> list[str]:
     for name in ("t", "k"):
         if name in grids:
             tune += [f"--{name}", ",".join(f"{value:g}" for value in grids[name])]
+    if source.objective != MACRO:
+        tune += ["--objective", source.objective]
     if source.rule != BEST:
         tune += ["--rule", source.rule]
     if "seed" in run:

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from pseudoval.bootstrap import averaged, bootstrap_auroc
-from pseudoval.metrics import macro_auroc
-from pseudoval.scores import ScoreMatrix
+from pseudoval.bootstrap import Replicates, averaged
+from pseudoval.objectives import bootstrap, needs_pixels, values
+from pseudoval.scores import Config, ScoreMatrix
 from pseudoval.selection import select
 from reports.names import ordered
 from reports.source import Source, Stage
@@ -45,7 +45,7 @@ def image_generators(matrix: ScoreMatrix) -> list[str]:
 
 
 def _without(source: Source, what: str, name: str, kept: np.ndarray) -> dict[str, Any] | None:
-    """None if no category keeps both classes."""
+    """None if no category keeps both classes, or a part has no pixel figures of its own."""
     matrix = source.pseudo
     names = np.array(matrix.categories)
     whole = {
@@ -54,8 +54,10 @@ def _without(source: Source, what: str, name: str, kept: np.ndarray) -> dict[str
         if len(set(matrix.labels[kept & (names == category)].tolist())) == 2
     }
     rows = np.flatnonzero(kept & np.isin(names, sorted(whole)))
-    if not rows.size:
+    by_image = what != "category"
+    if not rows.size or (by_image and needs_pixels(source.objective)):
         return None
+    columns = [place for place, one in enumerate(matrix.category_names) if one in whole]
     left = replace(
         matrix,
         scores=matrix.scores[:, rows],
@@ -63,10 +65,10 @@ def _without(source: Source, what: str, name: str, kept: np.ndarray) -> dict[str
         categories=_at(matrix.categories, rows),
         labels=matrix.labels[rows],
         groups=_at(matrix.groups, rows),
-        pixel={},
-        pixel_reason=[],
+        pixel={} if by_image else {key: v[:, columns] for key, v in matrix.pixel.items()},
+        pixel_reason=[matrix.pixel_reason[place] for place in columns if matrix.pixel_reason],
     )
-    selected = {stage.name: _choice(source.rule, stage, [left]) for stage in source.stages}
+    selected = {stage.name: _choice(source, stage, [left]) for stage in source.stages}
     return {"left_out": what, "name": name, "selected": selected, "same": selected == alone(source)}
 
 
@@ -75,7 +77,12 @@ def alone(source: Source) -> dict[str, float | str]:
 
     It is the choice itself, but where that was made on the mean of several seeds.
     """
-    return {stage.name: _choice(source.rule, stage, [source.pseudo]) for stage in source.stages}
+    return {stage.name: _choice(source, stage, [source.pseudo]) for stage in source.stages}
+
+
+def best_of(source: Source, configs: Sequence[Config]) -> int:
+    """Place of the one among some configurations that objective and rule of a run take."""
+    return _row(source, configs, [source.pseudo])
 
 
 def alone_params(source: Source) -> dict[str, float | str]:
@@ -93,7 +100,7 @@ def without_each_seed(sources: Sequence[Source]) -> list[dict[str, Any]]:
 
     def choice(kept: Sequence[Source]) -> dict[str, float | str]:
         matrices = [source.pseudo for source in kept]
-        return {s.name: _choice(kept[0].rule, s, matrices) for s in sources[0].stages}
+        return {s.name: _choice(kept[0], s, matrices) for s in sources[0].stages}
 
     whole = choice(sources)
     found = []
@@ -104,20 +111,21 @@ def without_each_seed(sources: Sequence[Source]) -> list[dict[str, Any]]:
     return found
 
 
-def _choice(rule: str, stage: Stage, matrices: Sequence[ScoreMatrix]) -> float | str:
-    """The value of a stage that a rule takes from the mean AUROC of some models."""
-    parts = [matrix.select([matrix.row(config) for config in stage.configs]) for matrix in matrices]
-    curves = [macro_auroc(part.scores, part.categories, part.labels) for part in parts]
+def _choice(source: Source, stage: Stage, matrices: Sequence[ScoreMatrix]) -> float | str:
+    """The value of a stage that objective and rule of a run take on the mean of some models."""
+    return stage.values[_row(source, stage.configs, matrices)]
+
+
+def _row(source: Source, configs: Sequence[Config], matrices: Sequence[ScoreMatrix]) -> int:
+    parts = [matrix.select([matrix.row(config) for config in configs]) for matrix in matrices]
+    curves = [values(source.objective, part) for part in parts]
     means = [math.fsum(column) / len(curves) for column in zip(*curves, strict=True)]
-    chosen = select(
-        rule,
-        stage.configs,
-        means,
-        lambda: averaged(
-            [bootstrap_auroc(p.scores, p.categories, p.labels, p.groups) for p in parts]
-        ),
-    )
-    return stage.values[chosen.row]
+
+    def replicates() -> Replicates:
+        made = [bootstrap(source.objective, part) for part in parts]
+        return averaged([part for part in made if part])
+
+    return select(source.rule, configs, means, replicates).row
 
 
 def _at(values: Sequence[str], rows: np.ndarray) -> list[str]:

@@ -1,10 +1,14 @@
 """What a study refuses before anything is scored."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pseudoval.dataset import ImageItem
 from pseudoval.detectors import Detector
 from pseudoval.errors import UserError
+from pseudoval.objectives import needs_pixels
+from pseudoval.selection import ONE_SE
 from studies.spec import Study
 
 
@@ -50,3 +54,33 @@ def check_configs(plan: Study, detector: Detector) -> None:
     for stage in plan.stages:
         for config in stage.configs(lowest):
             detector.check(config)
+
+
+def check_objective(objective: str, rule: str) -> None:
+    """Refuse an objective that there is not, or that a rule cannot judge.
+
+    Raises:
+        UserError: see the sentence.
+    """
+    if needs_pixels(objective) and rule == ONE_SE:
+        raise UserError(
+            f"The rule {ONE_SE} needs a bootstrap, and the objective {objective} has none: pixel "
+            "figures are kept by category, not by image. Choose --rule best, or an image objective."
+        )
+
+
+def check_masks(objective: str, items: Sequence[ImageItem], pseudo: Path) -> None:
+    """Refuse an objective of pixels where a category has no mask.
+
+    Raises:
+        UserError: naming the category.
+    """
+    if not needs_pixels(objective):
+        return
+    for category in sorted({item.category for item in items}):
+        masked = [i for i in items if i.category == category and i.label and i.mask_path]
+        if not masked:
+            raise UserError(
+                f"The objective {objective} is not available: {category} has no masks in {pseudo}. "
+                "Choose one of the image figures with --objective."
+            )

@@ -18,13 +18,14 @@ from pseudoval.files import (
     write_json,
 )
 from pseudoval.manifest import load_manifest, pseudo_items
+from pseudoval.objectives import MACRO
 from pseudoval.progress import ProgressCallback, silent
 from pseudoval.scores import ScoreMatrix
 from pseudoval.selection import BEST, check_rule
 from pseudoval.versions import versions
 from studies.audit import add_audit, check_share
-from studies.checks import check_configs, check_fit
-from studies.search import OBJECTIVE, Outcome, search
+from studies.checks import check_configs, check_fit, check_masks, check_objective
+from studies.search import Outcome, search
 from studies.seeds import Member, joint_sha256, open_members, start_member_runs
 from studies.spec import STUDIES
 
@@ -40,6 +41,7 @@ def run_study(
     out: Path,
     t: Sequence[int] | None = None,
     k: Sequence[int] | None = None,
+    objective: str = MACRO,
     rule: str = BEST,
     seed: int = 0,
     device: str = "cpu",
@@ -57,6 +59,8 @@ def run_study(
         pseudo: a PSEUDO folder.
         out: the RUN folder.
         t, k: grids; None is the detector's own.
+        objective: what is maximised, a name in ``pseudoval.objectives.OBJECTIVES`` or the mean
+            of two, ``A+B``.
         rule: which configuration wins, a name in ``pseudoval.selection.RULES``.
         seed: of the noise that scoring draws.
         overwrite: start anew in a RUN of another study, model, set, grid or seed.
@@ -69,6 +73,7 @@ def run_study(
     if study not in STUDIES:
         raise UserError(f"There is no study {study!r}; the studies are {', '.join(STUDIES)}.")
     check_rule(rule)
+    check_objective(objective, rule)
     require_folder(model, "model", "pseudoval train DATA")
     require_folder(pseudo, "pseudo", "pseudoval build DATA")
     report = progress or silent
@@ -82,7 +87,7 @@ def run_study(
         check_fit(plan, member.detector, manifest, member.model, pseudo)
     header = {
         "study": plan.name,
-        "objective": OBJECTIVE,
+        "objective": objective,
         "rule": rule,
         "detector": detector.name,
         "model": os.path.relpath(model, out),
@@ -101,6 +106,7 @@ def run_study(
     if members[0].name:
         header["members"] = [member.name for member in members]
     items = pseudo_items(pseudo, manifest)
+    check_masks(objective, items, pseudo)
     for member in members:
         check_configs(plan, member.detector)
     with claimed(out, "run"):
@@ -108,7 +114,9 @@ def run_study(
             outcome = _finished(out, members)
         else:
             start_member_runs(members, out, header)
-            outcome = search(plan, members, items, out, rule=rule, seed=seed, report=report)
+            outcome = search(
+                plan, members, items, out, objective=objective, rule=rule, seed=seed, report=report
+            )
         if audit_share is not None and add_audit(
             plan, members, items, out, audit_share, seed, report
         ):

@@ -1,37 +1,28 @@
 """Searching: score a stage, choose by a named rule, go on to the next; all of it resumable."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from pseudoval.bootstrap import averaged, bootstrap_auroc
 from pseudoval.dataset import ImageItem
-from pseudoval.errors import UserError
 from pseudoval.examples import write_examples
 from pseudoval.files import atomic_path, write_json
-from pseudoval.metrics import auroc_by_category, macro_auroc
 from pseudoval.progress import ProgressCallback, labelled
 from pseudoval.scores import Config, ScoreMatrix, config_name
-from pseudoval.selection import Choice, select
 from pseudoval.sweep import forget_blocks
+from studies.judging import Judged, choose, finish_member_runs, judge, of_choice
 from studies.seeds import (
     Member,
-    finish_member_runs,
     joint_sha256,
-    listed,
-    mean_over_members,
     number,
     score_members,
 )
 from studies.spec import Stage, Study
 from studies.storage import finished, open_stage, record
-
-OBJECTIVE = "macro_image_auroc"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +49,7 @@ def search(
     items: list[ImageItem],
     out: Path,
     *,
+    objective: str,
     rule: str,
     seed: int,
     report: ProgressCallback,
@@ -68,7 +60,7 @@ def search(
     failed, it never wins, and the search goes on with the others.
 
     Raises:
-        UserError: no configuration of a stage has a value.
+        UserError: no configuration of a stage has a value, or the objective is not available.
     """
     selected: dict[str, int] = {}
     parts: list[list[ScoreMatrix]] = []
@@ -79,13 +71,9 @@ def search(
         configs = stage.configs(selected)
         matrices = score_members(members, items, configs, f"stage-{stage.name}", report)
         seconds = (time.monotonic() - started) / len(stage.values)
-        by_member = {
-            member.name: macro_auroc(matrix.scores, matrix.categories, matrix.labels)
-            for member, matrix in zip(members, matrices, strict=True)
-        }
-        values = mean_over_members(list(by_member.values()))
-        tables.append(_trials(out, plan, stage, matrices, values, by_member, seconds, seed))
-        chosen = choose(rule, stage, configs, values, matrices)
+        judged = judge(objective, members, matrices)
+        tables.append(_trials(out, plan, stage, judged, configs, seconds, seed))
+        chosen = choose(rule, stage.name, configs, judged)
         selected[stage.param] = stage.values[chosen.row]
         parts.append(matrices)
         stages.append(
@@ -93,23 +81,21 @@ def search(
                 "name": stage.name,
                 "param": stage.param,
                 "values": list(stage.values),
-                "pseudo_auroc": listed(values),
+                **judged.entry(),
                 "selected": stage.values[chosen.row],
                 "leader": stage.values[chosen.leader],
                 "within": [stage.values[row] for row in chosen.within],
                 "configs": matrices[0].configs,
             }
         )
-        if members[0].name:
-            stages[-1]["pseudo_auroc_by_seed"] = {n: listed(v) for n, v in by_member.items()}
     last = stages[-1]
     params = dict(last["configs"][last["values"].index(last["selected"])])
     best = {
         "study": plan.name,
-        "objective": OBJECTIVE,
+        "objective": objective,
         "rule": rule,
         "params": params,
-        "pseudo_auroc": last["pseudo_auroc"][last["values"].index(last["selected"])],
+        **of_choice(last),
         "stages": stages,
         "split_sha256": members[0].detector.split_sha256,
         "model_sha256": joint_sha256(members),
@@ -137,74 +123,35 @@ def search(
     return Outcome(best=best, trials=trials, matrix=wholes[0], fresh=True)
 
 
-def choose(
-    rule: str,
-    stage: Stage,
-    configs: Sequence[Config],
-    values: np.ndarray,
-    matrices: Sequence[ScoreMatrix],
-) -> Choice:
-    """The choice of a stage on the mean over members, by a named rule.
-
-    Raises:
-        UserError: no configuration has a value.
-    """
-    if np.isnan(values).all():
-        raise UserError(
-            f"Stage {stage.name} has no configuration whose scores are all numbers; the model is "
-            "not usable. Train it again, with a lower learning rate."
-        )
-    return select(
-        rule,
-        configs,
-        values,
-        lambda: averaged(
-            [bootstrap_auroc(m.scores, m.categories, m.labels, m.groups) for m in matrices]
-        ),
-    )
-
-
 def _trials(
     out: Path,
     plan: Study,
     stage: Stage,
-    matrices: Sequence[ScoreMatrix],
-    values: np.ndarray,
-    by_member: Mapping[str, np.ndarray],
+    judged: Judged,
+    configs: Sequence[Config],
     seconds: float,
     seed: int,
 ) -> pd.DataFrame:
     """Tell Optuna the stage's values and list its trials as ``trials.csv`` does."""
-    matrix = matrices[0]
-    by_category = np.mean(
-        [auroc_by_category(each.scores, each.categories, each.labels) for each in matrices], axis=0
-    )
+    points = list(stage.values)
     attributes = {
-        point: {
-            "seconds": seconds,
-            **{
-                f"auroc/{name}": number(by_category[row, column])
-                for column, name in enumerate(matrix.category_names)
-            },
-            **{f"by_seed/{name}": number(own[row]) for name, own in by_member.items() if name},
-        }
-        for row, point in enumerate(stage.values)
+        point: {"seconds": seconds, **judged.attributes(row)} for row, point in enumerate(points)
     }
     optuna_study = open_stage(out, plan.name, stage, seed)
-    by_point = {p: float(v) for p, v in zip(stage.values, values, strict=True)}
+    by_point = dict(zip(points, judged.value.tolist(), strict=True))
     record(optuna_study, stage, by_point, attributes)
-    return pd.DataFrame(
-        [
+    rows = []
+    for trial in finished(optuna_study, stage):
+        row = points.index(trial.params[stage.param])
+        rows.append(
             {
                 "stage": stage.name,
                 "number": trial.number,
-                "params": config_name(
-                    matrix.configs[stage.values.index(trial.params[stage.param])]
-                ),
+                "params": config_name(configs[row]),
                 "state": trial.state.name,
-                "pseudo_auroc": trial.value,
+                "pseudo_auroc": number(judged.auroc[row]),
                 "seconds": round(float(trial.user_attrs["seconds"]), 3),
+                "objective_value": trial.value,
             }
-            for trial in finished(optuna_study, stage)
-        ]
-    )
+        )
+    return pd.DataFrame(rows)

@@ -14,7 +14,6 @@ from pseudoval.detectors import Detector
 from pseudoval.detectors.feature_models import open_detectors
 from pseudoval.files import claim_folder, write_json
 from pseudoval.members import members_sha256
-from pseudoval.metrics import macro_auroc
 from pseudoval.progress import ProgressCallback, labelled
 from pseudoval.scores import Config, ScoreMatrix
 from pseudoval.sweep import score_images
@@ -105,25 +104,3 @@ def start_member_runs(members: Sequence[Member], out: Path, header: Mapping[str,
             }
             del own["members"]
             write_json(member.folder / "run.json", own)
-
-
-def finish_member_runs(
-    members: Sequence[Member], matrices: Sequence[ScoreMatrix], best: Mapping[str, Any]
-) -> None:
-    """Write each seed's ``best.json``: its own AUROCs, and the choice that was made for all."""
-    for member, matrix in zip(members, matrices, strict=True):
-        if member.name:
-            values = macro_auroc(matrix.scores, matrix.categories, matrix.labels)
-            stages = []
-            for stage in best["stages"]:
-                own = {k: v for k, v in stage.items() if k != "pseudo_auroc_by_seed"}
-                stages.append({**own, "pseudo_auroc": stage["pseudo_auroc_by_seed"][member.name]})
-            write_json(
-                member.folder / "best.json",
-                {
-                    **best,
-                    "pseudo_auroc": number(values[matrix.row(best["params"])]),
-                    "stages": stages,
-                    "model_sha256": member.detector.model_sha256,
-                },
-            )

@@ -10,7 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ROOMS = ("lafite_core", "pseudoval", "studies", "reports")
 STATISTICS = {
-    "statistics", "selection", "bootstrap", "intervals", "agreement", "halves", "aggregation",
+    "statistics", "selection", "objectives", "bootstrap", "intervals", "agreement", "halves",
+    "aggregation",
 }  # fmt: skip
 OPEN_TO_REPORTS = {"scores", "metrics", "errors", "files", *STATISTICS}
 

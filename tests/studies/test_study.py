@@ -50,14 +50,18 @@ def test_best_json_agrees_with_the_matrix(road: Path) -> None:
 
 def test_trials_are_in_the_file_and_in_optuna(road: Path) -> None:
     trials = pd.read_csv(road / "run" / "trials.csv")
-    assert list(trials) == ["stage", "number", "params", "state", "pseudo_auroc", "seconds"]
+    assert list(trials) == [
+        "stage", "number", "params", "state", "pseudo_auroc", "seconds", "objective_value",
+    ]  # fmt: skip
     assert trials["params"].tolist()[:3] == ["t=25;k=0", "t=300;k=0", "t=900;k=0"]
     assert (trials["state"] == "COMPLETE").all()
     storage = JournalStorage(JournalFileBackend(str(road / "run" / "optuna.journal")))
     loaded = optuna.load_study(study_name="t_then_k/t", storage=storage)
     assert [trial.params["t"] for trial in loaded.trials] == [25, 300, 900]
     assert [trial.value for trial in loaded.trials] == trials["pseudo_auroc"].tolist()[:3]
-    assert set(loaded.trials[0].user_attrs) == {"seconds", "auroc/fabric", "auroc/flange"}
+    assert set(loaded.trials[0].user_attrs) == {
+        "seconds", "interval", "auroc/fabric", "auroc/flange",
+    }  # fmt: skip
 
 
 def test_a_second_run_is_the_same_to_the_byte(road: Path, tmp_path: Path) -> None:
