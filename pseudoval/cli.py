@@ -269,10 +269,11 @@ def list_studies() -> None:
     """List the studies, objectives and rules that tune knows."""
     from pseudoval.objectives import OBJECTIVES
     from pseudoval.selection import RULES
-    from studies import STUDIES
+    from studies import STUDIES, study_files
 
     for name, make in STUDIES.items():
         click.echo(f"{name:<10} {(make.__doc__ or '').splitlines()[0]}")
+    click.echo(f"\nFILE.toml: {(study_files.__doc__ or '').strip()}")
     for title, known in (("--objective NAME or NAME+NAME", OBJECTIVES), ("--rule NAME", RULES)):
         click.echo(f"\n{title}")
         for name, meaning in known.items():

@@ -68,19 +68,19 @@ def tune_options(command: Command) -> Command:
     """The options of ``tune``."""
     options: list[Callable[[Command], Command]] = [
         click.option("--study", default="t_then_k", show_default=True,
-                     help="See 'pseudoval studies'."),
+                     metavar="NAME|FILE.toml", help="See 'pseudoval studies'."),
         click.option("--model", type=FOLDER(), default=Path("model"), show_default=True),
         click.option("--pseudo", type=FOLDER(), default=Path("pseudo"), show_default=True),
         click.option("--out", type=FOLDER(), default=Path("run"), show_default=True),
         click.option("--t", callback=number_list, metavar="LIST",
                      help="Grid over t, such as 25,50,100."),
         click.option("--k", callback=number_list, metavar="LIST", help="Grid over K."),
-        click.option("--objective", default="macro_image_auroc", show_default=True,
-                     metavar="NAME[+NAME]", help="What is maximised; 'pseudoval studies' lists "
-                     "the names. A+B is the mean of two."),
-        click.option("--rule", default="best", show_default=True, metavar="best|one-se",
-                     help="Which configuration wins: the highest pseudo score, or the cheapest "
-                     "within one bootstrap standard error of it."),
+        click.option("--objective", metavar="NAME[+NAME]", help="What is maximised; 'pseudoval "
+                     "studies' lists the names. A+B is the mean of two.  [default: "
+                     "macro_image_auroc]"),
+        click.option("--rule", metavar="best|one-se", help="Which configuration wins: the highest "
+                     "pseudo score, or the cheapest within one bootstrap standard error of it.  "
+                     "[default: best]"),
         device_option,
         click.option("--audit-joint", "audit_share", type=float, metavar="SHARE",
                      help="After the stages, score this share of the cells off their path, in "

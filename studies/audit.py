@@ -20,7 +20,7 @@ from pseudoval.progress import ProgressCallback, labelled
 from pseudoval.scores import Config, ScoreMatrix, config_name
 from pseudoval.sweep import forget_blocks, score_images
 from studies.seeds import Member, listed, mean_over_members
-from studies.spec import Study
+from studies.spec import GRID, Study
 
 AUDIT = "audit"
 BEST = "best.json"
@@ -34,7 +34,7 @@ def check_share(plan: Study, share: float) -> None:
     """
     if not 0 < share <= 1:
         raise UserError(f"The share of cells to audit is {share:g}; give one above 0, up to 1.")
-    if not any(stage.inherits for stage in plan.stages):
+    if not any(stage.inherits or stage.sampler != GRID for stage in plan.stages):
         raise UserError(
             f"The study {plan.name} searches its whole grid, so there is no cell off its path; "
             "leave --audit-joint out."
@@ -62,7 +62,9 @@ def add_audit(
     best = read_json(out / BEST, "The run's choice")
     if share <= best.get(AUDIT, {"share": 0.0})["share"]:
         return False
-    on_path = [config for stage in best["stages"] for config in stage["configs"]]
+    on_path: list[Config] = []
+    for stage in best["stages"]:
+        on_path += [config for config in stage["configs"] if config not in on_path]
     cells = [cell for cell in plan.cells() if cell not in on_path]
     defaults = {parameter.name: parameter.default for parameter in members[0].detector.parameters}
     wanted = draw_cells(cells, share, seed, defaults)

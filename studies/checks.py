@@ -50,10 +50,8 @@ def check_configs(plan: Study, detector: Detector) -> None:
     Raises:
         UserError: naming the parameter, its value and its range.
     """
-    lowest = {stage.param: stage.values[0] for stage in plan.stages}
-    for stage in plan.stages:
-        for config in stage.configs(lowest):
-            detector.check(config)
+    for config in plan.cells():
+        detector.check(config)
 
 
 def check_objective(objective: str, rule: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from pseudoval.detectors import Detector
 from pseudoval.errors import UserError
 from pseudoval.files import (
     claimed,
@@ -27,22 +28,23 @@ from studies.audit import add_audit, check_share
 from studies.checks import check_configs, check_fit, check_masks, check_objective
 from studies.search import Outcome, search
 from studies.seeds import Member, joint_sha256, open_members, start_member_runs
-from studies.spec import STUDIES
+from studies.spec import STUDIES, Maker, Study
+from studies.study_files import read_study
 
 UNSAID = {"rule": BEST}
 """What a RUN was made with that was made before there was a choice."""
 
 
 def run_study(
-    study: str,
+    study: str | Path | Maker,
     *,
-    model: Path,
-    pseudo: Path,
-    out: Path,
+    model: str | Path,
+    pseudo: str | Path,
+    out: str | Path,
     t: Sequence[int] | None = None,
     k: Sequence[int] | None = None,
-    objective: str = MACRO,
-    rule: str = BEST,
+    objective: str | None = None,
+    rule: str | None = None,
     seed: int = 0,
     device: str = "cpu",
     overwrite: bool = False,
@@ -54,14 +56,15 @@ def run_study(
     Interrupted, the same call goes on; finished, it returns what is there.
 
     Args:
-        study: a name in ``studies.STUDIES``.
+        study: a name in ``studies.STUDIES``, one of those functions, or a TOML file.
         model: a MODEL folder, trained on the split of the pseudo set.
         pseudo: a PSEUDO folder.
         out: the RUN folder.
         t, k: grids; None is the detector's own.
         objective: what is maximised, a name in ``pseudoval.objectives.OBJECTIVES`` or the mean
-            of two, ``A+B``.
-        rule: which configuration wins, a name in ``pseudoval.selection.RULES``.
+            of two, ``A+B``; None is the study file's, or the macro image AUROC.
+        rule: which configuration wins, a name in ``pseudoval.selection.RULES``; None is the study
+            file's, or ``best``.
         seed: of the noise that scoring draws.
         overwrite: start anew in a RUN of another study, model, set, grid or seed.
         audit_share: score this share of the grid's cells off the path of the stages when they
@@ -69,18 +72,32 @@ def run_study(
 
     Raises:
         UserError: see the sentence.
+
+    Example:
+        With a ``model`` and a ``pseudo`` folder at hand:
+
+        >>> from studies import run_study, t_then_k
+        >>> outcome = run_study(
+        ...     t_then_k, model="model", pseudo="pseudo", out="quick", t=[25, 300], k=[1, 4]
+        ... )
+        >>> outcome.trials["stage"].tolist()
+        ['t', 't', 'k', 'k']
+        >>> sorted(outcome.best["params"])
+        ['k', 't']
     """
-    if study not in STUDIES:
-        raise UserError(f"There is no study {study!r}; the studies are {', '.join(STUDIES)}.")
-    check_rule(rule)
-    check_objective(objective, rule)
+    model, pseudo, out = Path(model), Path(pseudo), Path(out)
+    check_rule(rule or BEST)
+    check_objective(objective or MACRO, rule or BEST)
+    make = _maker(study)
     require_folder(model, "model", "pseudoval train DATA")
     require_folder(pseudo, "pseudo", "pseudoval build DATA")
     report = progress or silent
     manifest = load_manifest(pseudo)
     members = open_members(model, out, seed=seed, device=device)
     detector = members[0].detector
-    plan = STUDIES[study](detector, t, k)
+    plan = make(detector, t, k)
+    objective, rule = objective or plan.objective or MACRO, rule or plan.rule or BEST
+    check_objective(objective, rule)
     if audit_share is not None:
         check_share(plan, audit_share)
     for member in members:
@@ -93,7 +110,8 @@ def run_study(
         "model": os.path.relpath(model, out),
         "pseudo": [os.path.relpath(pseudo, out)],
         "categories": list(manifest["categories"]),
-        "grids": {stage.name: list(stage.values) for stage in plan.stages},
+        "grids": plan.grids(),
+        "stages": [stage.described() for stage in plan.stages],
         "defaults": {p.name: p.default for p in detector.parameters},
         "ranges": {p.name: [p.low, p.high] for p in detector.parameters},
         "seed": seed,
@@ -103,6 +121,8 @@ def run_study(
         "storage": "optuna.journal",
         "versions": versions("torch", "timm", "faiss-cpu", "optuna", "numpy"),
     }
+    if plan.file is not None:
+        header["study_file"] = os.path.relpath(plan.file, out)
     if members[0].name:
         header["members"] = [member.name for member in members]
     items = pseudo_items(pseudo, manifest)
@@ -124,6 +144,31 @@ def run_study(
         return outcome
 
 
+def _maker(study: str | Path | Maker) -> Maker:
+    """What makes the study for a detector.
+
+    Raises:
+        UserError: a name that is neither in ``STUDIES`` nor a TOML file.
+    """
+    if callable(study):
+        return study
+    if str(study) in STUDIES:
+        return STUDIES[str(study)]
+    path = Path(study)
+    if path.suffix != ".toml":
+        raise UserError(
+            f"There is no study {str(study)!r}; the studies are {', '.join(STUDIES)}, and any file "
+            "that ends in .toml."
+        )
+
+    def read(detector: Detector, t: Sequence[int] | None, k: Sequence[int] | None) -> Study:
+        if t is not None or k is not None:
+            raise UserError(f"{path} has grids of its own; leave --t and --k out.")
+        return read_study(path, detector)
+
+    return read
+
+
 def _claim(out: Path, header: dict[str, Any], overwrite: bool) -> bool:
     """Write the RUN's header; True if this very study is already finished in it.
 
@@ -133,8 +178,10 @@ def _claim(out: Path, header: dict[str, Any], overwrite: bool) -> bool:
     path = out / "run.json"
     if path.exists() and not overwrite:
         found = {**UNSAID, **read_json(path, "The run's header")}
-        told = ("model", "pseudo", "versions", "defaults", "ranges")
+        told = ("model", "pseudo", "study_file", "versions", "defaults", "ranges")
         identity = [name for name in header if name not in told]
+        if "stages" not in found:  # the grids of an older RUN say as much
+            identity.remove("stages")
         differing = [name for name in identity if found.get(name) != header[name]]
         if differing:
             name = differing[0]

@@ -1,27 +1,31 @@
 """Searching: score a stage, choose by a named rule, go on to the next; all of it resumable."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from pseudoval.dataset import ImageItem
 from pseudoval.examples import write_examples
 from pseudoval.files import atomic_path, write_json
+from pseudoval.objectives import values
 from pseudoval.progress import ProgressCallback, labelled
 from pseudoval.scores import Config, ScoreMatrix, config_name
 from pseudoval.sweep import forget_blocks
 from studies.judging import Judged, choose, finish_member_runs, judge, of_choice
+from studies.sampling import tried
 from studies.seeds import (
     Member,
     joint_sha256,
+    mean_over_members,
     number,
     score_members,
 )
-from studies.spec import Stage, Study
+from studies.spec import GRID, Stage, Study
 from studies.storage import finished, open_stage, record
 
 
@@ -68,24 +72,25 @@ def search(
     tables: list[pd.DataFrame] = []
     for stage in plan.stages:
         started = time.monotonic()
-        configs = stage.configs(selected)
-        matrices = score_members(members, items, configs, f"stage-{stage.name}", report)
-        seconds = (time.monotonic() - started) / len(stage.values)
+        order, matrices = _score_stage(stage, selected, members, items, objective, seed, report)
+        seconds = (time.monotonic() - started) / len(order)
+        configs = matrices[0].configs
+        told = stage.values(configs)
         judged = judge(objective, members, matrices)
-        tables.append(_trials(out, plan, stage, judged, configs, seconds, seed))
+        tables.append(_trials(out, plan, stage, judged, configs, order, seconds, seed))
         chosen = choose(rule, stage.name, configs, judged)
-        selected[stage.param] = stage.values[chosen.row]
+        selected |= stage.point(configs[chosen.row]) | dict(stage.fixed)
         parts.append(matrices)
         stages.append(
             {
                 "name": stage.name,
                 "param": stage.param,
-                "values": list(stage.values),
+                "values": told,
                 **judged.entry(),
-                "selected": stage.values[chosen.row],
-                "leader": stage.values[chosen.leader],
-                "within": [stage.values[row] for row in chosen.within],
-                "configs": matrices[0].configs,
+                "selected": told[chosen.row],
+                "leader": told[chosen.leader],
+                "within": [told[row] for row in chosen.within],
+                "configs": configs,
             }
         )
     last = stages[-1]
@@ -101,7 +106,7 @@ def search(
         "model_sha256": joint_sha256(members),
         "seed": seed,
     }
-    wholes = [ScoreMatrix.joined(of_member) for of_member in zip(*parts, strict=True)]
+    wholes = [_once(ScoreMatrix.joined(of_member)) for of_member in zip(*parts, strict=True)]
     for member, whole in zip(members, wholes, strict=True):
         write_examples(
             member.folder / "examples",
@@ -123,27 +128,63 @@ def search(
     return Outcome(best=best, trials=trials, matrix=wholes[0], fresh=True)
 
 
+def _score_stage(
+    stage: Stage,
+    selected: Mapping[str, int],
+    members: Sequence[Member],
+    items: list[ImageItem],
+    objective: str,
+    seed: int,
+    report: ProgressCallback,
+) -> tuple[list[Config], list[ScoreMatrix]]:
+    """Score what the sampler of a stage asks for.
+
+    Returns:
+        The configurations in the order in which they were tried, and of each member the matrix,
+        the smallest t first, then the smallest K.
+    """
+    batches: list[list[ScoreMatrix]] = []
+
+    def score(configs: Sequence[Config]) -> np.ndarray:
+        name = f"stage-{stage.name}"
+        if stage.sampler != GRID:
+            name += f"-{len(batches):03d}"
+        batches.append(score_members(members, items, configs, name, report))
+        return mean_over_members([values(objective, matrix) for matrix in batches[-1]])
+
+    grid = stage.configs(selected)
+    order = tried(stage, grid, seed, score)
+    wholes = [ScoreMatrix.joined(of_member) for of_member in zip(*batches, strict=True)]
+    rows = [wholes[0].row(config) for config in grid if config in order]
+    return order, [whole.select(rows) for whole in wholes]
+
+
+def _once(matrix: ScoreMatrix) -> ScoreMatrix:
+    """Without the configurations that an earlier stage has scored already."""
+    firsts = [row for row, config in enumerate(matrix.configs) if matrix.row(config) == row]
+    return matrix.select(firsts)
+
+
 def _trials(
     out: Path,
     plan: Study,
     stage: Stage,
     judged: Judged,
     configs: Sequence[Config],
+    order: Sequence[Config],
     seconds: float,
     seed: int,
 ) -> pd.DataFrame:
     """Tell Optuna the stage's values and list its trials as ``trials.csv`` does."""
-    points = list(stage.values)
-    attributes = {
-        point: {"seconds": seconds, **judged.attributes(row)} for row, point in enumerate(points)
-    }
+    rows = [configs.index(config) for config in order]
+    attributes = [{"seconds": seconds, **judged.attributes(row)} for row in rows]
     optuna_study = open_stage(out, plan.name, stage, seed)
-    by_point = dict(zip(points, judged.value.tolist(), strict=True))
-    record(optuna_study, stage, by_point, attributes)
-    rows = []
+    record(optuna_study, stage, order, judged.value[rows], attributes)
+    points = [stage.point(config) for config in configs]
+    found = []
     for trial in finished(optuna_study, stage):
-        row = points.index(trial.params[stage.param])
-        rows.append(
+        row = points.index(trial.params)
+        found.append(
             {
                 "stage": stage.name,
                 "number": trial.number,
@@ -154,4 +195,4 @@ def _trials(
                 "objective_value": trial.value,
             }
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(found)

@@ -79,7 +79,7 @@ def planned_scores(
 
     Args:
         plan: score of a configuration on an image of a label, with eight numbers, normal and
-            drawn by the pixels, that belong to the image.
+            drawn by the pixels, that belong to the image. Labels of other images are made up.
     """
     from pseudoval.detectors import Block
     from pseudoval.detectors.feature_models import LafiteDetector
@@ -95,7 +95,7 @@ def planned_scores(
     def score_block(self: object, images: list[np.ndarray], configs: list[dict]) -> Block:
         keys = [key(image) for image in images]
         noise = [np.random.default_rng(one).standard_normal(8) for one in keys]
-        told = [(labels[one], drawn) for one, drawn in zip(keys, noise, strict=True)]
+        told = [(labels.get(one, one % 2), drawn) for one, drawn in zip(keys, noise, strict=True)]
         scores = np.array([[plan(config, *image) for image in told] for config in configs])
         rng = np.random.default_rng(keys[0])
         coarse = rng.random((len(configs), len(images), 8, 8)).astype(np.float32)
