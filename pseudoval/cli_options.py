@@ -70,7 +70,9 @@ def tune_options(command: Command) -> Command:
         click.option("--study", default="t_then_k", show_default=True,
                      metavar="NAME|FILE.toml", help="See 'pseudoval studies'."),
         click.option("--model", type=FOLDER(), default=Path("model"), show_default=True),
-        click.option("--pseudo", type=FOLDER(), default=Path("pseudo"), show_default=True),
+        click.option("--pseudo", type=FOLDER(), multiple=True, default=[Path("pseudo")],
+                     show_default=True, help="May be repeated: sets on one split, chosen on their "
+                     "mean."),
         click.option("--out", type=FOLDER(), default=Path("run"), show_default=True),
         click.option("--t", callback=number_list, metavar="LIST",
                      help="Grid over t, such as 25,50,100."),
@@ -86,6 +88,9 @@ def tune_options(command: Command) -> Command:
                      help="After the stages, score this share of the cells off their path, in "
                      "(0, 1]; the choice stays as it is."),
         seed_option("Seed of the noise, the same for every configuration."),
+        click.option("--repeats", type=click.IntRange(1), default=1, show_default=True,
+                     help="Score with the noise of this many seeds, from --seed on, and choose on "
+                     "the mean."),
         click.option("--resume/--overwrite", "resume", default=True,
                      help="Go on with the study in RUN, or start anew.  [default: resume]"),
     ]  # fmt: skip

@@ -53,6 +53,8 @@ def commands(source: Source, correlation: Mapping[str, Any]) -> list[str]:
         tune += ["--rule", source.rule]
     if "seed" in run:
         tune += ["--seed", str(run["seed"])]
+    if run.get("repeats", 1) > 1:
+        tune += ["--repeats", str(run["repeats"])]
     share = (source.best.get("audit") or {}).get("share")
     if share is not None:
         tune += ["--audit-joint", f"{share:g}"]

@@ -96,6 +96,11 @@ class Source:
         """What the study maximised; the macro image AUROC for CSVs."""
         return str(self.run.get("objective", objectives.MACRO))
 
+    @property
+    def member_of(self) -> str:
+        """What the RUNs are that this one's study took the mean of, in the plural."""
+        return str(self.run.get("members_are", "seeds"))
+
 
 def load_run(folder: Path) -> Source:
     """Read a RUN folder and check that what it says of itself follows from its scores.

@@ -103,10 +103,11 @@ def without_each_seed(sources: Sequence[Source]) -> list[dict[str, Any]]:
         return {s.name: _choice(kept[0], s, matrices) for s in sources[0].stages}
 
     whole = choice(sources)
+    what = {"seeds": "seed", "pseudo sets": "pseudo set"}.get(sources[0].member_of, "scoring")
     found = []
     for left_out in sources:
         selected = choice([source for source in sources if source is not left_out])
-        entry = {"left_out": "seed", "name": left_out.name, "selected": selected}
+        entry = {"left_out": what, "name": left_out.name, "selected": selected}
         found.append({**entry, "same": selected == whole})
     return found
 

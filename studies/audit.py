@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pseudoval.dataset import ImageItem
 from pseudoval.errors import UserError
 from pseudoval.files import atomic_path, read_json, write_json
 from pseudoval.metrics import macro_auroc
@@ -44,7 +43,6 @@ def check_share(plan: Study, share: float) -> None:
 def add_audit(
     plan: Study,
     members: Sequence[Member],
-    items: list[ImageItem],
     out: Path,
     share: float,
     seed: int,
@@ -69,9 +67,7 @@ def add_audit(
     defaults = {parameter.name: parameter.default for parameter in members[0].detector.parameters}
     wanted = draw_cells(cells, share, seed, defaults)
     started = time.monotonic()
-    by_member = {
-        member.name: _score_cells(member, items, on_path, wanted, progress) for member in members
-    }
+    by_member = {member.name: _score_cells(member, on_path, wanted, progress) for member in members}
     values = mean_over_members([aurocs for aurocs, _ in by_member.values()])
     scored = max(count for _, count in by_member.values())
     seconds = (time.monotonic() - started) / max(scored, 1)
@@ -91,7 +87,6 @@ def add_audit(
 
 def _score_cells(
     member: Member,
-    items: list[ImageItem],
     on_path: Sequence[Config],
     wanted: Sequence[Config],
     progress: ProgressCallback,
@@ -103,7 +98,7 @@ def _score_cells(
     if fresh:
         scored = score_images(
             member.detector,
-            items,
+            member.items,
             fresh,
             name=AUDIT,
             store=member.folder / "blocks",

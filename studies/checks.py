@@ -9,6 +9,7 @@ from pseudoval.detectors import Detector
 from pseudoval.errors import UserError
 from pseudoval.objectives import needs_pixels
 from pseudoval.selection import ONE_SE
+from studies.seeds import Member, paired
 from studies.spec import Study
 
 
@@ -44,6 +45,26 @@ def check_fit(
         )
 
 
+def check_sets(manifests: Sequence[tuple[Path, dict[str, Any]]]) -> None:
+    """Refuse pseudo sets that one choice cannot be made on.
+
+    Raises:
+        UserError: none, one twice, other splits or other categories.
+    """
+    if not manifests:
+        raise UserError("There is no pseudo set to choose on; give one with --pseudo.")
+    first, one = manifests[0]
+    for place, (folder, manifest) in enumerate(manifests[1:], start=1):
+        if manifest in [other for _, other in manifests[:place]]:
+            raise UserError(f"The pseudo set in {folder} was given twice; give each once.")
+        for name, what in (("split_sha256", "split"), ("categories", "list of categories")):
+            if sorted(manifest[name]) != sorted(one[name]):
+                raise UserError(
+                    f"{folder} has another {what} than {first}; one choice needs sets of the same. "
+                    "Build them from the same data with the same --split-seed and --holdout."
+                )
+
+
 def check_configs(plan: Study, detector: Detector) -> None:
     """Refuse grids that cannot be scored, before anything is.
 
@@ -64,6 +85,20 @@ def check_objective(objective: str, rule: str) -> None:
         raise UserError(
             f"The rule {ONE_SE} needs a bootstrap, and the objective {objective} has none: pixel "
             "figures are kept by category, not by image. Choose --rule best, or an image objective."
+        )
+
+
+def check_paired(members: Sequence[Member], rule: str) -> None:
+    """Refuse a rule that needs a bootstrap over pseudo sets that cannot be resampled together.
+
+    Raises:
+        UserError: the sets are not made of the same normals.
+    """
+    if rule == ONE_SE and not paired(members):
+        raise UserError(
+            f"The pseudo sets have not the same normals in them, and the rule {ONE_SE} resamples "
+            "them together; choose --rule best, or build the sets with the same options but seed "
+            "and generator."
         )
 
 

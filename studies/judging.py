@@ -13,7 +13,7 @@ from pseudoval.metrics import auroc_by_category, macro_auroc
 from pseudoval.objectives import MACRO, bootstrap, by_category, objective_intervals, values
 from pseudoval.scores import Config, ScoreMatrix
 from pseudoval.selection import Choice, select
-from studies.seeds import Member, listed, mean_over_members, number
+from studies.seeds import Member, listed, mean_over_members, number, paired
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,8 @@ class Judged:
         auroc_by_category: ``[C, categories]`` image AUROC.
         value: ``[C]`` the objective; NaN for a configuration without a value.
         by_category: ``[C, categories]`` the objective within each category.
-        replicates: the objective on resamples; None where an objective has none.
+        replicates: the objective on resamples; None where an objective has none, or the members'
+            images are not over the same normals.
     """
 
     objective: str
@@ -73,6 +74,9 @@ class Judged:
             entry["pseudo_auroc_by_seed"] = {
                 name: listed(own) for name, own in self.auroc_by_member.items()
             }
+            each = np.array(list(self.auroc_by_member.values()))
+            if len(each) > 1:
+                entry["pseudo_auroc_std"] = listed(each.std(axis=0, ddof=1))
         return entry
 
 
@@ -87,7 +91,7 @@ def judge(objective: str, members: Sequence[Member], matrices: Sequence[ScoreMat
         for member, matrix in zip(members, matrices, strict=True)
     }
     tables = [auroc_by_category(m.scores, m.categories, m.labels) for m in matrices]
-    made = [bootstrap(objective, matrix) for matrix in matrices]
+    made = [bootstrap(objective, matrix) for matrix in matrices if paired(members)]
     return Judged(
         objective=objective,
         categories=matrices[0].category_names,
@@ -96,7 +100,7 @@ def judge(objective: str, members: Sequence[Member], matrices: Sequence[ScoreMat
         auroc_by_category=np.mean(tables, axis=0),
         value=mean_over_members([values(objective, matrix) for matrix in matrices]),
         by_category=np.mean([by_category(objective, matrix) for matrix in matrices], axis=0),
-        replicates=averaged([part for part in made if part]) if all(made) else None,
+        replicates=averaged([part for part in made if part]) if made and all(made) else None,
     )
 
 
@@ -132,7 +136,7 @@ def of_choice(stage: Mapping[str, Any]) -> dict[str, Any]:
 def finish_member_runs(
     members: Sequence[Member], matrices: Sequence[ScoreMatrix], best: Mapping[str, Any]
 ) -> None:
-    """Write each seed's ``best.json``: its own figures, and the choice that was made for all."""
+    """Write each member's ``best.json``: its own figures, and the choice that was made for all."""
     for member, matrix in zip(members, matrices, strict=True):
         if not member.name:
             continue
@@ -141,7 +145,9 @@ def finish_member_runs(
             part = matrix.select([matrix.row(config) for config in stage["configs"]])
             own = judge(best["objective"], [member], [part]).entry()
             stages.append({**stage, **own})
-            del stages[-1]["pseudo_auroc_by_seed"]
+            for name in ("pseudo_auroc_by_seed", "pseudo_auroc_std"):
+                stages[-1].pop(name, None)
         sha256 = member.detector.model_sha256
-        content = {**best, **of_choice(stages[-1]), "stages": stages, "model_sha256": sha256}
+        own_study = {"stages": stages, "model_sha256": sha256, "seed": member.detector.seed}
+        content = {**best, **of_choice(stages[-1]), **own_study}
         write_json(member.folder / "best.json", content)

@@ -25,13 +25,20 @@ from pseudoval.scores import ScoreMatrix
 from pseudoval.selection import BEST, check_rule
 from pseudoval.versions import versions
 from studies.audit import add_audit, check_share
-from studies.checks import check_configs, check_fit, check_masks, check_objective
+from studies.checks import (
+    check_configs,
+    check_fit,
+    check_masks,
+    check_objective,
+    check_paired,
+    check_sets,
+)
 from studies.search import Outcome, search
-from studies.seeds import Member, joint_sha256, open_members, start_member_runs
+from studies.seeds import Member, joint_sha256, members_are, open_members, start_member_runs
 from studies.spec import STUDIES, Maker, Study
 from studies.study_files import read_study
 
-UNSAID = {"rule": BEST}
+UNSAID = {"rule": BEST, "repeats": 1}
 """What a RUN was made with that was made before there was a choice."""
 
 
@@ -39,13 +46,14 @@ def run_study(
     study: str | Path | Maker,
     *,
     model: str | Path,
-    pseudo: str | Path,
+    pseudo: str | Path | Sequence[str | Path],
     out: str | Path,
     t: Sequence[int] | None = None,
     k: Sequence[int] | None = None,
     objective: str | None = None,
     rule: str | None = None,
     seed: int = 0,
+    repeats: int = 1,
     device: str = "cpu",
     overwrite: bool = False,
     audit_share: float | None = None,
@@ -58,7 +66,7 @@ def run_study(
     Args:
         study: a name in ``studies.STUDIES``, one of those functions, or a TOML file.
         model: a MODEL folder, trained on the split of the pseudo set.
-        pseudo: a PSEUDO folder.
+        pseudo: a PSEUDO folder, or several on one split; the choice is made on their mean.
         out: the RUN folder.
         t, k: grids; None is the detector's own.
         objective: what is maximised, a name in ``pseudoval.objectives.OBJECTIVES`` or the mean
@@ -66,6 +74,8 @@ def run_study(
         rule: which configuration wins, a name in ``pseudoval.selection.RULES``; None is the study
             file's, or ``best``.
         seed: of the noise that scoring draws.
+        repeats: score with so many seeds of the noise, from ``seed`` on; the choice is made on
+            their mean.
         overwrite: start anew in a RUN of another study, model, set, grid or seed.
         audit_share: score this share of the grid's cells off the path of the stages when they
             are done, also in a finished RUN; the choice does not look at them.
@@ -85,39 +95,49 @@ def run_study(
         >>> sorted(outcome.best["params"])
         ['k', 't']
     """
-    model, pseudo, out = Path(model), Path(pseudo), Path(out)
+    model, out = Path(model), Path(out)
+    folders = [Path(pseudo)] if isinstance(pseudo, str | Path) else [Path(one) for one in pseudo]
+    if repeats < 1:
+        raise UserError(f"{repeats} repeats cannot be scored; give at least 1.")
     check_rule(rule or BEST)
     check_objective(objective or MACRO, rule or BEST)
     make = _maker(study)
     require_folder(model, "model", "pseudoval train DATA")
-    require_folder(pseudo, "pseudo", "pseudoval build DATA")
+    for folder in folders:
+        require_folder(folder, "pseudo", "pseudoval build DATA")
     report = progress or silent
-    manifest = load_manifest(pseudo)
-    members = open_members(model, out, seed=seed, device=device)
+    manifests = [(folder, load_manifest(folder)) for folder in folders]
+    check_sets(manifests)
+    sets = [(folder, pseudo_items(folder, manifest)) for folder, manifest in manifests]
+    members = open_members(model, sets, out, seed=seed, repeats=repeats, device=device)
     detector = members[0].detector
     plan = make(detector, t, k)
     objective, rule = objective or plan.objective or MACRO, rule or plan.rule or BEST
     check_objective(objective, rule)
+    check_paired(members, rule)
     if audit_share is not None:
         check_share(plan, audit_share)
     for member in members:
-        check_fit(plan, member.detector, manifest, member.model, pseudo)
+        check_fit(plan, member.detector, manifests[0][1], member.model, folders[0])
+        check_masks(objective, member.items, member.pseudo)
+        check_configs(plan, member.detector)
     header = {
         "study": plan.name,
         "objective": objective,
         "rule": rule,
         "detector": detector.name,
         "model": os.path.relpath(model, out),
-        "pseudo": [os.path.relpath(pseudo, out)],
-        "categories": list(manifest["categories"]),
+        "pseudo": [os.path.relpath(folder, out) for folder in folders],
+        "categories": list(manifests[0][1]["categories"]),
         "grids": plan.grids(),
         "stages": [stage.described() for stage in plan.stages],
         "defaults": {p.name: p.default for p in detector.parameters},
         "ranges": {p.name: [p.low, p.high] for p in detector.parameters},
         "seed": seed,
+        "repeats": repeats,
         "model_sha256": joint_sha256(members),
         "split_sha256": detector.split_sha256,
-        "pseudo_sha256": [sha256_file(pseudo / "manifest.json")],
+        "pseudo_sha256": [sha256_file(folder / "manifest.json") for folder in folders],
         "storage": "optuna.journal",
         "versions": versions("torch", "timm", "faiss-cpu", "optuna", "numpy"),
     }
@@ -125,21 +145,16 @@ def run_study(
         header["study_file"] = os.path.relpath(plan.file, out)
     if members[0].name:
         header["members"] = [member.name for member in members]
-    items = pseudo_items(pseudo, manifest)
-    check_masks(objective, items, pseudo)
-    for member in members:
-        check_configs(plan, member.detector)
+        header["members_are"] = members_are(members)
     with claimed(out, "run"):
         if _claim(out, header, overwrite):
             outcome = _finished(out, members)
         else:
             start_member_runs(members, out, header)
             outcome = search(
-                plan, members, items, out, objective=objective, rule=rule, seed=seed, report=report
+                plan, members, out, objective=objective, rule=rule, seed=seed, report=report
             )
-        if audit_share is not None and add_audit(
-            plan, members, items, out, audit_share, seed, report
-        ):
+        if audit_share is not None and add_audit(plan, members, out, audit_share, seed, report):
             outcome = replace(_finished(out, members), fresh=True)
         return outcome
 
@@ -178,7 +193,7 @@ def _claim(out: Path, header: dict[str, Any], overwrite: bool) -> bool:
     path = out / "run.json"
     if path.exists() and not overwrite:
         found = {**UNSAID, **read_json(path, "The run's header")}
-        told = ("model", "pseudo", "study_file", "versions", "defaults", "ranges")
+        told = ("model", "pseudo", "study_file", "members_are", "versions", "defaults", "ranges")
         identity = [name for name in header if name not in told]
         if "stages" not in found:  # the grids of an older RUN say as much
             identity.remove("stages")

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pseudoval.dataset import ImageItem
 from pseudoval.examples import write_examples
 from pseudoval.files import atomic_path, write_json
 from pseudoval.objectives import values
@@ -50,7 +49,6 @@ class Outcome:
 def search(
     plan: Study,
     members: Sequence[Member],
-    items: list[ImageItem],
     out: Path,
     *,
     objective: str,
@@ -72,7 +70,7 @@ def search(
     tables: list[pd.DataFrame] = []
     for stage in plan.stages:
         started = time.monotonic()
-        order, matrices = _score_stage(stage, selected, members, items, objective, seed, report)
+        order, matrices = _score_stage(stage, selected, members, objective, seed, report)
         seconds = (time.monotonic() - started) / len(order)
         configs = matrices[0].configs
         told = stage.values(configs)
@@ -112,7 +110,7 @@ def search(
             member.folder / "examples",
             "pseudo",
             member.detector,
-            items,
+            member.items,
             whole,
             params,
             labelled(report, member.name),
@@ -132,7 +130,6 @@ def _score_stage(
     stage: Stage,
     selected: Mapping[str, int],
     members: Sequence[Member],
-    items: list[ImageItem],
     objective: str,
     seed: int,
     report: ProgressCallback,
@@ -149,7 +146,7 @@ def _score_stage(
         name = f"stage-{stage.name}"
         if stage.sampler != GRID:
             name += f"-{len(batches):03d}"
-        batches.append(score_members(members, items, configs, name, report))
+        batches.append(score_members(members, configs, name, report))
         return mean_over_members([values(objective, matrix) for matrix in batches[-1]])
 
     grid = stage.configs(selected)
