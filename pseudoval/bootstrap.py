@@ -60,6 +60,27 @@ class Replicates:
         )
 
 
+def averaged(parts: Sequence[Replicates]) -> Replicates:
+    """The mean over several models that were scored on the same images and resampled alike.
+
+    Raises:
+        ValueError: the parts differ in categories, replicates or seed, so were not paired.
+    """
+    first = parts[0]
+    for part in parts[1:]:
+        same = part.values.shape == first.values.shape and part.sizes == first.sizes
+        if not same or (part.names, part.seed) != (first.names, first.seed):
+            raise ValueError("the replicates were not drawn alike")
+    return Replicates(
+        names=first.names,
+        estimates=np.mean([part.estimates for part in parts], axis=0),
+        values=np.mean([part.values for part in parts], axis=0),
+        freedom=np.min([part.freedom for part in parts], axis=0),
+        sizes=first.sizes,
+        seed=first.seed,
+    )
+
+
 def bootstrap_auroc(
     scores: np.ndarray,
     categories: Sequence[str],

@@ -4,34 +4,30 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from pseudoval import __version__
-from pseudoval.cli_options import assignments, number_list, refit_options
+from pseudoval.cli_options import (
+    FOLDER,
+    assignments,
+    device_option,
+    refit_options,
+    seed_option,
+    tune_options,
+)
+from pseudoval.cli_output import choice_lines
 from pseudoval.errors import UserError
 from pseudoval.progress import Progress
-
-FOLDER = partial(click.Path, path_type=Path, file_okay=True, dir_okay=True)
-DEVICES = click.Choice(["auto", "cpu", "cuda"])
-Command = Callable[..., Any]
 
 
 def say(sentence: str) -> None:
     """Tell the user something beside the progress."""
     click.echo(sentence, err=True)
-
-
-def seed_option(what: str) -> Callable[[Command], Command]:
-    """``--seed N`` with what it seeds."""
-    return click.option(
-        "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help=what
-    )
 
 
 set_option = click.option(
@@ -42,7 +38,6 @@ set_option = click.option(
     callback=assignments,
     help="Any single option by name; may be repeated.",
 )
-device_option = click.option("--device", type=DEVICES, default="auto", show_default=True)
 overwrite_option = click.option(
     "--overwrite", is_flag=True, help="Replace what an earlier command left in the output folder."
 )
@@ -164,23 +159,8 @@ def train(
 
 
 @cli.command()
-@click.option("--study", default="t_then_k", show_default=True, help="See 'pseudoval studies'.")
-@click.option("--model", type=FOLDER(), default=Path("model"), show_default=True)
-@click.option("--pseudo", type=FOLDER(), default=Path("pseudo"), show_default=True)
-@click.option("--out", type=FOLDER(), default=Path("run"), show_default=True)
-@click.option("--t", callback=number_list, metavar="LIST", help="Grid over t, such as 25,50,100.")
-@click.option("--k", callback=number_list, metavar="LIST", help="Grid over K.")
-@device_option
-@click.option("--audit-joint", "audit_share", type=float, metavar="SHARE",
-              help="After the stages, score this share of the cells off their path, in (0, 1]; "
-              "the choice stays as it is.")  # fmt: skip
-@seed_option("Seed of the noise, the same for every configuration.")
-@click.option("--resume/--overwrite", "resume", default=True,
-              help="Go on with the study in RUN, or start anew.  [default: resume]")  # fmt: skip
-def tune(
-    study: str, model: Path, pseudo: Path, out: Path, t: list[int] | None, k: list[int] | None,
-    device: str, audit_share: float | None, seed: int, resume: bool,
-) -> None:  # fmt: skip
+@tune_options
+def tune(study: str, out: Path, device: str, resume: bool, **options: Any) -> None:
     """Choose a configuration on the pseudo set alone; DATA is not needed."""
     from pseudoval.training import find_device
     from studies import run_study
@@ -188,31 +168,16 @@ def tune(
     with interruptible(f"the study in {out}; the same command goes on with it"):
         outcome = run_study(
             study,
-            model=model,
-            pseudo=pseudo,
             out=out,
-            t=t,
-            k=k,
-            seed=seed,
             device=find_device(device),
             overwrite=not resume,
-            audit_share=audit_share,
             progress=Progress(),
+            **options,
         )
     if not outcome.fresh:
         click.echo(f"{out} is finished: nothing to do.")
-    for stage in outcome.best["stages"]:
-        pairs = zip(stage["values"], stage["pseudo_auroc"], strict=True)
-        cells = "  ".join(f"{value}:{auroc:.3f}" for value, auroc in pairs)
-        click.echo(f"{stage['param']:>2}  {cells}  -> {stage['selected']}")
-    params = ", ".join(f"{name} = {value}" for name, value in outcome.best["params"].items())
-    click.echo(f"{out}: chose {params}; pseudo AUROC {outcome.best['pseudo_auroc']:.4f}")
-    if audit := outcome.best.get("audit"):
-        highest = max(audit["pseudo_auroc"])
-        click.echo(
-            f"{out}: {len(audit['configs'])} of {audit['cells']} cells off the path; the highest "
-            f"pseudo AUROC among them is {highest:.4f}"
-        )
+    for line in choice_lines(outcome.best, out):
+        click.echo(line)
 
 
 @cli.command()
@@ -301,11 +266,18 @@ def predict(
 
 @cli.command(name="studies")
 def list_studies() -> None:
-    """List the studies that tune knows."""
-    from studies import STUDIES
+    """List the studies, objectives and rules that tune knows."""
+    from pseudoval.objectives import OBJECTIVES
+    from pseudoval.selection import RULES
+    from studies import STUDIES, study_files
 
     for name, make in STUDIES.items():
         click.echo(f"{name:<10} {(make.__doc__ or '').splitlines()[0]}")
+    click.echo(f"\nFILE.toml: {(study_files.__doc__ or '').strip()}")
+    for title, known in (("--objective NAME or NAME+NAME", OBJECTIVES), ("--rule NAME", RULES)):
+        click.echo(f"\n{title}")
+        for name, meaning in known.items():
+            click.echo(f"  {name:<18} {meaning}")
 
 
 @contextmanager

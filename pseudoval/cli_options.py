@@ -1,8 +1,24 @@
-"""How the command line reads options that are more than a word or a number."""
+"""Options that commands share or have many of, and how those are read that are not plain."""
 
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import click
+
+FOLDER = partial(click.Path, path_type=Path, file_okay=True, dir_okay=True)
+DEVICES = click.Choice(["auto", "cpu", "cuda"])
+Command = Callable[..., Any]
+
+device_option = click.option("--device", type=DEVICES, default="auto", show_default=True)
+
+
+def seed_option(what: str) -> Callable[[Command], Command]:
+    """``--seed N`` with what it seeds."""
+    return click.option(
+        "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help=what
+    )
 
 
 def number_list(context: click.Context, option: click.Parameter, text: str | None) -> Any:
@@ -46,3 +62,38 @@ def refit_options(context: click.Context, options: dict[str, Any]) -> dict[str, 
         name: None if name.startswith("seed") and name not in given else options[name]
         for name in free
     }
+
+
+def tune_options(command: Command) -> Command:
+    """The options of ``tune``."""
+    options: list[Callable[[Command], Command]] = [
+        click.option("--study", default="t_then_k", show_default=True,
+                     metavar="NAME|FILE.toml", help="See 'pseudoval studies'."),
+        click.option("--model", type=FOLDER(), default=Path("model"), show_default=True),
+        click.option("--pseudo", type=FOLDER(), multiple=True, default=[Path("pseudo")],
+                     show_default=True, help="May be repeated: sets on one split, chosen on their "
+                     "mean."),
+        click.option("--out", type=FOLDER(), default=Path("run"), show_default=True),
+        click.option("--t", callback=number_list, metavar="LIST",
+                     help="Grid over t, such as 25,50,100."),
+        click.option("--k", callback=number_list, metavar="LIST", help="Grid over K."),
+        click.option("--objective", metavar="NAME[+NAME]", help="What is maximised; 'pseudoval "
+                     "studies' lists the names. A+B is the mean of two.  [default: "
+                     "macro_image_auroc]"),
+        click.option("--rule", metavar="best|one-se", help="Which configuration wins: the highest "
+                     "pseudo score, or the cheapest within one bootstrap standard error of it.  "
+                     "[default: best]"),
+        device_option,
+        click.option("--audit-joint", "audit_share", type=float, metavar="SHARE",
+                     help="After the stages, score this share of the cells off their path, in "
+                     "(0, 1]; the choice stays as it is."),
+        seed_option("Seed of the noise, the same for every configuration."),
+        click.option("--repeats", type=click.IntRange(1), default=1, show_default=True,
+                     help="Score with the noise of this many seeds, from --seed on, and choose on "
+                     "the mean."),
+        click.option("--resume/--overwrite", "resume", default=True,
+                     help="Go on with the study in RUN, or start anew.  [default: resume]"),
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command

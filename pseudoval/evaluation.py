@@ -46,10 +46,16 @@ def evaluate(
     """
     run = load_run(run_folder)
     items = real_test_items(data, run.header["categories"])
-    matrices = {
-        name: _evaluate_member(member, items, device, labelled(progress, name))
-        for name, member in run.members.items()
-    }
+    matrices: dict[str, ScoreMatrix] = {}
+    scored: dict[tuple[Path, int], ScoreMatrix] = {}
+    for name, member in run.members.items():
+        # Members that differ in the pseudo set only are one on the real test set.
+        same = (member.model.resolve(), int(member.header["seed"]))
+        if same in scored:
+            scored[same].save(member.folder / SCORES)
+            continue
+        matrix = _evaluate_member(member, items, device, labelled(progress, name))
+        matrices[name] = scored[same] = matrix
     content = figures(matrices, run.best["params"])
     write_figures(run.folder, content)
     return content

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 
 from pseudoval.intervals import paired_interval, regret_interval
-from pseudoval.statistics import select_best
 from reports.names import ordered
 from reports.source import MACRO, Source, stage_configs
+from reports.stability import best_of
 from reports.uncertainty import Evidence, Sample, interval_list, number
 
 
@@ -25,7 +25,7 @@ def audit(source: Source, evidence: Evidence) -> dict[str, Any] | None:
         return None
     told = source.best.get("audit") or {}
     scored = [*staged, *cells]
-    joint = scored[select_best(scored, evidence.pseudo.values(scored, MACRO))]
+    joint = scored[best_of(source, scored)]
     figures: dict[str, Any] = {
         "share": told.get("share"),
         "seed": told.get("seed"),
@@ -48,9 +48,9 @@ def audit(source: Source, evidence: Evidence) -> dict[str, Any] | None:
     gain, interval = None, None
     test = evidence.test
     if test is not None and joint in test.configs:
-        part = test.part([joint, source.params], MACRO)
-        gain = number(float(np.subtract(*part.means)))
-        interval = None if gain is None else list(paired_interval(part, 0, 1))
+        pair = test.part([joint, source.params], MACRO)
+        gain = number(float(np.subtract(*pair.means)))
+        interval = None if gain is None else list(paired_interval(pair, 0, 1))
     return {**figures, "joint_choice_gain": gain, "joint_choice_gain_interval": interval}
 
 

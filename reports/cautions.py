@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pseudoval.intervals import compare
+from pseudoval.selection import BEST
 from reports.source import Source, Stage, stage_configs
 from reports.uncertainty import Evidence
 
@@ -89,7 +90,12 @@ def _stage(source: Source, stage: Mapping[str, Any]) -> list[dict[str, Any]]:
     if stage["flat"]:
         text = (
             f"The pseudo curve is flat where {name} was chosen: {name} = {stage['selected']} and "
-            "its neighbours on the grid cannot be told apart, so which of them won is chance."
+            "its neighbours on the grid cannot be told apart, "
+            + (
+                "so which of them won is chance."
+                if source.rule == BEST
+                else f"and the rule {source.rule} took the cheapest of those that it allows."
+            )
         )
         due.append(_warning("flat", text, stage=stage["name"]))
     correlation = stage["correlations"]["spearman"]

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import pseudoval
+from pseudoval.objectives import MACRO
+from pseudoval.selection import BEST
 from reports.source import Source
 
 TITLES = {
@@ -34,18 +36,25 @@ def commands(source: Source, correlation: Mapping[str, Any]) -> list[str]:
         return [shlex.join(words)]
     run = source.run
     tune = ["pseudoval", "tune"]
-    for option in ("study", "model"):
-        if option in run:
-            tune += [f"--{option}", str(run[option])]
+    for option, key in (("study", "study_file" if "study_file" in run else "study"),
+                        ("model", "model")):  # fmt: skip
+        if key in run:
+            tune += [f"--{option}", str(run[key])]
     pseudo = run.get("pseudo", [])
     for path in pseudo if isinstance(pseudo, list) else [pseudo]:
         tune += ["--pseudo", str(path)]
-    grids = run.get("grids", {})
+    grids = run.get("grids", {}) if "study_file" not in run else {}
     for name in ("t", "k"):
         if name in grids:
             tune += [f"--{name}", ",".join(f"{value:g}" for value in grids[name])]
+    if source.objective != MACRO:
+        tune += ["--objective", source.objective]
+    if source.rule != BEST:
+        tune += ["--rule", source.rule]
     if "seed" in run:
         tune += ["--seed", str(run["seed"])]
+    if run.get("repeats", 1) > 1:
+        tune += ["--repeats", str(run["repeats"])]
     share = (source.best.get("audit") or {}).get("share")
     if share is not None:
         tune += ["--audit-joint", f"{share:g}"]

@@ -69,13 +69,13 @@ def tiles(correlation: Mapping[str, Any]) -> list[dict[str, str]]:
 
 def _seed_tiles(together: Mapping[str, Any]) -> list[dict[str, str]]:
     rows, mean, std = together["rows"], together["mean"], together["std"]
-    over = f"mean ± deviation over {len(rows)} seeds"
+    over = f"mean ± deviation over {len(rows)} {together['noun']}"
 
     def spread(key: str, say: Any) -> str:
         return say(mean[key]) + ("" if std[key] is None else f" ± {say(std[key])}")
 
     same = sum(row["same"] for row in rows)
-    alone = _tile("Seeds that agree", f"{same}", "chosen by each alone",
+    alone = _tile(f"{together['noun'].capitalize()} that agree", f"{same}", "chosen by each alone",
                   f"of {len(rows)}")  # fmt: skip
     if mean["test_auroc"] is None:
         scored = _tile("Real test set", "not scored", "nothing is known about real defects")

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from pseudoval import objectives
 from pseudoval.errors import UserError
 from pseudoval.files import read_json, require_folder
 from pseudoval.metrics import auroc_by_category, macro_auroc, pooled_auroc, require_both_classes
 from pseudoval.scores import Config, ScoreMatrix, config_name
+from pseudoval.selection import BEST, check_rule
 from pseudoval.statistics import select_best, selection_order
 
 MACRO, POOLED = "macro", "pooled"
@@ -84,18 +86,35 @@ class Source:
     best: dict[str, Any] = field(default_factory=dict)
     folder: Path | None = None
 
+    @property
+    def rule(self) -> str:
+        """The named rule of the choice; that of CSVs and of RUNs that name none is ``best``."""
+        return str(self.run.get("rule", BEST))
+
+    @property
+    def objective(self) -> str:
+        """What the study maximised; the macro image AUROC for CSVs."""
+        return str(self.run.get("objective", objectives.MACRO))
+
+    @property
+    def member_of(self) -> str:
+        """What the RUNs are that this one's study took the mean of, in the plural."""
+        return str(self.run.get("members_are", "seeds"))
+
 
 def load_run(folder: Path) -> Source:
     """Read a RUN folder and check that what it says of itself follows from its scores.
 
     Raises:
         UserError: not a RUN folder, a file missing or damaged, a category with one class only,
-            a configuration without scores, or an AUROC in best.json that is not that of the
-            score matrix.
+            a configuration without scores, a rule or objective that is not known, or an AUROC
+            in best.json that is not that of the score matrix.
     """
     require_folder(folder, "run", "pseudoval tune")
     best = _object(folder / "best.json", "The choice of the run (written when tune finishes)")
     run = _object(folder / "run.json", "The description of the run")
+    check_rule(str(run.get("rule", BEST)))
+    objectives.parts_of(str(run.get("objective", objectives.MACRO)))
     pseudo = ScoreMatrix.load(folder / "pseudo_scores.npz")
     pseudo_auroc = _aurocs(pseudo, str(folder / "pseudo_scores.npz"))
     try:

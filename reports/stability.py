@@ -2,16 +2,18 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from pseudoval.metrics import macro_auroc
-from pseudoval.scores import ScoreMatrix
-from pseudoval.statistics import select_best
+from pseudoval.bootstrap import Replicates, averaged
+from pseudoval.objectives import bootstrap, needs_pixels, values
+from pseudoval.scores import Config, ScoreMatrix
+from pseudoval.selection import select
 from reports.names import ordered
-from reports.source import MACRO, Source
+from reports.source import Source, Stage
 
 
 def stability(source: Source) -> list[dict[str, Any]]:
@@ -19,7 +21,7 @@ def stability(source: Source) -> list[dict[str, Any]]:
 
     Later stages were scored at the values that the earlier ones chose on the whole set, so each
     stage is judged by itself: ``selected`` gives the value by stage, and ``same`` says whether
-    the highest AUROC stays where it is on the whole set.
+    the rule of the run chooses what it chooses on the whole set.
     """
     found = []
     names = np.array(source.pseudo.categories)
@@ -43,7 +45,7 @@ def image_generators(matrix: ScoreMatrix) -> list[str]:
 
 
 def _without(source: Source, what: str, name: str, kept: np.ndarray) -> dict[str, Any] | None:
-    """None if no category keeps both classes."""
+    """None if no category keeps both classes, or a part has no pixel figures of its own."""
     matrix = source.pseudo
     names = np.array(matrix.categories)
     whole = {
@@ -52,27 +54,35 @@ def _without(source: Source, what: str, name: str, kept: np.ndarray) -> dict[str
         if len(set(matrix.labels[kept & (names == category)].tolist())) == 2
     }
     rows = np.flatnonzero(kept & np.isin(names, sorted(whole)))
-    if not rows.size:
+    by_image = what != "category"
+    if not rows.size or (by_image and needs_pixels(source.objective)):
         return None
-    values = macro_auroc(matrix.scores[:, rows], _at(matrix.categories, rows), matrix.labels[rows])
-    selected = {}
-    for stage in source.stages:
-        places = [matrix.configs.index(config) for config in stage.configs]
-        selected[stage.name] = stage.values[select_best(stage.configs, values[places])]
+    columns = [place for place, one in enumerate(matrix.category_names) if one in whole]
+    left = replace(
+        matrix,
+        scores=matrix.scores[:, rows],
+        images=_at(matrix.images, rows),
+        categories=_at(matrix.categories, rows),
+        labels=matrix.labels[rows],
+        groups=_at(matrix.groups, rows),
+        pixel={} if by_image else {key: v[:, columns] for key, v in matrix.pixel.items()},
+        pixel_reason=[matrix.pixel_reason[place] for place in columns if matrix.pixel_reason],
+    )
+    selected = {stage.name: _choice(source, stage, [left]) for stage in source.stages}
     return {"left_out": what, "name": name, "selected": selected, "same": selected == alone(source)}
 
 
 def alone(source: Source) -> dict[str, float | str]:
-    """The value with the highest pseudo AUROC of each stage, by its name.
+    """The value that the rule of the run takes from its own pseudo AUROCs, by stage.
 
     It is the choice itself, but where that was made on the mean of several seeds.
     """
-    return {
-        stage.name: stage.values[
-            select_best(stage.configs, source.pseudo_auroc.curve(stage.configs, MACRO))
-        ]
-        for stage in source.stages
-    }
+    return {stage.name: _choice(source, stage, [source.pseudo]) for stage in source.stages}
+
+
+def best_of(source: Source, configs: Sequence[Config]) -> int:
+    """Place of the one among some configurations that objective and rule of a run take."""
+    return _row(source, configs, [source.pseudo])
 
 
 def alone_params(source: Source) -> dict[str, float | str]:
@@ -89,20 +99,34 @@ def without_each_seed(sources: Sequence[Source]) -> list[dict[str, Any]]:
     """The choice on the mean of all seeds but one, as ``stability`` gives it for other parts."""
 
     def choice(kept: Sequence[Source]) -> dict[str, float | str]:
-        selected = {}
-        for stage in sources[0].stages:
-            curves = [source.pseudo_auroc.curve(stage.configs, MACRO) for source in kept]
-            means = [math.fsum(column) / len(curves) for column in zip(*curves, strict=True)]
-            selected[stage.name] = stage.values[select_best(stage.configs, means)]
-        return selected
+        matrices = [source.pseudo for source in kept]
+        return {s.name: _choice(kept[0], s, matrices) for s in sources[0].stages}
 
     whole = choice(sources)
+    what = {"seeds": "seed", "pseudo sets": "pseudo set"}.get(sources[0].member_of, "scoring")
     found = []
     for left_out in sources:
         selected = choice([source for source in sources if source is not left_out])
-        entry = {"left_out": "seed", "name": left_out.name, "selected": selected}
+        entry = {"left_out": what, "name": left_out.name, "selected": selected}
         found.append({**entry, "same": selected == whole})
     return found
+
+
+def _choice(source: Source, stage: Stage, matrices: Sequence[ScoreMatrix]) -> float | str:
+    """The value of a stage that objective and rule of a run take on the mean of some models."""
+    return stage.values[_row(source, stage.configs, matrices)]
+
+
+def _row(source: Source, configs: Sequence[Config], matrices: Sequence[ScoreMatrix]) -> int:
+    parts = [matrix.select([matrix.row(config) for config in configs]) for matrix in matrices]
+    curves = [values(source.objective, part) for part in parts]
+    means = [math.fsum(column) / len(curves) for column in zip(*curves, strict=True)]
+
+    def replicates() -> Replicates:
+        made = [bootstrap(source.objective, part) for part in parts]
+        return averaged([part for part in made if part])
+
+    return select(source.rule, configs, means, replicates).row
 
 
 def _at(values: Sequence[str], rows: np.ndarray) -> list[str]:

@@ -227,7 +227,7 @@ def _about(correlation: Mapping[str, Any], tested: bool) -> str:
         said += "."
     if together and together["kind"] == "seeds":
         count = len(together["rows"])
-        said += f" Mean ± standard deviation over {count} seeds (dividing by n - 1)."
+        said += f" Mean ± standard deviation over {count} {together['noun']} (dividing by n - 1)."
     if len(correlation["per_category"]) > 1:
         said += " The deviation between categories divides by their number n."
     if not tested:

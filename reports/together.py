@@ -30,14 +30,15 @@ def correlate_together(
 
     Args:
         sources: at least one, of the same categories, with distinct names.
-        kind: ``SEEDS`` if they differ in the seed only, else ``RUNS``.
+        kind: ``SEEDS`` if one choice was made on the mean of them, else ``RUNS``.
 
     Returns:
         What ``correlate`` says of the first, with ``runs``, the same of each, and ``together``:
-        ``rows`` (one per RUN; ``alone`` is what it would have chosen by itself, by stage, and
-        ``same`` whether that is its choice), ``mean`` and ``std`` over them (dividing by n - 1;
-        None if a RUN lacks the figure), ``per_category``, ``choices`` (what each would have
-        chosen by itself, and the RUNs that agree) and ``aggregation``.
+        ``noun`` (what they are, in the plural), ``rows`` (one per RUN; ``alone`` is what it would
+        have chosen by itself, by stage, and ``same`` whether that is its choice), ``mean`` and
+        ``std`` over them (dividing by n - 1; None if a RUN lacks the figure), ``per_category``,
+        ``choices`` (what each would have chosen by itself, and the RUNs that agree) and
+        ``aggregation``.
     """
     found = [correlate(source, replicates=replicates, seed=seed) for source in sources]
     rows = [_row(run, source) for run, source in zip(found, sources, strict=True)]
@@ -50,6 +51,7 @@ def correlate_together(
         per_category[name] = dict(zip(("mean", "std"), parts, strict=True))
     together = {
         "kind": kind,
+        "noun": sources[0].member_of if kind == SEEDS else "runs",
         "rows": rows,
         "mean": mean,
         "std": std,

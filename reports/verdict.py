@@ -88,15 +88,16 @@ def _of_seeds(together: Mapping[str, Any], params: Mapping[str, Any]) -> list[st
     rows, mean, std = together["rows"], together["mean"], together["std"]
     count = len(rows)
     same = sum(row["same"] for row in rows)
-    said = [f"Chosen on the mean over {count} seeds: {describe(params)}."]
+    said = [f"Chosen on the mean over {count} {together['noun']}: {describe(params)}."]
     said.append(f"Alone, {same} of the {count} would have chosen the same.")
     if mean["test_auroc"] is None:
         said.append(f"On the pseudo set: image AUROC {_spread(mean, std, 'pseudo_auroc', auroc)}.")
         return [*said, "No real test set was scored, so nothing is known about real defects."]
     said.append(
         f"On the real test set: image AUROC {_spread(mean, std, 'test_auroc', auroc)} over "
-        f"{count} seeds; choosing without labels cost {_spread(mean, std, 'regret', points)} "
-        f"points, a choice at random would have cost {points(mean['random_regret'])} on average."
+        f"{count} {together['noun']}; choosing without labels cost "
+        f"{_spread(mean, std, 'regret', points)} points, a choice at random would "
+        f"have cost {points(mean['random_regret'])} on average."
     )
     return said
 

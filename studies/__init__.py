@@ -3,7 +3,21 @@
 The real test set cannot be reached from here: a study takes pseudo sets and a model, nothing else.
 """
 
-from studies.run import Outcome, run_study
-from studies.spec import STUDIES, Stage, Study, k_only, t_then_k
+from studies.run import run_study
+from studies.search import Outcome
+from studies.spec import (
+    STUDIES,
+    Stage,
+    Study,
+    joint,
+    joint_tpe,
+    k_only,
+    k_then_t,
+    t_then_k,
+)
+from studies.study_files import read_study
 
-__all__ = ["STUDIES", "Outcome", "Stage", "Study", "k_only", "run_study", "t_then_k"]
+__all__ = [
+    "STUDIES", "Outcome", "Stage", "Study", "joint", "joint_tpe", "k_only", "k_then_t",
+    "read_study", "run_study", "t_then_k",
+]  # fmt: skip

@@ -12,15 +12,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pseudoval.dataset import ImageItem
 from pseudoval.errors import UserError
 from pseudoval.files import atomic_path, read_json, write_json
 from pseudoval.metrics import macro_auroc
 from pseudoval.progress import ProgressCallback, labelled
 from pseudoval.scores import Config, ScoreMatrix, config_name
 from pseudoval.sweep import forget_blocks, score_images
-from studies.seeds import Member, mean_over_members
-from studies.spec import Study
+from studies.seeds import Member, listed, mean_over_members
+from studies.spec import GRID, Study
 
 AUDIT = "audit"
 BEST = "best.json"
@@ -34,7 +33,7 @@ def check_share(plan: Study, share: float) -> None:
     """
     if not 0 < share <= 1:
         raise UserError(f"The share of cells to audit is {share:g}; give one above 0, up to 1.")
-    if not any(stage.inherits for stage in plan.stages):
+    if not any(stage.inherits or stage.sampler != GRID for stage in plan.stages):
         raise UserError(
             f"The study {plan.name} searches its whole grid, so there is no cell off its path; "
             "leave --audit-joint out."
@@ -44,7 +43,6 @@ def check_share(plan: Study, share: float) -> None:
 def add_audit(
     plan: Study,
     members: Sequence[Member],
-    items: list[ImageItem],
     out: Path,
     share: float,
     seed: int,
@@ -62,14 +60,14 @@ def add_audit(
     best = read_json(out / BEST, "The run's choice")
     if share <= best.get(AUDIT, {"share": 0.0})["share"]:
         return False
-    on_path = [config for stage in best["stages"] for config in stage["configs"]]
+    on_path: list[Config] = []
+    for stage in best["stages"]:
+        on_path += [config for config in stage["configs"] if config not in on_path]
     cells = [cell for cell in plan.cells() if cell not in on_path]
     defaults = {parameter.name: parameter.default for parameter in members[0].detector.parameters}
     wanted = draw_cells(cells, share, seed, defaults)
     started = time.monotonic()
-    by_member = {
-        member.name: _score_cells(member, items, on_path, wanted, progress) for member in members
-    }
+    by_member = {member.name: _score_cells(member, on_path, wanted, progress) for member in members}
     values = mean_over_members([aurocs for aurocs, _ in by_member.values()])
     scored = max(count for _, count in by_member.values())
     seconds = (time.monotonic() - started) / max(scored, 1)
@@ -77,10 +75,10 @@ def add_audit(
     for member in members:
         if member.name:
             own = read_json(member.folder / BEST, "The run's choice")
-            own[AUDIT] = {**about, "pseudo_auroc": by_member[member.name][0].tolist()}
+            own[AUDIT] = {**about, "pseudo_auroc": listed(by_member[member.name][0])}
             write_json(member.folder / BEST, own)
-    _write_trials(out / "trials.csv", wanted, values.tolist(), seconds)
-    best[AUDIT] = {**about, "pseudo_auroc": values.tolist()}
+    _write_trials(out / "trials.csv", wanted, values, seconds)
+    best[AUDIT] = {**about, "pseudo_auroc": listed(values)}
     write_json(out / BEST, best)
     for member in members:
         forget_blocks(member.folder / "blocks")
@@ -89,7 +87,6 @@ def add_audit(
 
 def _score_cells(
     member: Member,
-    items: list[ImageItem],
     on_path: Sequence[Config],
     wanted: Sequence[Config],
     progress: ProgressCallback,
@@ -101,7 +98,7 @@ def _score_cells(
     if fresh:
         scored = score_images(
             member.detector,
-            items,
+            member.items,
             fresh,
             name=AUDIT,
             store=member.folder / "blocks",
@@ -128,9 +125,7 @@ def draw_cells(
     return [dict(cells[row]) for row in taken]
 
 
-def _write_trials(
-    path: Path, cells: Sequence[Config], values: Sequence[float], seconds: float
-) -> None:
+def _write_trials(path: Path, cells: Sequence[Config], values: np.ndarray, seconds: float) -> None:
     """Add the cells to ``trials.csv``, keeping the rows of those that are in it already."""
     table = pd.read_csv(path)
     names = [config_name(cell) for cell in cells]
@@ -140,7 +135,7 @@ def _write_trials(
             "stage": AUDIT,
             "number": range(len(names)),
             "params": names,
-            "state": "COMPLETE",
+            "state": np.where(np.isnan(values), "FAIL", "COMPLETE"),
             "pseudo_auroc": values,
             "seconds": [earlier.get(name, round(seconds, 3)) for name in names],
         }

@@ -1,4 +1,4 @@
-"""One study over the models of several seeds: scored one by one, chosen on their mean."""
+"""One study over several models, pseudo sets and seeds: scored one by one, chosen on the mean."""
 
 import math
 import os
@@ -12,9 +12,8 @@ import numpy as np
 from pseudoval.dataset import ImageItem
 from pseudoval.detectors import Detector
 from pseudoval.detectors.feature_models import open_detectors
-from pseudoval.files import claim_folder, write_json
+from pseudoval.files import claim_folder, sha256_file, write_json
 from pseudoval.members import members_sha256
-from pseudoval.metrics import macro_auroc
 from pseudoval.progress import ProgressCallback, labelled
 from pseudoval.scores import Config, ScoreMatrix
 from pseudoval.sweep import score_images
@@ -22,52 +21,104 @@ from pseudoval.sweep import score_images
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """One seed of a study.
+    """One scoring of a study: a model, a pseudo set, the noise of a seed.
 
     Attributes:
-        name: such as ``seed-0``; "" where there is one model only.
+        name: what sets it apart, such as ``seed-0`` (of the model), ``pseudo-1`` (the second set),
+            ``noise-1`` (the second repeat) or several of them joined; "" where there is one only.
         model: its MODEL folder.
-        folder: its RUN folder; that of the study itself where there is one model only.
+        pseudo: its PSEUDO folder.
+        pseudo_sha256: of that set's manifest.
+        items: the images of that set.
+        folder: its RUN folder; that of the study itself where there is one member only.
     """
 
     name: str
     detector: Detector
     model: Path
+    pseudo: Path
+    pseudo_sha256: str
+    items: list[ImageItem]
     folder: Path
 
 
-def open_members(model: Path, out: Path, *, seed: int, device: str) -> list[Member]:
-    """The members of a study on a MODEL folder; ``seed`` is of the noise, the same for all.
+def open_members(
+    model: Path,
+    pseudos: Sequence[tuple[Path, list[ImageItem]]],
+    out: Path,
+    *,
+    seed: int,
+    repeats: int,
+    device: str,
+) -> list[Member]:
+    """Every model of a MODEL folder on every pseudo set, with the noise of every seed.
+
+    Args:
+        pseudos: PSEUDO folders with their images.
+        seed: of the noise, the same for all models; ``repeats`` of them, from this one on.
 
     Raises:
         UserError: see ``open_detectors``.
     """
-    detectors = open_detectors(model, seed=seed, device=device)
-    return [
-        Member(name=name, detector=detector, model=model / name, folder=out / name)
-        for name, detector in detectors.items()
-    ]
+    members = []
+    hashes = [sha256_file(folder / "manifest.json") for folder, _ in pseudos]
+    for repeat in range(repeats):
+        for name, detector in open_detectors(model, seed=seed + repeat, device=device).items():
+            for number, (folder, items) in enumerate(pseudos):
+                parts = [
+                    name,
+                    f"pseudo-{number}" if len(pseudos) > 1 else "",
+                    f"noise-{repeat}" if repeats > 1 else "",
+                ]
+                joined = "-".join(part for part in parts if part)
+                members.append(
+                    Member(
+                        name=joined,
+                        detector=detector,
+                        model=model / name,
+                        pseudo=folder,
+                        pseudo_sha256=hashes[number],
+                        items=items,
+                        folder=out / joined,
+                    )
+                )
+    return members
+
+
+def members_are(members: Sequence[Member]) -> str:
+    """What a mean over the members is a mean over, for a person."""
+    sets = len({member.pseudo for member in members}) > 1
+    seeds = len({(member.model, member.detector.seed) for member in members}) > 1
+    if sets and seeds:
+        return "combinations of pseudo set and seed"
+    return "pseudo sets" if sets else "seeds"
+
+
+def paired(members: Sequence[Member]) -> bool:
+    """Whether a resample of the groups means the same normals for all members."""
+    held = [{(i.category, i.group, i.label) for i in member.items} for member in members]
+    return all(one == held[0] for one in held)
 
 
 def joint_sha256(members: Sequence[Member]) -> str:
     """The hash of the one model, or of all of them."""
-    if not members[0].name:
+    by_model = {member.model: member.detector.model_sha256 for member in members}
+    if len(by_model) == 1:
         return members[0].detector.model_sha256
-    return members_sha256({member.name: member.detector.model_sha256 for member in members})
+    return members_sha256({folder.name: sha256 for folder, sha256 in by_model.items()})
 
 
 def score_members(
     members: Sequence[Member],
-    items: Sequence[ImageItem],
     configs: Sequence[Config],
     name: str,
     progress: ProgressCallback,
 ) -> list[ScoreMatrix]:
-    """The score matrix of every member over the same images and configurations."""
+    """The score matrix of every member over the same configurations."""
     return [
         score_images(
             member.detector,
-            items,
+            member.items,
             configs,
             name=name,
             store=member.folder / "blocks",
@@ -82,38 +133,29 @@ def mean_over_members(values: Sequence[np.ndarray]) -> np.ndarray:
     return np.array([math.fsum(column) / len(values) for column in zip(*values, strict=True)])
 
 
+def number(value: float) -> float | None:
+    """For strict JSON: NaN is None."""
+    return None if math.isnan(value) else float(value)
+
+
+def listed(values: np.ndarray) -> list[float | None]:
+    """``number`` of each."""
+    return [number(value) for value in values]
+
+
 def start_member_runs(members: Sequence[Member], out: Path, header: Mapping[str, Any]) -> None:
-    """Make each seed's folder a RUN of its own, before anything is written into it."""
+    """Make each member's folder a RUN of its own, before anything is written into it."""
     for member in members:
         if member.name:
             claim_folder(member.folder, "run")
             own = {
                 **header,
                 "model": os.path.relpath(member.model, member.folder),
-                "pseudo": [os.path.relpath(out / path, member.folder) for path in header["pseudo"]],
+                "pseudo": [os.path.relpath(member.pseudo, member.folder)],
+                "pseudo_sha256": [member.pseudo_sha256],
+                "seed": member.detector.seed,
+                "repeats": 1,
                 "model_sha256": member.detector.model_sha256,
             }
             del own["members"]
             write_json(member.folder / "run.json", own)
-
-
-def finish_member_runs(
-    members: Sequence[Member], matrices: Sequence[ScoreMatrix], best: Mapping[str, Any]
-) -> None:
-    """Write each seed's ``best.json``: its own AUROCs, and the choice that was made for all."""
-    for member, matrix in zip(members, matrices, strict=True):
-        if member.name:
-            values = macro_auroc(matrix.scores, matrix.categories, matrix.labels)
-            stages = []
-            for stage in best["stages"]:
-                own = {k: v for k, v in stage.items() if k != "pseudo_auroc_by_seed"}
-                stages.append({**own, "pseudo_auroc": stage["pseudo_auroc_by_seed"][member.name]})
-            write_json(
-                member.folder / "best.json",
-                {
-                    **best,
-                    "pseudo_auroc": float(values[matrix.row(best["params"])]),
-                    "stages": stages,
-                    "model_sha256": member.detector.model_sha256,
-                },
-            )

@@ -1,14 +1,18 @@
 """One Optuna study per stage, with every grid point in it exactly once."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import optuna
-from optuna.distributions import IntDistribution
+from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
+from pseudoval.scores import Config
 from studies.spec import Stage
 
 JOURNAL = "optuna.journal"
@@ -17,7 +21,7 @@ JOURNAL = "optuna.journal"
 def open_stage(folder: Path, study: str, stage: Stage, seed: int) -> optuna.Study:
     """The Optuna study of a stage, in the journal of ``folder``; created if need be.
 
-    Its trials are the grid, so the sampler is never asked; one is named all the same, because the
+    Trials enter it finished, so the sampler is never asked; one is named all the same, because the
     default differs between versions of Optuna.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -33,33 +37,39 @@ def open_stage(folder: Path, study: str, stage: Stage, seed: int) -> optuna.Stud
 def record(
     study: optuna.Study,
     stage: Stage,
-    values: Mapping[int, float],
-    attributes: Mapping[int, Mapping[str, float]],
+    configs: Sequence[Config],
+    values: Sequence[float] | np.ndarray,
+    attributes: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Add a completed trial for every grid point that has none yet.
+    """Add a finished trial for every configuration that has none yet.
 
     A trial enters the storage together with its value, so that an interrupted study holds no
-    half-run trials, and one that is taken up again doubles none.
+    half-run trials, and one that is taken up again doubles none. A NaN is a failed trial.
 
     Args:
-        values: objective value of each grid point.
-        attributes: user attributes of each grid point.
+        configs: in the order in which they were tried.
+        values: objective value of each configuration.
+        attributes: user attributes of each configuration.
     """
-    done = {trial.params[stage.param] for trial in completed(study, stage)}
-    space = IntDistribution(min(stage.values), max(stage.values))
-    for point in stage.values:
-        if point not in done:
+    done = [trial.params for trial in finished(study, stage)]
+    spaces: dict[str, BaseDistribution] = {
+        name: IntDistribution(min(values), max(values)) for name, values in stage.grid.items()
+    }
+    for config, value, told in zip(configs, values, attributes, strict=True):
+        if stage.point(config) not in done:
+            failed = math.isnan(value)
             study.add_trial(
                 optuna.trial.create_trial(
-                    params={stage.param: point},
-                    distributions={stage.param: space},
-                    value=values[point],
-                    user_attrs=dict(attributes[point]),
+                    params=stage.point(config),
+                    distributions=spaces,
+                    state=TrialState.FAIL if failed else TrialState.COMPLETE,
+                    value=None if failed else float(value),
+                    user_attrs=dict(told),
                 )
             )
 
 
-def completed(study: optuna.Study, stage: Stage) -> list[FrozenTrial]:
-    """The completed trials of a stage, one per grid point, in order of number."""
-    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return [trial for trial in trials if stage.param in trial.params]
+def finished(study: optuna.Study, stage: Stage) -> list[FrozenTrial]:
+    """The complete and the failed trials of a stage, one per configuration, in order of number."""
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))
+    return [trial for trial in trials if set(stage.grid) <= set(trial.params)]

@@ -1,5 +1,7 @@
 """What several test files build their input with."""
 
+import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -66,3 +68,37 @@ def refused(capsys: pytest.CaptureFixture[str], arguments: list[str], what: str)
     assert message.startswith("Error: ")
     assert "Traceback" not in message
     assert "\n" not in message
+
+
+def planned_scores(
+    monkeypatch: pytest.MonkeyPatch,
+    pseudo: Path,
+    plan: Callable[[dict, int, np.ndarray], float],
+) -> None:
+    """Let LafitE give the images of a pseudo set scores that the test knows, in no time.
+
+    Args:
+        plan: score of a configuration on an image of a label, with eight numbers, normal and
+            drawn by the pixels, that belong to the image. Labels of other images are made up.
+    """
+    from pseudoval.detectors import Block
+    from pseudoval.detectors.feature_models import LafiteDetector
+    from pseudoval.images import read_rgb
+    from pseudoval.manifest import load_manifest, pseudo_items
+
+    def key(image: np.ndarray) -> int:
+        return int.from_bytes(hashlib.sha256(image.tobytes()).digest()[:6], "big")
+
+    items = pseudo_items(pseudo, load_manifest(pseudo))
+    labels = {key(read_rgb(item.path)): item.label for item in items}
+
+    def score_block(self: object, images: list[np.ndarray], configs: list[dict]) -> Block:
+        keys = [key(image) for image in images]
+        noise = [np.random.default_rng(one).standard_normal(8) for one in keys]
+        told = [(labels.get(one, one % 2), drawn) for one, drawn in zip(keys, noise, strict=True)]
+        scores = np.array([[plan(config, *image) for image in told] for config in configs])
+        rng = np.random.default_rng(keys[0])
+        coarse = rng.random((len(configs), len(images), 8, 8)).astype(np.float32)
+        return Block(scores=scores, coarse=coarse)
+
+    monkeypatch.setattr(LafiteDetector, "score_block", score_block)

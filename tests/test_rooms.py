@@ -9,7 +9,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("lafite_core", "pseudoval", "studies", "reports")
-STATISTICS = {"statistics", "bootstrap", "intervals", "agreement", "halves", "aggregation"}
+STATISTICS = {
+    "statistics", "selection", "objectives", "bootstrap", "intervals", "agreement", "halves",
+    "aggregation",
+}  # fmt: skip
 OPEN_TO_REPORTS = {"scores", "metrics", "errors", "files", *STATISTICS}
 
 

@@ -80,7 +80,7 @@ def test_a_mean_over_some_categories_says_so() -> None:
 
 def test_seeds_give_a_spread_that_divides_by_one_less() -> None:
     runs = [_correlation(), _correlation(0.02)]
-    together = {"kind": "seeds", "rows": [{"run": "seed-0"}, {"run": "seed-1"}]}
+    together = {"kind": "seeds", "noun": "seeds", "rows": [{"run": "seed-0"}, {"run": "seed-1"}]}
     image = paper_tables(runs[0] | {"runs": runs, "together": together})[0]
     assert [cell.percent() for cell in image.rows["c"]] == ["80.0 ± 0.0", "91.0 ± 1.4"]
     assert [cell.percent() for cell in image.foot["mean"]] == ["70.0 ± 0.0", "86.0 ± 1.4"]

@@ -82,6 +82,7 @@ def _together(kind: str, tested: bool = True) -> dict[str, Any]:
     figures = {"pseudo_auroc": 0.95, "regret": 0.012, "random_regret": 0.1}
     return {
         "kind": kind,
+        "noun": "seeds",
         "rows": rows,
         "mean": {**figures, "test_auroc": 0.85 if tested else None},
         "std": {**figures, "pseudo_auroc": 0.01, "regret": 0.004, "test_auroc": 0.07},

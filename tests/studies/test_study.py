@@ -15,7 +15,7 @@ from pseudoval.metrics import macro_auroc
 from pseudoval.scores import ScoreMatrix
 from studies import STUDIES, Stage, run_study, t_then_k
 from studies.spec import grid
-from studies.storage import completed, open_stage, record
+from studies.storage import finished, open_stage, record
 
 
 def study(road: Path, out: Path, **options):  # type: ignore[no-untyped-def]
@@ -50,14 +50,18 @@ def test_best_json_agrees_with_the_matrix(road: Path) -> None:
 
 def test_trials_are_in_the_file_and_in_optuna(road: Path) -> None:
     trials = pd.read_csv(road / "run" / "trials.csv")
-    assert list(trials) == ["stage", "number", "params", "state", "pseudo_auroc", "seconds"]
+    assert list(trials) == [
+        "stage", "number", "params", "state", "pseudo_auroc", "seconds", "objective_value",
+    ]  # fmt: skip
     assert trials["params"].tolist()[:3] == ["t=25;k=0", "t=300;k=0", "t=900;k=0"]
     assert (trials["state"] == "COMPLETE").all()
     storage = JournalStorage(JournalFileBackend(str(road / "run" / "optuna.journal")))
     loaded = optuna.load_study(study_name="t_then_k/t", storage=storage)
     assert [trial.params["t"] for trial in loaded.trials] == [25, 300, 900]
     assert [trial.value for trial in loaded.trials] == trials["pseudo_auroc"].tolist()[:3]
-    assert set(loaded.trials[0].user_attrs) == {"seconds", "auroc/fabric", "auroc/flange"}
+    assert set(loaded.trials[0].user_attrs) == {
+        "seconds", "interval", "auroc/fabric", "auroc/flange",
+    }  # fmt: skip
 
 
 def test_a_second_run_is_the_same_to_the_byte(road: Path, tmp_path: Path) -> None:
@@ -126,7 +130,9 @@ def test_model_of_another_split_is_refused(road: Path, tmp_path: Path) -> None:
 
 def test_wrong_study_and_wrong_grids(road: Path, tmp_path: Path) -> None:
     arguments = {"model": road / "model", "pseudo": road / "pseudo", "out": tmp_path / "run"}
-    with pytest.raises(UserError, match="no study 'x'; the studies are t_then_k, k"):
+    with pytest.raises(
+        UserError, match=r"no study 'x'; the studies are t_then_k, k_then_t, .*toml"
+    ):
         run_study("x", **arguments)
     with pytest.raises(UserError, match="for the detector knn"):
         run_study("k", **arguments)
@@ -143,17 +149,17 @@ def test_default_grids_are_the_documented_ones(road: Path) -> None:
     plan = t_then_k(LafiteDetector, None, None)  # type: ignore[arg-type]
     small = LafiteDetector(LafiteModel.load(road / "model"), 0)
     bank = len(small.model.bank)
-    assert t_then_k(small, None, None).stages[1].values == tuple(
+    assert t_then_k(small, None, None).stages[1].grid["k"] == tuple(
         k for k in (1, 2, 3, 5, 8, 12, 20, 30, 50) if k <= bank
     ), "the default grid fits a small bank"
-    assert plan.stages[0].values == (25, 50, 100, 150, 200, 300, 400, 500, 600, 700, 800, 900)
-    assert plan.stages[1].values == (1, 2, 3, 5, 8, 12, 20, 30, 50)
+    assert plan.stages[0].grid["t"] == (25, 50, 100, 150, 200, 300, 400, 500, 600, 700, 800, 900)
+    assert plan.stages[1].grid["k"] == (1, 2, 3, 5, 8, 12, 20, 30, 50)
     assert grid(LafiteDetector, "t", [7, 3, 7], 1) == (3, 7)  # type: ignore[arg-type]
-    assert set(STUDIES) == {"t_then_k", "k"}
+    assert set(STUDIES) == {"t_then_k", "k_then_t", "joint", "joint_tpe", "k"}
 
 
 def test_recording_twice_doubles_no_trial(tmp_path: Path) -> None:
-    stage = Stage(name="t", param="t", values=(1, 2, 3))
+    stage = Stage(name="t", grid={"t": (1, 2, 3)})
     opened = open_stage(tmp_path, "s", stage, 0)
     opened.add_trial(
         optuna.trial.create_trial(
@@ -161,10 +167,10 @@ def test_recording_twice_doubles_no_trial(tmp_path: Path) -> None:
             distributions={"t": optuna.distributions.IntDistribution(1, 3)},
         )
     )  # fmt: skip
-    values = {1: 0.1, 2: 0.5, 3: 0.3}
+    configs, values = stage.configs({}), [0.1, 0.5, 0.3]
     for _ in range(2):
         again = open_stage(tmp_path, "s", stage, 0)
-        record(again, stage, values, {point: {} for point in values})
-    found = completed(open_stage(tmp_path, "s", stage, 0), stage)
+        record(again, stage, configs, values, [{}] * 3)
+    found = finished(open_stage(tmp_path, "s", stage, 0), stage)
     assert sorted(trial.params["t"] for trial in found) == [1, 2, 3]
     assert again.best_params == {"t": 2}

@@ -1,0 +1,195 @@
+"""Searching: score a stage, choose by a named rule, go on to the next; all of it resumable."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pseudoval.examples import write_examples
+from pseudoval.files import atomic_path, write_json
+from pseudoval.objectives import values
+from pseudoval.progress import ProgressCallback, labelled
+from pseudoval.scores import Config, ScoreMatrix, config_name
+from pseudoval.sweep import forget_blocks
+from studies.judging import Judged, choose, finish_member_runs, judge, of_choice
+from studies.sampling import tried
+from studies.seeds import (
+    Member,
+    joint_sha256,
+    mean_over_members,
+    number,
+    score_members,
+)
+from studies.spec import GRID, Stage, Study
+from studies.storage import finished, open_stage, record
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a study found.
+
+    Attributes:
+        best: the content of ``best.json``.
+        trials: the content of ``trials.csv``.
+        matrix: pseudo scores of every configuration that was tried; those of the first seed where
+            there are several.
+        fresh: False if the run was already finished and nothing was done.
+    """
+
+    best: dict[str, Any]
+    trials: pd.DataFrame
+    matrix: ScoreMatrix
+    fresh: bool
+
+
+def search(
+    plan: Study,
+    members: Sequence[Member],
+    out: Path,
+    *,
+    objective: str,
+    rule: str,
+    seed: int,
+    report: ProgressCallback,
+) -> Outcome:
+    """Stage after stage, then everything that RUN keeps; ``best.json`` last.
+
+    A configuration with a score that is not a number has no value: its trial is recorded as
+    failed, it never wins, and the search goes on with the others.
+
+    Raises:
+        UserError: no configuration of a stage has a value, or the objective is not available.
+    """
+    selected: dict[str, int] = {}
+    parts: list[list[ScoreMatrix]] = []
+    stages: list[dict[str, Any]] = []
+    tables: list[pd.DataFrame] = []
+    for stage in plan.stages:
+        started = time.monotonic()
+        order, matrices = _score_stage(stage, selected, members, objective, seed, report)
+        seconds = (time.monotonic() - started) / len(order)
+        configs = matrices[0].configs
+        told = stage.values(configs)
+        judged = judge(objective, members, matrices)
+        tables.append(_trials(out, plan, stage, judged, configs, order, seconds, seed))
+        chosen = choose(rule, stage.name, configs, judged)
+        selected |= stage.point(configs[chosen.row]) | dict(stage.fixed)
+        parts.append(matrices)
+        stages.append(
+            {
+                "name": stage.name,
+                "param": stage.param,
+                "values": told,
+                **judged.entry(),
+                "selected": told[chosen.row],
+                "leader": told[chosen.leader],
+                "within": [told[row] for row in chosen.within],
+                "configs": configs,
+            }
+        )
+    last = stages[-1]
+    params = dict(last["configs"][last["values"].index(last["selected"])])
+    best = {
+        "study": plan.name,
+        "objective": objective,
+        "rule": rule,
+        "params": params,
+        **of_choice(last),
+        "stages": stages,
+        "split_sha256": members[0].detector.split_sha256,
+        "model_sha256": joint_sha256(members),
+        "seed": seed,
+    }
+    wholes = [_once(ScoreMatrix.joined(of_member)) for of_member in zip(*parts, strict=True)]
+    for member, whole in zip(members, wholes, strict=True):
+        write_examples(
+            member.folder / "examples",
+            "pseudo",
+            member.detector,
+            member.items,
+            whole,
+            params,
+            labelled(report, member.name),
+        )
+        whole.save(member.folder / "pseudo_scores.npz")
+    finish_member_runs(members, wholes, best)
+    trials = pd.concat(tables, ignore_index=True)
+    with atomic_path(out / "trials.csv") as path:
+        trials.to_csv(path, index=False, lineterminator="\n")
+    write_json(out / "best.json", best)
+    for member in members:
+        forget_blocks(member.folder / "blocks")
+    return Outcome(best=best, trials=trials, matrix=wholes[0], fresh=True)
+
+
+def _score_stage(
+    stage: Stage,
+    selected: Mapping[str, int],
+    members: Sequence[Member],
+    objective: str,
+    seed: int,
+    report: ProgressCallback,
+) -> tuple[list[Config], list[ScoreMatrix]]:
+    """Score what the sampler of a stage asks for.
+
+    Returns:
+        The configurations in the order in which they were tried, and of each member the matrix,
+        the smallest t first, then the smallest K.
+    """
+    batches: list[list[ScoreMatrix]] = []
+
+    def score(configs: Sequence[Config]) -> np.ndarray:
+        name = f"stage-{stage.name}"
+        if stage.sampler != GRID:
+            name += f"-{len(batches):03d}"
+        batches.append(score_members(members, configs, name, report))
+        return mean_over_members([values(objective, matrix) for matrix in batches[-1]])
+
+    grid = stage.configs(selected)
+    order = tried(stage, grid, seed, score)
+    wholes = [ScoreMatrix.joined(of_member) for of_member in zip(*batches, strict=True)]
+    rows = [wholes[0].row(config) for config in grid if config in order]
+    return order, [whole.select(rows) for whole in wholes]
+
+
+def _once(matrix: ScoreMatrix) -> ScoreMatrix:
+    """Without the configurations that an earlier stage has scored already."""
+    firsts = [row for row, config in enumerate(matrix.configs) if matrix.row(config) == row]
+    return matrix.select(firsts)
+
+
+def _trials(
+    out: Path,
+    plan: Study,
+    stage: Stage,
+    judged: Judged,
+    configs: Sequence[Config],
+    order: Sequence[Config],
+    seconds: float,
+    seed: int,
+) -> pd.DataFrame:
+    """Tell Optuna the stage's values and list its trials as ``trials.csv`` does."""
+    rows = [configs.index(config) for config in order]
+    attributes = [{"seconds": seconds, **judged.attributes(row)} for row in rows]
+    optuna_study = open_stage(out, plan.name, stage, seed)
+    record(optuna_study, stage, order, judged.value[rows], attributes)
+    points = [stage.point(config) for config in configs]
+    found = []
+    for trial in finished(optuna_study, stage):
+        row = points.index(trial.params)
+        found.append(
+            {
+                "stage": stage.name,
+                "number": trial.number,
+                "params": config_name(configs[row]),
+                "state": trial.state.name,
+                "pseudo_auroc": number(judged.auroc[row]),
+                "seconds": round(float(trial.user_attrs["seconds"]), 3),
+                "objective_value": trial.value,
+            }
+        )
+    return pd.DataFrame(found)

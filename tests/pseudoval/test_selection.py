@@ -1,0 +1,91 @@
+"""Which configuration wins by which rule."""
+
+import math
+
+import numpy as np
+import pytest
+
+from pseudoval.bootstrap import Replicates, averaged, bootstrap_auroc
+from pseudoval.cli import run
+from pseudoval.errors import UserError
+from pseudoval.intervals import gap_errors
+from pseudoval.selection import BEST, ONE_SE, RULES, select
+
+NAN = math.nan
+CONFIGS = [{"t": 100, "k": k} for k in (8, 2, 1, 30)]
+
+
+def made(values: list[list[float]], estimates: list[float]) -> Replicates:
+    """One category of ten images a class."""
+    array = np.array([values])
+    return Replicates(
+        names=["c"], estimates=np.array([estimates]), values=array,
+        freedom=np.full(array.shape[:2], 9.0), sizes=[(10, 10)], seed=0,
+    )  # fmt: skip
+
+
+def never() -> Replicates:
+    raise AssertionError("the rule best needs no bootstrap")
+
+
+def test_best_takes_the_highest_and_the_smallest_of_equals() -> None:
+    choice = select(BEST, CONFIGS, [0.9, 0.95, 0.8, 0.95], never)
+    assert (choice.row, choice.leader, choice.within) == (1, 1, [1])
+
+
+def test_one_se_takes_the_cheapest_within_one_paired_error() -> None:
+    # Differences to the leader, row 0: k = 2 spreads by 0.01, k = 1 by 0.02, k = 30 by 0.1.
+    leader = [0.90, 0.90]
+    values = [leader, [0.88, 0.90], [0.83, 0.87], [0.65, 0.85]]
+    estimates = [0.90, 0.891, 0.85, 0.82]
+    part = made(values, estimates)
+    assert gap_errors(part, 0) == pytest.approx([0, 0.01, 0.02, 0.1])
+    choice = select(ONE_SE, CONFIGS, estimates, lambda: part)
+    # k = 1 lies 0.05 below, more than its 0.02; k = 30 is within, but dearer than k = 2.
+    assert (choice.row, choice.leader, choice.within) == (1, 0, [0, 1, 3])
+
+
+def test_pairing_decides_and_not_the_error_of_a_configuration_alone() -> None:
+    rng = np.random.default_rng(0)
+    shared = rng.normal(0.8, 0.1, 500)
+    part = made([shared.tolist(), (shared - 0.02 + rng.normal(0, 1e-3, 500)).tolist()], [0.8, 0.78])
+    assert part.values[0, 1].std() > 0.09, "alone it is uncertain by far more than the gap"
+    assert select(ONE_SE, CONFIGS[:2], [0.8, 0.78], lambda: part).row == 0
+
+
+def test_equal_scores_go_to_the_cheapest_and_nan_to_none() -> None:
+    rng = np.random.default_rng(1)
+    scores = rng.standard_normal((4, 40))
+    labels = np.arange(40) % 2
+    scores += labels
+    scores[1] = scores[0]
+    scores[2, 5] = NAN
+    part = bootstrap_auroc(scores, ["a"] * 40, labels, [str(i) for i in range(40)])
+    for rule in RULES:
+        values = part.means.copy()
+        values[3] = 0.0
+        choice = select(rule, CONFIGS, values, lambda: part)
+        assert choice.row == 1, "equal to k = 8 and cheaper; k = 1 has no value"
+        assert 2 not in choice.within
+    with pytest.raises(ValueError, match="no configuration"):
+        select(ONE_SE, CONFIGS, [NAN] * 4, lambda: part)
+
+
+def test_the_mean_of_seeds_is_resampled_as_one() -> None:
+    rng = np.random.default_rng(2)
+    labels, groups = np.arange(40) % 2, [str(i) for i in range(40)]
+    sets = [rng.standard_normal((3, 40)) + labels for _ in range(2)]
+    parts = [bootstrap_auroc(s, ["a"] * 40, labels, groups, replicates=50) for s in sets]
+    mean = averaged(parts)
+    assert np.allclose(mean.values, (parts[0].values + parts[1].values) / 2)
+    assert np.allclose(mean.means, (parts[0].means + parts[1].means) / 2)
+    other = bootstrap_auroc(sets[0], ["a"] * 40, labels, groups, replicates=50, seed=1)
+    with pytest.raises(ValueError, match="not drawn alike"):
+        averaged([parts[0], other])
+
+
+def test_an_unknown_rule(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError, match=r"no selection rule 'first'; the rules are best, one-se"):
+        select("first", CONFIGS, [0.1] * 4, never)
+    assert run(["tune", "--rule", "first"]) == 2
+    assert "the rules are best, one-se" in capsys.readouterr().err
