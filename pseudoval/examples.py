@@ -1,6 +1,7 @@
 """A few explained images in ``RUN/examples``: what the pictures of a report are drawn from."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,9 @@ from pseudoval.progress import ProgressCallback
 from pseudoval.scores import Config, ScoreMatrix
 
 CATEGORIES = 6
+PLACES = {"pseudo": (0.5, 0.0, 0.25, 0.75, 1.0), "test": (0.5, 0.0)}
+"""Which anomalies of a category are explained, by rank from the lowest score (0) to the highest
+(1): a typical one, the lowest, and of the pseudo set a few more to judge the set by."""
 
 
 def write_examples(
@@ -24,7 +28,7 @@ def write_examples(
     config: Config,
     progress: ProgressCallback,
 ) -> None:
-    """Explain a normal image, a typical anomaly and the worst-ranked anomaly of each category.
+    """Explain a normal image and a few anomalies (``PLACES``) of each category.
 
     Args:
         which: ``pseudo`` or ``test``.
@@ -35,7 +39,7 @@ def write_examples(
     rows = [
         row
         for category in matrix.category_names[:CATEGORIES]
-        for row in _rows(matrix, scores, category)
+        for row in _rows(matrix, scores, category, PLACES[which])
     ]
     for number, row in enumerate(rows):
         item = items[row]
@@ -65,15 +69,17 @@ def write_examples(
         progress("examples", number + 1, len(rows))
 
 
-def _rows(matrix: ScoreMatrix, scores: np.ndarray, category: str) -> list[int]:
-    """Median normal, median anomaly, lowest anomaly."""
+def _rows(
+    matrix: ScoreMatrix, scores: np.ndarray, category: str, places: Sequence[float]
+) -> list[int]:
+    """The median normal, then the anomalies at the given ranks; each image once."""
     chosen = []
-    for label, places in ((0, (0.5,)), (1, (0.5, 0.0))):
+    for label, ranks in ((0, (0.5,)), (1, places)):
         rows = [
             row
             for row, name in enumerate(matrix.categories)
             if name == category and matrix.labels[row] == label
         ]
         ranked = sorted(rows, key=lambda row: (scores[row], row))
-        chosen += [ranked[int(place * (len(ranked) - 1))] for place in places]
+        chosen += [ranked[int(place * (len(ranked) - 1))] for place in ranks]
     return list(dict.fromkeys(chosen))
