@@ -31,11 +31,11 @@ from harness import OutOfTime, StopWatch, result, show
 from pseudoval.dataset import list_categories, test_items, train_normals
 from pseudoval.detectors import Detector
 from pseudoval.detectors.feature_models import open_detector
-from pseudoval.figures import METRICS, variants
+from pseudoval.figures import METRICS, figures, variants
 from pseudoval.files import write_bytes, write_json
 from pseudoval.images import read_mask, read_rgb
 from pseudoval.manifest import load_manifest, pseudo_items
-from pseudoval.metrics import auroc_by_category, average_precision, macro_auroc
+from pseudoval.metrics import auroc_by_category, macro_auroc
 from pseudoval.scores import ScoreMatrix, config_name
 from pseudoval.statistics import kendall, regret, select_best, spearman
 from pseudoval.sweep import score_images
@@ -151,14 +151,18 @@ def choose_and_score(
                 "kendall": kendall(*curves),
             }
         )
-    wanted = variants(detector.name, chosen).values()
-    final = scored(detector, real, list(wanted), "test-final", folder, watch)
+    wanted = [*variants(detector.name, chosen).values()]
+    final = scored(detector, real, wanted, "test-final", folder, watch)
     return {
         "params": chosen,
         "stages": stages,
         "variants": {
-            name: per_category(final, final.row(config))
-            for name, config in variants(detector.name, chosen).items()
+            row["variant"]: {
+                "per_category": {name: plain(c) for name, c in row["per_category"].items()},
+                "mean": plain(row["mean"]),
+                "inter_category_std": plain(row["inter_category_std"]),
+            }
+            for row in figures({"": final}, chosen)["variants"]
         },
         "model_sha256": detector.model_sha256,
     }
@@ -203,26 +207,9 @@ def by_category(matrix: ScoreMatrix) -> np.ndarray:
     return auroc_by_category(matrix.scores, matrix.categories, matrix.labels)
 
 
-def per_category(matrix: ScoreMatrix, row: int) -> dict[str, Any]:
-    """The figures of one configuration by category, their mean, and their deviation (by n)."""
-    names = np.array(matrix.categories)
-    table: dict[str, dict[str, float | None]] = {}
-    for column, category in enumerate(matrix.category_names):
-        inside = names == category
-        image_ap = average_precision(matrix.scores[row, inside], matrix.labels[inside])
-        values = {
-            "image_auroc": by_category(matrix)[row, column],
-            "image_ap": image_ap,
-            **{name: matrix.pixel[name][row, column] for name in matrix.pixel},
-        }
-        table[category] = {
-            metric: None if np.isnan(values[metric]) else float(values[metric])
-            for metric in METRICS
-        }
-    known = {m: [v for row in table.values() if (v := row[m]) is not None] for m in METRICS}
-    mean = {m: float(np.mean(v)) for m, v in known.items() if v}
-    std = {m: float(np.std(v)) for m, v in known.items() if v}
-    return {"per_category": table, "mean": mean, "inter_category_std": std}
+def plain(cells: dict[str, Any]) -> dict[str, float | None]:
+    """The values of one row of ``pseudoval.figures``, which of one seed have no deviation."""
+    return {metric: cell["value"] for metric, cell in cells.items()}
 
 
 def summary(report: dict[str, Any], job: Job, watch: StopWatch) -> dict[str, Any]:
@@ -231,7 +218,7 @@ def summary(report: dict[str, Any], job: Job, watch: StopWatch) -> dict[str, Any
         "lafite": report["detectors"]["lafite"]["variants"]["with editing"],
         "knn": report["detectors"]["knn"]["variants"]["knn"],
     }
-    figures = {
+    compared = {
         f"{metric}_mean": {
             "ours": found["lafite"]["mean"][metric],
             "peer": found["knn"]["mean"][metric],
@@ -240,7 +227,7 @@ def summary(report: dict[str, Any], job: Job, watch: StopWatch) -> dict[str, Any
             "unit": "1",
         }
         for metric in METRICS
-        if metric in found["lafite"]["mean"]
+        if found["lafite"]["mean"][metric] is not None
     }
     gaps = {
         category: row["image_auroc"] - found["knn"]["per_category"][category]["image_auroc"]
@@ -252,7 +239,7 @@ def summary(report: dict[str, Any], job: Job, watch: StopWatch) -> dict[str, Any
         facts = json.loads((job.work / "lafite" / "model.json").read_text())["info"]["training"]
         flops = training_flops(config) * speed
         peak = matmul_flops(job.device, facts["precision"])
-        figures["training_flops"] = {
+        compared["training_flops"] = {
             "ours": flops,
             "peer": peak,
             "peer_name": f"a large {facts['precision']} matrix product in the same run",
@@ -262,7 +249,7 @@ def summary(report: dict[str, Any], job: Job, watch: StopWatch) -> dict[str, Any
         report["training"] = {**facts, "images_per_second": speed}
     report |= {"seconds": watch.seconds, "config": config.to_json()}
     return {
-        "figures": figures,
+        "figures": compared,
         "checks": {
             "lafite_minus_knn": gaps,
             "lafite_at_least_knn_minus_margin": all(gap >= -MARGIN for gap in gaps.values()),
