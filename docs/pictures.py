@@ -63,7 +63,7 @@ def make_page(run: Path) -> Path:
         sheet[: len(column), left : left + WIDTH] = column
     picture = Image.fromarray(sheet)
     small = picture.resize((SHOWN_WIDTH, round(SHOWN_WIDTH * picture.height / picture.width)))
-    small.save(IMAGES / "report.jpg", quality=66, optimize=True)
+    small.save(IMAGES / "report.jpg", quality=56, optimize=True)
     return IMAGES / "report.jpg"
 
 

@@ -83,7 +83,9 @@ def _optimal(costs: np.ndarray) -> list[int]:
     rows = np.tile(np.arange(len(triples)), 3)
     columns = np.concatenate([index[a, b], index[b, c], index[a, c]])
     signs = np.repeat([1.0, 1.0, -1.0], len(triples))
-    cycles = sparse.csr_array((signs, (rows, columns)), shape=(len(triples), len(first)))
+    # HiGHS takes 32-bit indices, and not every version of SciPy converts them.
+    places = rows.astype(np.int32), columns.astype(np.int32)
+    cycles = sparse.csr_array((signs, places), shape=(len(triples), len(first)))
     found = optimize.milp(
         (costs[first, second] - costs[second, first]).astype(np.float64),
         integrality=np.ones(len(first)),
