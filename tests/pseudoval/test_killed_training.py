@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import torch
 from helpers import road_commands, with_options
 
 from pseudoval.cli import run
@@ -23,7 +24,12 @@ def test_resuming_after_a_kill_gives_the_same_losses_and_model(road: Path, tmp_p
     command = with_options(train, *often, out=killed)
     process = subprocess.Popen(
         [sys.executable, "-m", "pseudoval", *command],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        # As many threads as here: another number sums in another order.
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "OMP_NUM_THREADS": str(torch.get_num_threads()),
+        },
         stderr=subprocess.DEVNULL,
     )
     log, end = killed / "losses.csv", time.monotonic() + 240
