@@ -71,6 +71,12 @@ def averaged(parts: Sequence[Replicates]) -> Replicates:
         same = part.values.shape == first.values.shape and part.sizes == first.sizes
         if not same or (part.names, part.seed) != (first.names, first.seed):
             raise ValueError("the replicates were not drawn alike")
+    return mean_of(parts)
+
+
+def mean_of(parts: Sequence[Replicates]) -> Replicates:
+    """The mean of several figures on the same resamples, named and sized as the first of them."""
+    first = parts[0]
     return Replicates(
         names=first.names,
         estimates=np.mean([part.estimates for part in parts], axis=0),

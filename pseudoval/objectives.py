@@ -11,6 +11,7 @@ from pseudoval.bootstrap import (
     bootstrap_auroc,
     draw_groups,
     influence_freedom,
+    mean_of,
     weighted_auroc,
 )
 from pseudoval.errors import UserError
@@ -102,15 +103,7 @@ def bootstrap(
     made = [_replicates(name, matrix, replicates, seed) for name in names]
     if any(len(part.names) != len(made[0].names) for part in made):
         made = [_together(part) for part in made]
-    first = made[0]
-    return Replicates(
-        names=first.names,
-        estimates=np.mean([part.estimates for part in made], axis=0),
-        values=np.mean([part.values for part in made], axis=0),
-        freedom=np.min([part.freedom for part in made], axis=0),
-        sizes=first.sizes,
-        seed=seed,
-    )
+    return mean_of(made)
 
 
 def objective_intervals(objective: str, replicates: Replicates) -> np.ndarray:

@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 
-from pseudoval.demo_data import render_dataset
-
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "lafite_quality.py"
 WITHOUT = "; ".join(f"sys.modules[{name!r}] = None" for name in ("faiss", "optuna"))
 START = f"""
@@ -30,15 +28,11 @@ def script(*arguments: Any, without: str = "") -> subprocess.CompletedProcess[st
 
 
 @pytest.fixture(scope="module")
-def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("packed")
-    data = root / "original"
-    data.mkdir()
-    render_dataset(data, seed=0, size=64, train=9, test_good=3, defects_per_kind=1,
-                   categories=["fabric", "flange"])  # fmt: skip
-    done = script("pack", data, "--to", root / "folder")
+def packed(road: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("packed") / "folder"
+    done = script("pack", road / "data", "--to", folder)
     assert done.returncode == 0, done.stderr
-    return root / "folder"
+    return folder
 
 
 def test_a_packed_folder_holds_jpeg_images_masks_and_a_pseudo_set(packed: Path) -> None:
