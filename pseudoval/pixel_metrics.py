@@ -16,7 +16,7 @@ from pseudoval.sorted_runs import Window, sorted_windows
 MEMORY = 2**30
 """Bytes beside the input that the scores of one set of maps may take; more of them go to disk."""
 PART_IMAGES = 16
-"""Maps that are taken apart at once."""
+"""Most maps that are taken apart at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +109,7 @@ def pixel_metrics(
     if not 0 < fpr_limit <= 1:
         raise ValueError(f"fpr_limit is {fpr_limit}, expected a value in (0, 1]")
     regions = masks if isinstance(masks, Regions) else label_regions(masks)
-    parts = _split(maps) if isinstance(maps, np.ndarray) else maps
+    parts = _split(maps, memory // 16) if isinstance(maps, np.ndarray) else maps
     anomalous = regions.region.size
     normal = regions.normal.size - anomalous
     sums = _Sums(anomalous=anomalous, normal=normal, limit=fpr_limit)
@@ -123,10 +123,11 @@ def pixel_metrics(
     )
 
 
-def _split(maps: np.ndarray) -> Iterator[np.ndarray]:
-    """A few maps at a time, so that hardly anything is copied twice."""
-    for start in range(0, len(maps), PART_IMAGES):
-        yield maps[start : start + PART_IMAGES]
+def _split(maps: np.ndarray, room: int) -> Iterator[np.ndarray]:
+    """A few maps at a time, of which a copy takes ``room`` bytes, so that little is held twice."""
+    count = max(1, min(PART_IMAGES, room * len(maps) // max(1, maps.nbytes)))
+    for start in range(0, len(maps), count):
+        yield maps[start : start + count]
 
 
 def _pixels(

@@ -60,8 +60,8 @@ def sorted_windows(
     try:
         with tempfile.TemporaryDirectory(prefix="pseudoval-", dir=folder) as name:
             place = Path(name)
-            # Half for the normal buffer, a quarter for the anomalous one, the rest for a part.
-            low = _Runs(place, "normal", min(normal, memory // 2 // NORMAL_BYTES), weighted=False)
+            # A quarter for each buffer; the rest is for the part that comes in, and for a window.
+            low = _Runs(place, "normal", min(normal, memory // 4 // NORMAL_BYTES), weighted=False)
             high = _Runs(place, "anomalous", min(anomalous, memory // 4 // 32), weighted=True)
             for below, above, weights in pixels:
                 low.add(below)

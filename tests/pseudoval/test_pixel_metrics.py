@@ -1,6 +1,7 @@
 import errno
 import math
 import tempfile
+import tracemalloc
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -146,6 +147,18 @@ def test_figures_from_disk_are_those_from_memory(
     assert list(tmp_path.iterdir()) == [], "temporary files are removed"
     parts = (maps[start : start + 7] for start in range(0, 25, 7))
     assert _agree(pixel_metrics(parts, masks, memory=1, folder=tmp_path), whole)
+
+
+def test_no_more_memory_is_held_than_stated(tmp_path: Path) -> None:
+    maps, masks = _large_case(10**6)
+    regions = label_regions(masks)
+    memory = 2**21
+    assert maps.nbytes > 1.5 * memory
+    tracemalloc.start()
+    pixel_metrics(maps, regions, memory=memory, folder=tmp_path)
+    held = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert held < memory
 
 
 def test_what_fits_into_memory_touches_no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
