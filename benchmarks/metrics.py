@@ -84,7 +84,7 @@ def anomalib_aupro(maps: np.ndarray, masks: np.ndarray) -> float | None:
     except ImportError:
         return None
     metric = _AUPRO(fpr_limit=0.3)
-    metric.update(torch.from_numpy(maps)[:, None], torch.from_numpy(masks)[:, None].int())
+    metric.update(torch.from_numpy(maps), torch.from_numpy(masks).int())
     return float(metric.compute())
 
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lafite_core.config import EditConfig
@@ -14,8 +13,6 @@ from lafite_core.errors import LafiteError
 
 SEARCH_ROWS = 1024
 """Patches of one matrix product; with a bank of 100,000 that is 400 MB."""
-DISTANCE_ROWS = 16
-"""Patches whose differences to their neighbours are computed at once; 2 MB at K = 50."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,15 +81,13 @@ class MemoryBank:
             if self.device == "cpu":
                 self._index = _faiss_search(self.vectors) or self._index
         index = self._index(patches, k)
-        # A few rows at a time, whose differences stay in the cache.
-        parts = zip(patches.split(DISTANCE_ROWS), index.split(DISTANCE_ROWS), strict=True)
-        squared = [(p[:, None] - self.vectors[i]).double().square_().sum(2) for p, i in parts]
-        return Neighbours(index=index, distance=torch.cat(squared).sqrt().float())
+        distance = (patches[:, None, :] - self.vectors[index]).double().square().sum(2).sqrt()
+        return Neighbours(index=index, distance=distance.float())
 
     def edit(self, neighbours: Neighbours, config: EditConfig) -> Tensor:
         """Feature editing: each patch becomes a weighted mean of its neighbours, ``[P, C]``."""
         weights = neighbour_weights(neighbours.distance, config)
-        return F.embedding_bag(
+        return torch.nn.functional.embedding_bag(
             neighbours.index, self.vectors, per_sample_weights=weights, mode="sum"
         )
 
@@ -107,8 +102,6 @@ def _faiss_search(vectors: Tensor) -> Callable[[Tensor, int], Tensor] | None:
     index.add(vectors.numpy())
 
     def search(patches: Tensor, k: int) -> Tensor:
-        # Images are searched side by side, each on one thread, which faiss counts by itself.
-        faiss.omp_set_num_threads(1)
         rough, found = index.search(np.ascontiguousarray(patches.numpy()), k)
         # Equal distances in the order of the bank, whatever order the search met them in.
         order = np.lexsort((found, rough), axis=1)
