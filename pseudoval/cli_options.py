@@ -91,6 +91,9 @@ def tune_options(command: Command) -> Command:
         click.option("--repeats", type=click.IntRange(1), default=1, show_default=True,
                      help="Score with the noise of this many seeds, from --seed on, and choose on "
                      "the mean."),
+        click.option("--set", "settings", multiple=True, metavar="NAME=VALUE",
+                     callback=assignments, help="An option of scoring (diffusion.solver, .spacing, "
+                     ".sampling_steps, .eta, score.NAME) instead of the model's; may be repeated."),
         click.option("--resume/--overwrite", "resume", default=True,
                      help="Go on with the study in RUN, or start anew.  [default: resume]"),
     ]  # fmt: skip

@@ -79,7 +79,8 @@ def evaluate_refit(
 
     run = load_run(run_folder)
     items = real_test_items(data, run.header["categories"])
-    detectors = open_detectors(model, seed=int(run.header["seed"]), device=device)
+    seed = int(run.header["seed"])
+    detectors = open_detectors(model, seed=seed, device=device, settings=run.scoring)
     for detector in detectors.values():
         require_refit(detector, run, model)
     configs: list[Config] = [*variants(run.header["detector"], run.best["params"]).values()]
@@ -152,7 +153,7 @@ def _evaluate_member(
     done = _finished(run.folder / SCORES, items, configs, sha, seed)
     if done is not None:
         return done
-    detector = open_detector(run.model, seed=seed, device=device)
+    detector = open_detector(run.model, seed=seed, device=device, settings=run.scoring)
     if detector.model_sha256 != sha:
         raise UserError(
             f"The model in {run.model} is not the one that {run.folder} was tuned with; restore "

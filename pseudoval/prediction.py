@@ -92,7 +92,8 @@ def predict(
     for target in found:
         require_image(target.path)
     seed = int(tuned.header["seed"]) if tuned is not None else None
-    detector = open_detector(model, seed=seed, device=device)
+    scoring = tuned.scoring if tuned is not None else None
+    detector = open_detector(model, seed=seed, device=device, settings=scoring)
     targets = with_categories(found, detector, category)
     params, source = configuration(detector, tuned, model)
     detector.check(params)

@@ -28,6 +28,11 @@ class Run:
         return Path(os.path.normpath(self.folder / self.header["model"]))
 
     @property
+    def scoring(self) -> dict[str, str]:
+        """Options that the model was scored with instead of its own, as ``tune --set`` has them."""
+        return dict(self.header.get("scoring", {}))
+
+    @property
     def members(self) -> dict[str, "Run"]:
         """The RUN of every seed by name, such as ``seed-0``; of a single model itself, as ``""``.
 

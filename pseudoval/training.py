@@ -17,6 +17,9 @@ from pseudoval.members import read_members, recorded_sha256
 from pseudoval.progress import ProgressCallback
 from pseudoval.runs import load_run
 
+SCORING = ("diffusion.solver", "diffusion.spacing", "diffusion.sampling_steps", "diffusion.eta")
+"""Options, beside those of ``score``, that a trained model can be scored with another value of."""
+
 
 def train(
     data: Path,
@@ -118,7 +121,8 @@ def refit(
 
     tuned = load_run(run)
     require_folder(tuned.model, "model", "pseudoval train")
-    if recorded_sha256(tuned.model) != tuned.best["model_sha256"]:
+    trained = tuned.header.get("trained_sha256", tuned.best["model_sha256"])
+    if recorded_sha256(tuned.model) != trained:
         raise UserError(
             f"The model in {tuned.model} is not the one that {run} was tuned with; restore it, or "
             "tune again."
@@ -133,7 +137,7 @@ def refit(
     extractor = model.backbone
     recipe = Recipe(
         detector=model.info["detector"],
-        config=model.config,
+        config=scoring_configuration(model.config, tuned.scoring),
         backbone=lambda: extractor,
         images={c: _hashed(train_normals(data, c)) for c in tuned.header["categories"]},
         split_sha256=None,
@@ -177,7 +181,6 @@ def configuration(
         UserError: an unknown option or a value of the wrong kind.
         LafiteError: an unknown preset or a value out of range.
     """
-    from lafite_core.config import SECTIONS, LafiteConfig
     from lafite_core.config import preset as named
 
     value = named(preset).to_json()
@@ -185,6 +188,33 @@ def configuration(
         value["features"]["backbone"] = backbone
     if epochs is not None:
         value["train"] |= {"epochs": epochs, "min_steps": 0}
+    return _replaced(value, settings)
+
+
+def scoring_configuration(config: Any, settings: Mapping[str, str]) -> Any:
+    """The configuration of a trained model with options replaced that only scoring depends on.
+
+    Args:
+        config: a ``lafite_core.config.LafiteConfig``.
+
+    Raises:
+        UserError: an option that is unknown or decides what is trained, or a value of the wrong
+            kind.
+        LafiteError: a value out of range.
+    """
+    fixed = [name for name in settings if name not in SCORING and not name.startswith("score.")]
+    if fixed:
+        raise UserError(
+            f"The option {fixed[0]} cannot be set for scoring, only {', '.join(SCORING)} and "
+            "score.NAME; what else there is has been decided by 'pseudoval train --set'."
+        )
+    return _replaced(config.to_json(), settings)
+
+
+def _replaced(value: dict[str, Any], settings: Mapping[str, str]) -> Any:
+    """A configuration in its JSON form with single options replaced; errors as above."""
+    from lafite_core.config import SECTIONS, LafiteConfig
+
     for name, text in settings.items():
         section, _, option = name.partition(".")
         kinds = typing.get_type_hints(SECTIONS[section]) if section in SECTIONS else {}

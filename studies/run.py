@@ -1,7 +1,7 @@
 """Running a study: one call that begins it, goes on with it or finds it finished."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from pseudoval.files import (
     write_json,
 )
 from pseudoval.manifest import load_manifest, pseudo_items
+from pseudoval.members import recorded_sha256
 from pseudoval.objectives import MACRO
 from pseudoval.progress import ProgressCallback, silent
 from pseudoval.scores import ScoreMatrix
@@ -38,7 +39,7 @@ from studies.seeds import Member, joint_sha256, members_are, open_members, start
 from studies.spec import STUDIES, Maker, Study
 from studies.study_files import read_study
 
-UNSAID = {"rule": BEST, "repeats": 1}
+UNSAID: dict[str, Any] = {"rule": BEST, "repeats": 1, "scoring": {}}
 """What a RUN was made with that was made before there was a choice."""
 
 
@@ -54,6 +55,7 @@ def run_study(
     rule: str | None = None,
     seed: int = 0,
     repeats: int = 1,
+    settings: Mapping[str, str] | None = None,
     device: str = "cpu",
     overwrite: bool = False,
     audit_share: float | None = None,
@@ -76,6 +78,8 @@ def run_study(
         seed: of the noise that scoring draws.
         repeats: score with so many seeds of the noise, from ``seed`` on; the choice is made on
             their mean.
+        settings: options of scoring to use instead of the model's own, as ``section.name``: text,
+            such as ``{"diffusion.solver": "dpmpp_2m"}``; evaluate, refit and predict follow them.
         overwrite: start anew in a RUN of another study, model, set, grid or seed.
         audit_share: score this share of the grid's cells off the path of the stages when they
             are done, also in a finished RUN; the choice does not look at them.
@@ -109,7 +113,9 @@ def run_study(
     manifests = [(folder, load_manifest(folder)) for folder in folders]
     check_sets(manifests)
     sets = [(folder, pseudo_items(folder, manifest)) for folder, manifest in manifests]
-    members = open_members(model, sets, out, seed=seed, repeats=repeats, device=device)
+    members = open_members(
+        model, sets, out, seed=seed, repeats=repeats, device=device, settings=settings
+    )
     detector = members[0].detector
     plan = make(detector, t, k)
     objective, rule = objective or plan.objective or MACRO, rule or plan.rule or BEST
@@ -135,6 +141,8 @@ def run_study(
         "ranges": {p.name: [p.low, p.high] for p in detector.parameters},
         "seed": seed,
         "repeats": repeats,
+        "scoring": dict(settings or {}),
+        "trained_sha256": recorded_sha256(model),
         "model_sha256": joint_sha256(members),
         "split_sha256": detector.split_sha256,
         "pseudo_sha256": [sha256_file(folder / "manifest.json") for folder in folders],
@@ -193,7 +201,8 @@ def _claim(out: Path, header: dict[str, Any], overwrite: bool) -> bool:
     path = out / "run.json"
     if path.exists() and not overwrite:
         found = {**UNSAID, **read_json(path, "The run's header")}
-        told = ("model", "pseudo", "study_file", "members_are", "versions", "defaults", "ranges")
+        told = ("model", "pseudo", "study_file", "members_are", "versions", "defaults", "ranges",
+                "trained_sha256")  # fmt: skip
         identity = [name for name in header if name not in told]
         if "stages" not in found:  # the grids of an older RUN say as much
             identity.remove("stages")

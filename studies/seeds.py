@@ -13,7 +13,7 @@ from pseudoval.dataset import ImageItem
 from pseudoval.detectors import Detector
 from pseudoval.detectors.feature_models import open_detectors
 from pseudoval.files import claim_folder, sha256_file, write_json
-from pseudoval.members import members_sha256
+from pseudoval.members import members_sha256, recorded_sha256
 from pseudoval.progress import ProgressCallback, labelled
 from pseudoval.scores import Config, ScoreMatrix
 from pseudoval.sweep import score_images
@@ -50,12 +50,14 @@ def open_members(
     seed: int,
     repeats: int,
     device: str,
+    settings: Mapping[str, str] | None = None,
 ) -> list[Member]:
     """Every model of a MODEL folder on every pseudo set, with the noise of every seed.
 
     Args:
         pseudos: PSEUDO folders with their images.
         seed: of the noise, the same for all models; ``repeats`` of them, from this one on.
+        settings: options of scoring; see ``open_detectors``.
 
     Raises:
         UserError: see ``open_detectors``.
@@ -63,7 +65,9 @@ def open_members(
     members = []
     hashes = [sha256_file(folder / "manifest.json") for folder, _ in pseudos]
     for repeat in range(repeats):
-        for name, detector in open_detectors(model, seed=seed + repeat, device=device).items():
+        noise = seed + repeat
+        found = open_detectors(model, seed=noise, device=device, settings=settings)
+        for name, detector in found.items():
             for number, (folder, items) in enumerate(pseudos):
                 parts = [
                     name,
@@ -155,6 +159,7 @@ def start_member_runs(members: Sequence[Member], out: Path, header: Mapping[str,
                 "pseudo_sha256": [member.pseudo_sha256],
                 "seed": member.detector.seed,
                 "repeats": 1,
+                "trained_sha256": recorded_sha256(member.model),
                 "model_sha256": member.detector.model_sha256,
             }
             del own["members"]

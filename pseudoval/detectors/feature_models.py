@@ -25,6 +25,7 @@ from pseudoval.members import read_members
 from pseudoval.progress import ProgressCallback
 from pseudoval.scores import Config, ScoreMatrix
 from pseudoval.sweep import score_images
+from pseudoval.training import scoring_configuration
 
 K_GRID = (1, 2, 3, 5, 8, 12, 20, 30, 50)
 T = Parameter(
@@ -212,30 +213,48 @@ def fit_detector(
     )
 
 
-def open_detector(folder: Path, *, seed: int | None, device: str = "cpu") -> Detector:
+def open_detector(
+    folder: Path,
+    *,
+    seed: int | None,
+    device: str = "cpu",
+    settings: Mapping[str, str] | None = None,
+) -> Detector:
     """The detector in a MODEL folder: one model, or one model per category.
 
     Args:
         seed: of the noise that scoring draws; None is that of the run that a refitted model was
             chosen by, else the model's own.
+        settings: options to score with instead of the model's own; see
+            ``pseudoval.training.scoring_configuration``.
 
     Raises:
-        UserError: not a MODEL folder, of an unknown detector, or models of several seeds.
+        UserError: not a MODEL folder, of an unknown detector, or models of several seeds; or an
+            option that is not one of scoring.
         LafiteError: a model in it is unfinished, damaged or of another format.
     """
     require_folder(folder, "model", "pseudoval train")
     members = read_members(folder)
     if members is None:
-        return _open_single(folder, seed, device)
+        return _open_single(folder, seed, device, settings or {})
     if members.kind == "seeds":
         places = ", ".join(str(folder / place) for place in members.folders.values())
         raise UserError(f"{folder} holds models of several seeds; name one of them: {places}.")
     return PerCategoryDetector(
-        {c: _open_single(folder / place, seed, device) for c, place in members.folders.items()}
+        {
+            c: _open_single(folder / place, seed, device, settings or {})
+            for c, place in members.folders.items()
+        }
     )
 
 
-def open_detectors(folder: Path, *, seed: int | None, device: str = "cpu") -> dict[str, Detector]:
+def open_detectors(
+    folder: Path,
+    *,
+    seed: int | None,
+    device: str = "cpu",
+    settings: Mapping[str, str] | None = None,
+) -> dict[str, Detector]:
     """The detectors of every seed in a MODEL folder by name, such as ``seed-0``.
 
     A MODEL of one seed has the name ``""``. Arguments and errors as in ``open_detector``.
@@ -243,15 +262,19 @@ def open_detectors(folder: Path, *, seed: int | None, device: str = "cpu") -> di
     require_folder(folder, "model", "pseudoval train")
     members = read_members(folder)
     if members is None or members.kind != "seeds":
-        return {"": open_detector(folder, seed=seed, device=device)}
+        return {"": open_detector(folder, seed=seed, device=device, settings=settings)}
     return {
-        name: open_detector(folder / place, seed=seed, device=device)
+        name: open_detector(folder / place, seed=seed, device=device, settings=settings)
         for name, place in members.folders.items()
     }
 
 
-def _open_single(folder: Path, seed: int | None, device: str) -> Detector:
+def _open_single(
+    folder: Path, seed: int | None, device: str, settings: Mapping[str, str]
+) -> Detector:
     model = LafiteModel.load(folder, device)
+    if settings:
+        model.config = scoring_configuration(model.config, settings)
     name = model.info.get("detector")
     if name not in DETECTORS:
         raise UserError(f"{folder} holds a model of an unknown detector {name!r}; train it again.")
