@@ -126,7 +126,7 @@ def sweep_parts(detector: Any, items: Sequence[ImageItem], configs: Sequence[Any
 
 
 def beside_network(
-    model: Path, items: Sequence[ImageItem], device: str, cores: int
+    model: Path, items: Sequence[ImageItem], device: str, at_once: int
 ) -> dict[str, Any]:
     """Milliseconds per image and configuration by part, ours and the plain loop's."""
     detector = open_detector(model, seed=0, device=device)
@@ -140,13 +140,13 @@ def beside_network(
             ours[name] = ours.get(name, 0.0) + seconds
     share = 1000 / (len(items) * (len(ts) + len(ks)))
     wall = ours.pop("wall") * share
-    ours = {name: seconds * share / cores for name, seconds in ours.items()}
+    ours = {name: seconds * share / at_once for name, seconds in ours.items()}
     clock = Clock(device)
     loop = PlainLoop(detector.model, items, 0, clock.part)  # type: ignore[attr-defined]
     trials = [(t.default, 0), (t.default, k.default)]
     for trial in trials:
         loop.trial(*trial)
-    share = 1000 / (len(items) * len(trials) * cores)
+    share = 1000 / (len(items) * len(trials) * at_once)
     plain = {name: seconds * share for name, seconds in clock.seconds.items()}
     return {"ours": ours, "plain": plain, "wall": wall}
 
@@ -220,7 +220,7 @@ def take_part(data: Path, pseudo: Path, work: Path, images: int) -> tuple[Path, 
                 entry for entry in manifest["images"]
                 if (entry["category"], entry["label"]) == (category, label)
             ]  # fmt: skip
-            kept += _spread(of_class, images)
+            kept += spread(of_class, images)
     for entry in kept:
         for name in filter(None, (entry["path"], entry["mask"])):
             _copy(pseudo / name, small / name)
@@ -228,13 +228,18 @@ def take_part(data: Path, pseudo: Path, work: Path, images: int) -> tuple[Path, 
     for category in manifest["categories"]:
         items = test_items(data, category)
         for label in (0, 1):
-            for item in _spread([item for item in items if item.label == label], images):
+            for item in spread([item for item in items if item.label == label], images):
                 for path in filter(None, (item.path, item.mask_path)):
                     _copy(path, work / "data" / path.relative_to(data))
     return work / "data", small
 
 
-def _spread(entries: Sequence[Any], count: int) -> list[Any]:
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def spread(entries: Sequence[Any], count: int) -> list[Any]:
     """So many of them, evenly spread."""
     places = np.linspace(0, len(entries) - 1, min(count, len(entries))).round().astype(int)
     return [entries[place] for place in places]
@@ -275,15 +280,15 @@ def make_model(work: Path, quick: bool, device: str) -> tuple[Path, Path, Path]:
 def measure(arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
     """Everything, in a folder of its own."""
     device = find_device(arguments.device)
-    cores = len(os.sched_getaffinity(0)) if device == "cpu" else 1
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(cores())
+    at_once = cores() if device == "cpu" else 1
     given = arguments.data, arguments.model, arguments.pseudo
     data, model, pseudo = given if all(given) else make_model(work, arguments.quick, device)
     images = arguments.images or (4 if arguments.quick else 9)
     data, pseudo = take_part(data, pseudo, work, images)
     items = pseudo_items(pseudo)
-    few = _spread(items, 8 if arguments.quick else 32)
-    parts = beside_network(model, few, device, cores)
+    few = spread(items, 8 if arguments.quick else 32)
+    parts = beside_network(model, few, device, at_once)
     seconds, checks = whole_study(data, model, pseudo, work, device)
     ours, plain = (
         sum(value for name, value in seconds.items() if name.startswith(who))
@@ -311,7 +316,7 @@ def measure(arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
         "checks": {
             **checks,
             "sampling_steps": config["diffusion"]["sampling_steps"],
-            "cores": len(os.sched_getaffinity(0)),
+            "cores": cores(),
             "seconds": seconds,
             "images_of_the_breakdown": len(few),
             "breakdown_ms": parts["ours"],

@@ -113,8 +113,9 @@ class DiffusionConfig:
     ``dpmpp_2m``, DPM-Solver++(2M) (Lu et al. 2022), of second, for one evaluation a step too."""
     spacing: Spacing = "time"
     """Where the network is evaluated between t and 0; *open*. ``time``: evenly in time.
-    ``log_snr``: evenly in the logarithm of the signal-to-noise ratio, from t down to a tenth of
-    it, where ten even steps make their last evaluation."""
+    ``log_snr``: evenly in the logarithm of the signal-to-noise ratio, with the first and the last
+    evaluation where ``time`` has them. With it, five steps of ``dpmpp_2m`` come closest to the
+    scores of ten DDIM steps; ``benchmarks/solver.py`` compares them."""
     eta: float = 0.0
     """Fresh noise in each DDIM step (Song et al. 2021, eq. 16): 0 is deterministic, 1 is as much
     as DDPM; *open*. 0: a score should not carry more chance than the first noising brings."""

@@ -15,9 +15,6 @@ from torch import Tensor
 from lafite_core.config import DiffusionConfig, Target
 from lafite_core.errors import LafiteError
 
-LAST_EVALUATION = 0.1
-"""Share of t at which the last evaluation lies with the spacing ``log_snr``."""
-
 Network = Callable[[Tensor, Tensor], Tensor]
 """``(x_t [B, C, h, w], t [B])`` to the prediction of ``DiffusionConfig.target``, same shape."""
 
@@ -52,7 +49,7 @@ def trajectory(t: int, config: DiffusionConfig, alpha_bar: Tensor) -> list[int]:
     if config.spacing == "time" or count == 1:
         return [round(t * i / count) for i in range(count, -1, -1)]
     levels = log_snr(alpha_bar)[1:]  # steps 1 to T, falling
-    last = max(1, round(t * LAST_EVALUATION))
+    last = max(1, round(t / count))
     places = torch.linspace(float(levels[t - 1]), float(levels[last - 1]), count)
     near = (levels[:, None] - places.to(levels)).abs().argmin(0) + 1
     return [*near.tolist(), 0]
