@@ -1,11 +1,12 @@
 """Nearest neighbours on subsets of a model's feature stages, all of them from one extraction."""
 
+import hashlib
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -21,6 +22,10 @@ from pseudoval.errors import UserError
 from pseudoval.files import sha256_json
 from pseudoval.progress import ProgressCallback
 from pseudoval.scores import Config
+from pseudoval.sweep import BLOCK_IMAGES
+
+REMEMBERED = 2 * BLOCK_IMAGES
+"""Images whose maps are kept, 2 MB each: those of a block are asked for once for each fit."""
 
 
 def stage_subsets(stages: Sequence[int]) -> list[int]:
@@ -73,16 +78,12 @@ class StagedKnn(FeatureModelDetector):
         wanted: dict[int, list[int]] = {}
         for row, config in enumerate(configs):
             wanted.setdefault(int(config["stages"]), []).append(row)
-        columns = []
-        for image in images:
-            found: list[np.ndarray] = [np.empty(0)] * len(configs)
-            for stages, rows in wanted.items():
-                depths = [int(configs[row]["k"]) for row in rows]
-                errors = sweep.knn_errors(self.fits[stages], [image], depths)
-                for row, grid in zip(rows, errors[:, 0], strict=True):
-                    found[row] = grid
-            columns.append(np.stack(found))
-        return np.stack(columns, axis=1)
+        grid = self.model.config.features.grid
+        errors = np.empty((len(configs), len(images), grid, grid), dtype=np.float32)
+        for stages, rows in wanted.items():
+            depths = [int(configs[row]["k"]) for row in rows]
+            errors[rows] = sweep.knn_errors(self.fits[stages], images, depths)
+        return errors
 
 
 def staged_knn(
@@ -104,7 +105,7 @@ def staged_knn(
         raise UserError(f"{folder} lacks {FEATURES}; train the model again.")
     raw = load_file(path)["features"]  # [N, C, grid, grid]
     identity = base.sha256()[:16]
-    shared = _LastMaps(base.backbone)
+    shared = _KnownMaps(base.backbone)
     all_stages = list(base.config.features.stages)
     ends = np.cumsum(base.backbone.channels).tolist()
     subsets = stage_subsets(all_stages)
@@ -134,24 +135,30 @@ def staged_knn(
     return StagedKnn(fits, seed)
 
 
-class _LastMaps:
-    """A backbone that remembers the maps of the last batch, for several models in turn."""
+class _KnownMaps:
+    """A backbone that remembers the maps of the last images, for several models in turn."""
 
     def __init__(self, backbone: Backbone) -> None:
         self.backbone = backbone
-        self._images: Tensor | None = None
-        self._maps: list[Tensor] = []
+        self._maps: dict[bytes, list[Tensor]] = {}
+        self._lock = threading.Lock()
 
     def __call__(self, images: Tensor) -> list[Tensor]:
-        if self._images is None or not torch.equal(self._images, images):
-            self._images, self._maps = images, self.backbone(images)
-        return self._maps
+        key = hashlib.sha256(images.contiguous().numpy().tobytes()).digest()
+        found = self._maps.get(key)
+        if found is None:
+            found = self.backbone(images)
+            with self._lock:
+                self._maps[key] = found
+                while len(self._maps) > REMEMBERED:
+                    del self._maps[next(iter(self._maps))]
+        return found
 
 
 class _SomeStages:
     """Some of the stages of a shared backbone; see ``lafite_core.backbones.Backbone``."""
 
-    def __init__(self, shared: _LastMaps, places: Sequence[int]) -> None:
+    def __init__(self, shared: _KnownMaps, places: Sequence[int]) -> None:
         self._shared, self._places = shared, list(places)
         self.channels = [shared.backbone.channels[place] for place in places]
         self.mean, self.std = shared.backbone.mean, shared.backbone.std
