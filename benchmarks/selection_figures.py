@@ -192,57 +192,6 @@ def resolution(cases: Sequence[Case]) -> dict[str, Any]:
     }
 
 
-def table(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[list[str]]:
-    """Cells of the table by generator and rule, its head first.
-
-    Args:
-        rows: ``aggregate`` by generator, then by rule.
-    """
-    parameters = sorted(
-        {
-            name.removeprefix("spearman_")
-            for by_rule in rows.values()
-            for found in by_rule.values()
-            for name in found
-            if name.startswith("spearman_") and not name.startswith("spearman_near_")
-        }
-    )
-    head = ["generator", "rule", "regret share", "worst", "mean regret", "top-1", "LafitE reaches"]
-    head += [f"Spearman {name} (near)" for name in parameters] + ["cases"]
-    lines = [head]
-    for generator, by_rule in rows.items():
-        for rule, found in by_rule.items():
-            figures = ("regret_share", "worst_regret", "mean_regret", "top1", "lafite_reached")
-            line = [generator, rule, *(_cell(found[name]) for name in figures)]
-            for name in parameters:
-                whole, near = (found.get(f"spearman{kind}_{name}") for kind in ("", "_near"))
-                line.append(f"{_cell(whole, 2)} ({_cell(near, 2)})")
-            lines.append([*line, str(found["cases"])])
-    return lines
-
-
-def as_text(cells: Sequence[Sequence[str]]) -> str:
-    """A table with aligned columns."""
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join(
-        "  ".join(
-            text.ljust(width) if place < 2 else text.rjust(width)
-            for place, (text, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in cells
-    )
-
-
-def as_markdown(cells: Sequence[Sequence[str]]) -> str:
-    """The same as a Markdown table."""
-    lines = [cells[0], ["---"] * len(cells[0]), *cells[1:]]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-
-
-def _cell(value: float | None, digits: int = 3) -> str:
-    return "n/a" if value is None else f"{value:.{digits}f}"
-
-
 def _regret(values: np.ndarray, row: int) -> float:
     return round(regret(values, row), DIGITS)
 

@@ -26,11 +26,12 @@ from harness import OutOfTime, StopWatch, result, show
 from pseudoval.demo_data import render_dataset
 from pseudoval.errors import UserError
 from pseudoval.files import write_json, write_text
+from pseudoval.progress import ProgressCallback
 from pseudoval.selection import BEST, RULES
-from selection_figures import as_markdown, as_text, table
 from selection_scoring import SEED, Job, measure
 from selection_sets import ANOMALIB, Source, generators, this_python
 from selection_summary import summary
+from selection_tables import as_markdown, as_text, choices, table
 
 QUICK_SETTINGS = {
     "features.image_size": "64", "features.grid": "8", "unet.base_channels": "16",
@@ -63,7 +64,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def job_of(options: argparse.Namespace) -> Job:
+def job_of(options: argparse.Namespace, progress: ProgressCallback) -> Job:
     """The job that the options ask for.
 
     Raises:
@@ -94,7 +95,13 @@ def job_of(options: argparse.Namespace) -> Job:
         if name not in known:
             raise UserError(f"There is no generator {name!r}; there are {', '.join(known)}.")
     return Job(
-        source=Source(data=data, work=work, images=images, anomalib_python=options.anomalib_python),
+        source=Source(
+            data=data,
+            work=work,
+            images=images,
+            anomalib_python=options.anomalib_python,
+            progress=progress,
+        ),
         model=options.model,
         weights=options.weights,
         preset=preset,
@@ -112,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         watch = StopWatch(work / "seconds.json", options.minutes, images={})
         if not options.summary:
-            measure(job_of(options), watch)
+            measure(job_of(options, watch), watch)
         found = summary(work, options.rule, watch.seconds)
     except OutOfTime as stop:
         print(f"{stop}; the same command goes on.", file=sys.stderr)
@@ -120,11 +127,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
-    cells = table(found["checks"]["generators"])
-    print(as_text(cells))
+    checks = found["checks"]
+    tables = [table(checks["generators"]), choices(checks["cases"], options.rule)]
+    for cells in tables:
+        print(as_text(cells) + "\n")
     show(found)
     if options.markdown is not None:
-        write_text(options.markdown, as_markdown(cells))
+        write_text(options.markdown, "\n".join(map(as_markdown, tables)))
     if options.out is not None:
         write_json(options.out, result(found, device="cpu", seed=SEED))
     return 0

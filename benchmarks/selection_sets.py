@@ -13,6 +13,7 @@ from pseudoval.errors import UserError
 from pseudoval.files import read_json, sha256_file, write_json
 from pseudoval.generators import DEFAULT_GENERATOR, GENERATORS
 from pseudoval.manifest import load_manifest, pseudo_items
+from pseudoval.progress import ProgressCallback, silent
 from pseudoval.pseudo_set import build
 
 ANOMALIB = "anomalib-perlin"
@@ -37,12 +38,14 @@ class Source:
         work: the sets are kept in ``work/sets``.
         images: at most so many normals, and as many anomalies, a category.
         anomalib_python: an interpreter that can import anomalib.
+        progress: told how far the making of a set is.
     """
 
     data: Path
     work: Path
     images: int
     anomalib_python: str
+    progress: ProgressCallback = silent
 
 
 def drawn(items: Sequence[ImageItem], count: int, seed: int) -> list[ImageItem]:
@@ -118,7 +121,10 @@ def anomalies(source: Source, generator: str, seed: int, normals: Items) -> list
 def _built(source: Source, generator: str, seed: int) -> Path:
     count = PER_NORMAL if generator == DEFAULT_GENERATOR else 1
     folder = source.work / "sets" / f"{generator}-{count}-{seed}"
-    build(source.data, folder, generator=generator, per_normal=count, seed=seed)
+    build(
+        source.data, folder, generator=generator, per_normal=count, seed=seed,
+        progress=lambda stage, done, total: source.progress(f"{stage} {folder.name}", done, total),
+    )  # fmt: skip
     return folder
 
 

@@ -180,11 +180,20 @@ def _figures(by_generator: dict[str, Any], rule: str) -> dict[str, Any]:
     return figures
 
 
-def _beside(by_generator: dict[str, Any], rule: str) -> dict[str, float | None]:
-    """The default generator's mean regret beside random choice, the fixed default, anomalib's."""
+def _beside(by_generator: dict[str, Any], rule: str) -> dict[str, float | bool | None]:
+    """Whether the default generator reaches its targets, and what it is compared with."""
     ours = by_generator.get(DEFAULT_GENERATOR, {}).get(rule, {})
     theirs = by_generator.get(ANOMALIB, {}).get(rule, {})
+    reached = {name: ours.get(name) for name in TARGETS}
+    met = {
+        "regret_share_target_met": _at_most(reached["regret_share"], TARGETS["regret_share"]),
+        "worst_regret_target_met": _at_most(reached["worst_regret"], TARGETS["worst_regret"]),
+        "spearman_t_target_met": _at_most(TARGETS["spearman_t"], reached["spearman_t"]),
+        "better_than_fixed_default": _less(ours.get("mean_regret"), ours.get("mean_default")),
+        "better_than_anomalib_perlin": _less(ours.get("mean_regret"), theirs.get("mean_regret")),
+    }
     return {
+        **met,
         "mean_regret": ours.get("mean_regret"),
         "mean_regret_of_random_choice": ours.get("mean_random"),
         "mean_regret_of_fixed_default": ours.get("mean_default"),
@@ -193,3 +202,11 @@ def _beside(by_generator: dict[str, Any], rule: str) -> dict[str, float | None]:
         "worst_regret_of_fixed_default": ours.get("worst_default"),
         "regret_share_of_anomalib_perlin": theirs.get("regret_share"),
     }
+
+
+def _at_most(value: float | None, limit: float | None) -> bool | None:
+    return None if value is None or limit is None else value <= limit
+
+
+def _less(value: float | None, other: float | None) -> bool | None:
+    return None if value is None or other is None else value < other

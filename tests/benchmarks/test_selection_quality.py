@@ -17,8 +17,9 @@ from pseudoval.dataset import test_items as real_items
 from pseudoval.detectors.feature_models import open_detector
 from pseudoval.images import write_png
 from pseudoval.scores import ScoreMatrix
-from selection_figures import aggregate, case, table, thinned, together
+from selection_figures import aggregate, case, thinned, together
 from selection_sets import ANOMALIB, NotMeasured, Source, anomalies, drawn, held_out
+from selection_tables import choices, table
 from staged_knn import stage_subsets, staged_knn
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "selection_quality.py"
@@ -114,6 +115,14 @@ def test_the_table_has_a_row_for_each_generator_and_rule() -> None:
     head, row = table(rows)
     assert row[:4] == ["g", "best", "0.200", "0.020"]
     assert row[head.index("Spearman k (near)")] == "0.50 (n/a)"
+
+
+def test_the_regrets_of_every_choice_stand_side_by_side() -> None:
+    cases = [of("a", seed, 0.02 * seed, 0.1, generator=g) for g in ("g", "h") for seed in (0, 1)]
+    cases[-1]["rules"] = {}
+    head, row = choices(cases, "best")
+    assert head == ["choice", "category", "random", "default", "g", "h"]
+    assert row == ["knn k", "a", "0.100", "0.030", "0.010", "0.000"]
 
 
 def test_fewer_images_are_whole_groups() -> None:
