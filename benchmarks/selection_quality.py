@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness import OutOfTime, StopWatch, result, show
+from lafite_core.errors import LafiteError
 from pseudoval.demo_data import render_dataset
 from pseudoval.errors import UserError
 from pseudoval.files import write_json, write_text
@@ -124,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OutOfTime as stop:
         print(f"{stop}; the same command goes on.", file=sys.stderr)
         return 3
-    except UserError as error:
+    except (UserError, LafiteError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
     checks = found["checks"]

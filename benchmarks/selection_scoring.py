@@ -130,18 +130,19 @@ def measure(job: Job, watch: StopWatch) -> None:
             for category, items in real.items()
         },
     }
-    _same_job(work, facts)
+    known = _same_job(work, facts)
     facts["knn_seeds"] = job.knn_seeds
-    facts["parameters"] = {"lafite": _parameters(lafite)}
+    facts["parameters"] = {**known.get("parameters", {}), "lafite": _parameters(lafite)}
+    write_json(work / JOB, facts)
     scorer = Scorer(work, watch)
     scorer.left = expected(job, normals, real, {p.name: len(p.grid) for p in lafite.parameters})
     # Nearest neighbours first: they say most for the least time.
-    for seed in range(job.knn_seeds):
-        knn = staged_knn(folder, work / "banks", seed=seed, progress=watch)
+    seeds = range(job.knn_seeds if "knn" in job.detectors else 0)
+    for seed in seeds:
+        with watch.timing("knn/core sets"):
+            knn = staged_knn(folder, work / "banks", seed=seed, progress=watch)
         facts["parameters"]["knn"] = _parameters(knn)
         write_json(work / JOB, facts)
-        if "knn" not in job.detectors:
-            break
         configs = knn_configs(knn)
         scorer(knn, "normals", normals, "all", configs)
         scorer(knn, "test", real, "all", configs)
@@ -150,7 +151,7 @@ def measure(job: Job, watch: StopWatch) -> None:
         del knn
     if "lafite" in job.detectors:
         score_lafite(job, scorer, lafite, normals, real)
-    for seed in range(job.knn_seeds if "knn" in job.detectors else 0):
+    for seed in seeds:
         knn = staged_knn(folder, work / "banks", seed=seed)
         for index, items in enumerate(anomalies(job.source, DEFAULT_GENERATOR, seed, normals)):
             if index:
@@ -232,11 +233,12 @@ def _parameters(detector: Detector) -> dict[str, Any]:
     return {p.name: {"grid": list(p.grid), "default": p.default} for p in detector.parameters}
 
 
-def _same_job(work: Path, facts: dict[str, Any]) -> None:
-    """Refuse a work folder of another model, split or number of images."""
+def _same_job(work: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    """The record of a work folder, which must not be of another model, split or images."""
     if not (work / JOB).exists():
-        return
-    known = read_json(work / JOB, "The record of the job")
+        return {}
+    known: dict[str, Any] = read_json(work / JOB, "The record of the job")
     odd = [name for name, value in facts.items() if known.get(name) != value]
     if odd:
         raise UserError(f"{work} holds a job of other {' and '.join(odd)}; choose another --work.")
+    return known
