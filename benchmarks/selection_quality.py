@@ -32,7 +32,7 @@ from pseudoval.selection import BEST, RULES
 from selection_scoring import SEED, Job, measure
 from selection_sets import ANOMALIB, Source, generators, this_python
 from selection_summary import summary
-from selection_tables import as_markdown, as_text, choices, table
+from selection_tables import as_markdown, as_text, choices, images, table
 
 QUICK_SETTINGS = {
     "features.image_size": "64", "features.grid": "8", "unet.base_channels": "16",
@@ -129,7 +129,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"Error: {error}", file=sys.stderr)
         return 2
     checks = found["checks"]
-    tables = [table(checks["generators"]), choices(checks["cases"], options.rule)]
+    tables = [
+        table(checks["generators"]),
+        choices(checks["cases"], options.rule),
+        images(checks["resolution"]),
+    ]
     for cells in tables:
         print(as_text(cells) + "\n")
     show(found)

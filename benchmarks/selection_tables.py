@@ -74,6 +74,23 @@ def choices(cases: Sequence[Mapping[str, Any]], rule: str) -> list[list[str]]:
     return lines
 
 
+def images(rows: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+    """Cells of what fewer and more images are worth, head first.
+
+    Args:
+        rows: ``selection_figures.resolution`` by a label that says how many images.
+    """
+    rules = [name for name in next(iter(rows.values()), {}) if name != "standard_error"]
+    head = ["detector", "images", "standard error"]
+    lines = [head + [f"{kind}, {rule}" for rule in rules for kind in ("mean regret", "share")]]
+    for label, found in sorted(rows.items(), key=lambda row: row[0].partition(":")[0]):
+        line = [*label.split(": "), _cell(found["standard_error"])]
+        for rule in rules:
+            line += [_cell(found[rule]["mean_regret"]), _cell(found[rule]["regret_share"])]
+        lines.append(line)
+    return lines
+
+
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None

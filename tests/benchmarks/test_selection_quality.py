@@ -17,9 +17,9 @@ from pseudoval.dataset import test_items as real_items
 from pseudoval.detectors.feature_models import open_detector
 from pseudoval.images import write_png
 from pseudoval.scores import ScoreMatrix
-from selection_figures import aggregate, case, thinned, together
+from selection_figures import aggregate, case, resolution, thinned, together
 from selection_sets import ANOMALIB, NotMeasured, Source, anomalies, drawn, held_out
-from selection_tables import choices, table
+from selection_tables import as_markdown, choices, images, table
 from staged_knn import stage_subsets, staged_knn
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "selection_quality.py"
@@ -123,6 +123,20 @@ def test_the_regrets_of_every_choice_stand_side_by_side() -> None:
     head, row = choices(cases, "best")
     assert head == ["choice", "category", "random", "default", "g", "h"]
     assert row == ["knn k", "a", "0.100", "0.030", "0.010", "0.000"]
+
+
+def test_what_images_are_worth_is_told_by_detector() -> None:
+    some = [of("a", 0, 0.02, 0.1, standard_error=[0.01, 0.03])]
+    rows = {"knn: half": resolution(some), "lafite: half": resolution(some), "knn: all": {}}
+    rows["knn: all"] = resolution([of("a", 0, 0.0, 0.1, standard_error=[0.01])])
+    head, *lines = images(rows)
+    assert head[:5] == ["detector", "images", "standard error", "mean regret, best", "share, best"]
+    assert [line[:5] for line in lines] == [
+        ["knn", "half", "0.020", "0.020", "0.200"],
+        ["knn", "all", "0.010", "0.000", "0.000"],
+        ["lafite", "half", "0.020", "0.020", "0.200"],
+    ]
+    assert as_markdown([head, *lines]).splitlines()[1] == "| " + " | ".join(["---"] * 7) + " |"
 
 
 def test_fewer_images_are_whole_groups() -> None:
