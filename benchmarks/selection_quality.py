@@ -13,7 +13,7 @@ scored on the real test images. Held-out normals are the same for all sets and s
 
 Everything is kept in WORK: a kill loses at most a block of images, ``--minutes`` stops in time
 with exit code 3, and the same command goes on. ``--summary`` reports what is there. ``--quick``
-renders its own small images. Generators whose code changed need a new WORK.
+renders its own small images. A generator whose code changed is measured anew in the same WORK.
 """
 
 import argparse

@@ -5,16 +5,17 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pseudoval import pseudo_set
 from pseudoval.dataset import ImageItem, test_items
 from pseudoval.errors import UserError
-from pseudoval.files import read_json, sha256_file, write_json
+from pseudoval.files import read_json, sha256_file, sha256_json, write_json
 from pseudoval.generators import DEFAULT_GENERATOR, GENERATORS
 from pseudoval.manifest import load_manifest, pseudo_items
 from pseudoval.progress import ProgressCallback, silent
-from pseudoval.pseudo_set import build
 
 ANOMALIB = "anomalib-perlin"
 PER_NORMAL = 4
@@ -120,12 +121,21 @@ def anomalies(source: Source, generator: str, seed: int, normals: Items) -> list
 
 def _built(source: Source, generator: str, seed: int) -> Path:
     count = PER_NORMAL if generator == DEFAULT_GENERATOR else 1
-    folder = source.work / "sets" / f"{generator}-{count}-{seed}"
-    build(
+    # Beside sets of other code: where the pictures are the same, so are their scores' keys.
+    folder = source.work / "sets" / f"{generator}-{count}-{seed}-{_code()}"
+    pseudo_set.build(
         source.data, folder, generator=generator, per_normal=count, seed=seed,
         progress=lambda stage, done, total: source.progress(f"{stage} {folder.name}", done, total),
     )  # fmt: skip
     return folder
+
+
+@cache
+def _code() -> str:
+    """A short hash of the code that makes sets, which their manifests do not name."""
+    package = Path(pseudo_set.__file__).parent
+    files = sorted([*package.glob("generators/*.py"), *package.glob("pseudo_*.py")])
+    return sha256_json([sha256_file(path) for path in files])[:8]
 
 
 def _bare(items: Sequence[ImageItem]) -> list[ImageItem]:
