@@ -103,7 +103,8 @@ def anomalies(source: Source, generator: str, seed: int, normals: Items) -> list
     except UserError as error:
         if generator == DEFAULT_GENERATOR:
             raise
-        raise NotMeasured(str(error)) from None
+        # A result file says nothing of the folders of the machine it was made on.
+        raise NotMeasured(str(error).replace(str(source.data), "DATA")) from None
     manifest = load_manifest(folder)
     wanted = {item.group for items in normals.values() for item in items}
     found: list[Items] = []
