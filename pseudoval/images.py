@@ -73,6 +73,16 @@ def require_image(path: Path) -> None:
     _open(path, decode=False)
 
 
+def image_shape(path: Path) -> tuple[int, int]:
+    """Height and width of an image file, from its header.
+
+    Raises:
+        UserError: no such file, or not an image.
+    """
+    width, height = _open(path, decode=False).size
+    return height, width
+
+
 def pixel_sha256(image: np.ndarray) -> str:
     """Hex SHA-256 of an image's shape and pixels: equal for the same picture in any format."""
     digest = hashlib.sha256(str(image.shape).encode())
