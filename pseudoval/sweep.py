@@ -89,9 +89,12 @@ def score_by_category(
     detector: Detector, images: Sequence[tuple[str, Path]], configs: Sequence[Config]
 ) -> Block:
     """Score images given as (category, file), each by the detector of its category."""
+    with ThreadPoolExecutor(_cores()) as pool:
+        pixels = list(pool.map(read_rgb, [path for _, path in images]))
+    places = range(len(images))
     blocks = [
-        judge.score_block([read_rgb(path) for _, path in group], configs)
-        for judge, group in groupby(images, lambda image: detector.of(image[0]))
+        judge.score_block([pixels[place] for place in group], configs)
+        for judge, group in groupby(places, lambda place: detector.of(images[place][0]))
     ]
     return Block(
         scores=np.concatenate([block.scores for block in blocks], axis=1),

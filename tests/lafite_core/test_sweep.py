@@ -1,6 +1,8 @@
 """The promises of scoring: bit-equal whatever is scored beside, in any order and batch."""
 
 import dataclasses
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +239,30 @@ def test_the_number_of_threads_changes_no_bit(model: LafiteModel, threads: int) 
     finally:
         torch.set_num_threads(before)
     assert all(np.array_equal(a, b) for a, b in zip(one, several, strict=True))
+
+
+def test_images_and_network_calls_are_spread_over_the_cores(
+    model: LafiteModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one thread of arithmetic each."""
+    seen: dict[str, set[tuple[int, int]]] = {"prepare": set(), "reconstruct": set()}
+    for name, own in (("prepare", sweep._prepare), ("reconstruct", sweep.reconstruct)):
+
+        def watched(*args: Any, name: str = name, own: Any = own) -> Any:
+            seen[name].add((threading.get_ident(), torch.get_num_threads()))
+            time.sleep(0.05)
+            return own(*args)
+
+        monkeypatch.setattr(sweep, "_prepare" if name == "prepare" else name, watched)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        sweep.lafite_errors(model, pictures(4, 1), GRID, seed=0)
+    finally:
+        torch.set_num_threads(before)
+    for workers in seen.values():
+        assert len({thread for thread, _ in workers}) == 2
+        assert {count for _, count in workers} == {1}
 
 
 class Crowded(torch.nn.Module):
