@@ -15,12 +15,13 @@ from pseudoval import __version__
 from pseudoval.cli_options import (
     FOLDER,
     assignments,
+    audit_options,
     device_option,
     refit_options,
     seed_option,
     tune_options,
 )
-from pseudoval.cli_output import choice_lines
+from pseudoval.cli_output import audit_lines, choice_lines
 from pseudoval.errors import UserError
 from pseudoval.progress import Progress
 
@@ -262,6 +263,27 @@ def predict(
         notice=say,
     )
     click.echo(f"{out / 'scores.csv'}" if fresh else f"{out} is finished: nothing to do.")
+
+
+@cli.command()
+@click.argument("pseudo", type=FOLDER())
+@audit_options
+def audit(pseudo: Path, out: Path, device: str, **options: Any) -> None:
+    """Inspect the pseudo set PSEUDO: sheets, distributions, difficulty, repeats.
+
+    How hard a set is say nearest neighbours on MODEL's backbone and bank, else on a bank of the
+    normals of DATA that were not held out.
+    """
+    from pseudoval import auditing
+    from pseudoval.training import find_device
+    from reports import write_audit_page
+
+    content = auditing.audit(
+        pseudo, out, device=find_device(device), progress=Progress(), **options
+    )
+    for line in audit_lines(content):
+        click.echo(line)
+    click.echo(f"{write_audit_page(out)}")
 
 
 @cli.command(name="studies")

@@ -97,3 +97,21 @@ def tune_options(command: Command) -> Command:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def audit_options(command: Command) -> Command:
+    """The options of ``audit``."""
+    options: list[Callable[[Command], Command]] = [
+        click.option("--out", type=FOLDER(), default=Path("audit"), show_default=True),
+        click.option("--data", type=FOLDER(), help="The DATA that the set was built from: for the "
+                     "sources, near-duplicates, and a bank of normals."),
+        click.option("--model", type=FOLDER(), help="A model trained with this set, whose backbone "
+                     "and bank say how hard it is."),
+        click.option("--backbone", help="Without --model: of a bank built from DATA.  [default: "
+                     "filterbank]"),
+        click.option("--weights", type=FOLDER(), help="safetensors file of that backbone."),
+        device_option,
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
