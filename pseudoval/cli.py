@@ -16,12 +16,13 @@ from pseudoval.cli_options import (
     FOLDER,
     assignments,
     audit_options,
+    calibrate_options,
     device_option,
     refit_options,
     seed_option,
     tune_options,
 )
-from pseudoval.cli_output import audit_lines, choice_lines
+from pseudoval.cli_output import audit_lines, build_lines, choice_lines
 from pseudoval.errors import UserError
 from pseudoval.progress import Progress
 
@@ -93,13 +94,14 @@ def demo(out: Path, seed: int) -> None:
     metavar="auto|none|DIR",
     help="Where anomalies lie: on the object found, anywhere, or on a folder's masks.",
 )
+@calibrate_options
 @seed_option("Seed of the anomalies; the split has its own.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True)
 @overwrite_option
 def build(
     data: Path, out: Path, categories: str | None, generator: str, settings: dict[str, str],
     holdout: float, split_seed: int, per_normal: int, foreground: str, seed: int, workers: int,
-    overwrite: bool,
+    overwrite: bool, calibration: Any,
 ) -> None:  # fmt: skip
     """Hold out normals of DATA and make a pseudo-validation set of them."""
     from pseudoval import pseudo_set
@@ -117,8 +119,11 @@ def build(
         workers=workers,
         overwrite=overwrite,
         foreground=foreground if foreground in ("auto", "none") else Path(foreground),
+        calibration=calibration,
         progress=Progress(),
     )
+    for line in build_lines(manifest):
+        click.echo(line)
     anomalies = sum(image["label"] for image in manifest["images"])
     click.echo(
         f"{out}: {len(manifest['images']) - anomalies} normals and {anomalies} pseudo anomalies "

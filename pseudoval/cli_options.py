@@ -1,7 +1,7 @@
 """Options that commands share or have many of, and how those are read that are not plain."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -115,3 +115,52 @@ def audit_options(command: Command) -> Command:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def calibrate_options(command: Command) -> Command:
+    """``--calibrate`` and what belongs to it, handed over as ``calibration``."""
+
+    @click.option(
+        "--calibrate",
+        is_flag=True,
+        help="Choose opacity and size such that nearest "
+        "neighbours neither saturate nor guess on the set.",
+    )
+    @click.option(
+        "--target", metavar="LOW,HIGH", help="Image AUROC to calibrate to.  [default: 0.8,0.95]"
+    )
+    @click.option(
+        "--backbone", help="Backbone to calibrate with, a timm model name.  [default: filterbank]"
+    )
+    @click.option("--weights", type=FOLDER(), help="safetensors file of that backbone.")
+    @wraps(command)
+    def wrapped(
+        *arguments: Any,
+        calibrate: bool,
+        target: str | None,
+        backbone: str | None,
+        weights: Path | None,
+        **options: Any,
+    ) -> Any:  # fmt: skip
+        from pseudoval.pseudo_calibration import CalibrationOptions
+
+        given = {"target": _pair(target), "backbone": backbone, "weights": weights}
+        given = {name: value for name, value in given.items() if value is not None}
+        if given and not calibrate:
+            raise click.UsageError(f"--{next(iter(given))} belongs to --calibrate; add that")
+        if weights is not None and backbone is None:
+            raise click.UsageError("--weights are those of a backbone; name it with --backbone")
+        calibration = CalibrationOptions(**given) if calibrate else None
+        return command(*arguments, calibration=calibration, **options)
+
+    return wrapped
+
+
+def _pair(text: str | None) -> Any:
+    """``0.8,0.95`` as numbers."""
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise click.UsageError(f"--target {text} is not of the form LOW,HIGH") from None

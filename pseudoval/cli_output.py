@@ -34,6 +34,26 @@ def choice_lines(best: Mapping[str, Any], out: Path) -> Iterator[str]:
         )
 
 
+def build_lines(manifest: Mapping[str, Any]) -> Iterator[str]:
+    """What ``build`` decided by itself: where objects are, and opacity and size."""
+    kinds = manifest.get("foreground", {})
+    if any(kind != "none" for kind in kinds.values()):
+        words = {"texture": "texture: whole image"}
+        yield "foreground: " + ", ".join(f"{c} ({words.get(k, k)})" for c, k in kinds.items())
+    if found := manifest.get("calibration"):
+        low, high = found["target"]
+        ending = (
+            f"within {low:g} to {high:g}"
+            if found["reached"]
+            else f"no setting reaches {low:g} to {high:g}; this is the nearest"
+        )
+        yield (
+            f"calibrated: opacity x {found['opacity']:g}, area x {found['scale']:g}; nearest "
+            f"neighbours ({found['reference']['backbone']}) AUROC {found['image_auroc']:.3f}, "
+            f"{ending}"
+        )
+
+
 def audit_lines(content: Mapping[str, Any]) -> Iterator[str]:
     """What an audit found, from ``audit.json``: a table, the reference, and the warnings."""
     heads = ("category", "AUROC", "normals", "anomalies", "area %", "change", "on object %",
