@@ -6,13 +6,9 @@ from typing import Any
 
 import numpy as np
 
-LEAST_CHANGE = 8.0
-"""Grey levels: a mean change inside the mask that is just seen on an even surface."""
-LEAST_CONTRAST = 0.4
-"""The same as a share of the background's standard deviation; the lower of the two holds, so that
-dark and even images are judged by their own contrast."""
-FAINTEST = 1.0
-"""Grey levels; below that a change is lost in the rounding of the file."""
+from pseudoval.generators.options import PasteConfig
+from pseudoval.generators.pasting import visibility_floor
+
 LEVELS = {"low": 0.05, "median": 0.5, "high": 0.95}
 
 
@@ -23,7 +19,8 @@ class Measures:
     Attributes:
         area: share of the image that the mask covers.
         visibility: mean absolute change inside the mask, in grey levels over the channels.
-        floor: visibility below which the anomaly counts as invisible on its background.
+        floor: visibility below which the anomaly counts as invisible on its background: the
+            default of the generators, whatever the set was built with.
         outside: share of the pixels outside the mask that changed.
         on_object: share of the mask that lies on the object.
     """
@@ -64,8 +61,7 @@ def measure(
     visibility = floor = outside = on_object = None
     if background is not None and background.shape == image.shape:
         change = np.abs(image.astype(np.int16) - background.astype(np.int16))
-        contrast = float(background.astype(np.float64).std(axis=(0, 1)).mean())
-        floor = max(FAINTEST, min(LEAST_CHANGE, LEAST_CONTRAST * contrast))
+        floor = visibility_floor(background, PasteConfig())
         if mask.any():
             visibility = float(change[mask].mean())
         if not mask.all():

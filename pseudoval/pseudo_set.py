@@ -169,10 +169,14 @@ def build(
         for leftover in out.rglob(".*.tmp*"):  # of a killed run
             leftover.unlink()
         _write(data, out, images, tasks, workshop(config), workers, progress)
-    except UserError:
+    except UserError as error:
         if new:
             shutil.rmtree(out)
-        raise
+        if not said:
+            raise
+        raise UserError(
+            f"{error} With --calibrate: a higher --target makes anomalies that are easier to place."
+        ) from None
     except OSError as error:
         if new and not (out / REQUEST).is_file():
             shutil.rmtree(out)

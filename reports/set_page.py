@@ -49,13 +49,14 @@ def render_audit(audit: Mapping[str, Any], sheets: Mapping[str, str]) -> str:
         sheets: contact sheet of each category as a data URI.
     """
     figure = distributions_figure(audit)
-    style = template_text("style.css")
+    style, script = template_text("style.css"), template_text("sort.js")
     return (
         page_environment()
         .get_template("audit.html.j2")
         .render(
             style=style,
-            policy=policy(style),
+            script=script,
+            policy=policy(style, script),
             heading=heading(audit),
             verdict=tied(audit_verdict(audit)),
             audit=audit,
