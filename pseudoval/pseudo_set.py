@@ -96,7 +96,7 @@ def build(
     names = list_categories(data, categories)
     new = _check_out(data, out)
     normals = _read_normals(data, names, workers, progress)
-    folder, externals = _externals(config, normals)
+    folder, externals = _externals(data, config, normals)
     finders = {
         category: make_foreground(
             foreground, category, [data / normal.name for normal in normals[category]]
@@ -299,7 +299,7 @@ def _only(generator: str) -> Pick:
 
 
 def _externals(
-    config: Any, normals: Mapping[str, list[Normal]]
+    data: Path, config: Any, normals: Mapping[str, list[Normal]]
 ) -> tuple[Path | None, dict[str, list[External]]]:
     """The external anomalies of each category, all checked, and the folder they are in."""
     if isinstance(config, mix.MixConfig):
@@ -308,6 +308,12 @@ def _externals(
         return None, {}
     folder = config.folder
     assert folder is not None
+    there, here = folder.resolve(), data.resolve()
+    if there.is_relative_to(here) or here.is_relative_to(there):
+        raise UserError(
+            f"The external folder {folder} and the data folder {data} lie one inside the other: a "
+            "pseudo set must not take images of the real test set; give a folder of its own."
+        )
     found: dict[str, list[External]] = {}
     for category, known in normals.items():
         pictures = {normal.pixel_sha256: normal.name for normal in known}

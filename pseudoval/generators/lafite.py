@@ -1,7 +1,9 @@
 """Anomalies after LafitE: fragments of other normal images, cut, rotated and pasted elsewhere."""
 
 import math
+from bisect import bisect_right
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import ClassVar
 
 import cv2
@@ -140,13 +142,13 @@ def _draw(
     """Draws of one fragment of ``area`` pixels."""
     height, width = source.shape[:2]
     side = min(height, width)
-    weights = np.cumsum(config.weights or [1.0] * len(config.masks))
+    bounds = list(accumulate(config.weights or [1.0] * len(config.masks)))
     low, high = config.min_rotation, config.max_rotation
 
     def draw(mask: np.ndarray) -> Fragment | str:
         angle = rng.uniform(low, high)
-        family = int(np.searchsorted(weights, rng.random() * weights[-1], side="right"))
-        shape = MASK_FAMILIES[config.masks[family]](rng, side, area, angle)
+        family = config.masks[bisect_right(bounds, rng.random() * bounds[-1])]
+        shape = MASK_FAMILIES[family](rng, side, area, angle)
         h, w = shape.shape
         on = spots
         if config.joined and rng.random() < config.joined and mask.any():

@@ -30,14 +30,7 @@ class MixConfig:
     configs: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        known = ", ".join(SINGLE)
-        for name, weight in self.weights.items():
-            if name not in SINGLE:
-                raise UserError(f"Generator 'mix' cannot mix {name!r}; it mixes {known}.")
-            if not (math.isfinite(weight) and weight > 0):
-                raise UserError(f"Generator 'mix': the weight of {name} must be a positive number.")
-        if not self.weights:
-            raise UserError(f"Generator 'mix' has nothing to mix; give weights of {known}.")
+        _check(self.weights)
         complete = {
             name: self.configs[name] if name in self.configs else SINGLE[name].config()
             for name in self.weights
@@ -58,6 +51,7 @@ def parse(settings: Mapping[str, str]) -> MixConfig:
     weights = dict(DEFAULT_WEIGHTS)
     if "weights" in settings:
         weights = _weights(settings["weights"])
+        _check(weights)
     own: dict[str, dict[str, str]] = {name: {} for name in weights}
     for setting, text in settings.items():
         if setting == "weights":
@@ -71,15 +65,10 @@ def parse(settings: Mapping[str, str]) -> MixConfig:
             )
         for taker in takers:
             # What is said of one generator wins over what is said of all.
-            if dot or option_free(settings, taker, setting):
+            if dot or f"{taker}.{setting}" not in settings:
                 own[taker][option or setting] = text
     configs = {name: parse_options(name, SINGLE[name].config, own[name]) for name in weights}
     return MixConfig(weights=weights, configs=configs)
-
-
-def option_free(settings: Mapping[str, str], name: str, option: str) -> bool:
-    """Whether a generator has no setting of its own for an option."""
-    return f"{name}.{option}" not in settings
 
 
 def pick(config: MixConfig, rng: np.random.Generator, leave_out: frozenset[str]) -> str:
@@ -122,6 +111,18 @@ def _weights(text: str) -> dict[str, float]:
                 "lafite:2,perlin:1."
             ) from None
     return weights
+
+
+def _check(weights: Mapping[str, float]) -> None:
+    """Raise ``UserError`` unless there is something to mix, of known names."""
+    known = ", ".join(SINGLE)
+    if not weights:
+        raise UserError(f"Generator 'mix' has nothing to mix; give weights of {known}.")
+    for name, weight in weights.items():
+        if name not in SINGLE:
+            raise UserError(f"Generator 'mix' cannot mix {name!r}; it mixes {known}.")
+        if not (math.isfinite(weight) and weight > 0):
+            raise UserError(f"Generator 'mix': the weight of {name} must be a positive number.")
 
 
 def _options(name: str) -> set[str]:

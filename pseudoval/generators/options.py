@@ -42,7 +42,8 @@ class PasteConfig:
             mask, whose shape is kept whole.
         min_overlap: share of each fragment that must lie on the foreground, where one is given.
             Half, so that chips and burrs across the outline stay possible.
-        max_attempts: draws of one fragment before giving up.
+        max_attempts: draws of one fragment before giving up. A set fails with its worst image, so
+            that constraints which one draw in a hundred meets still have to build hundreds.
     """
 
     NAME: ClassVar[str] = ""
@@ -60,7 +61,7 @@ class PasteConfig:
     min_change_contrast: float = 0.4
     min_changed: float = 0.9
     min_overlap: float = 0.5
-    max_attempts: int = 100
+    max_attempts: int = 500
 
     def __post_init__(self) -> None:
         for rule, kept in self.rules().items():
