@@ -79,7 +79,7 @@ def calibrate_set(
 
     show = progress or silent
     reference = reference_of_normals(
-        {name: [(data / n.name, n.pixel_sha256) for n in found] for name, found in bank.items()},
+        {name: [(data / n.name, n.file_sha256) for n in found] for name, found in bank.items()},
         backbone=options.backbone,
         weights=options.weights,
         progress=progress,
