@@ -16,7 +16,7 @@ from pseudoval.cli_options import (
     FOLDER,
     assignments,
     audit_options,
-    calibrate_options,
+    build_options,
     device_option,
     refit_options,
     seed_option,
@@ -79,56 +79,17 @@ def demo(out: Path, seed: int) -> None:
 
 @cli.command()
 @click.argument("data", type=FOLDER())
-@click.option("--out", type=FOLDER(), default=Path("pseudo"), show_default=True)
-@click.option("--categories", metavar="A,B", help="Only these categories.")
-@click.option("--generator", default="lafite", show_default=True)
+@build_options
 @set_option
-@click.option("--holdout", type=float, default=0.25, show_default=True, help="Share held out.")
-@click.option("--split-seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--per-normal", type=click.IntRange(1), default=2, show_default=True,
-              help="Anomalies made of each held-out normal.")  # fmt: skip
-@click.option(
-    "--foreground",
-    default="none",
-    show_default=True,
-    metavar="auto|none|DIR",
-    help="Where anomalies lie: on the object found, anywhere, or on a folder's masks.",
-)
-@calibrate_options
-@seed_option("Seed of the anomalies; the split has its own.")
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True)
 @overwrite_option
-def build(
-    data: Path, out: Path, categories: str | None, generator: str, settings: dict[str, str],
-    holdout: float, split_seed: int, per_normal: int, foreground: str, seed: int, workers: int,
-    overwrite: bool, calibration: Any,
-) -> None:  # fmt: skip
+def build(data: Path, out: Path, categories: str | None, **options: Any) -> None:
     """Hold out normals of DATA and make a pseudo-validation set of them."""
     from pseudoval import pseudo_set
 
-    manifest = pseudo_set.build(
-        data,
-        out,
-        categories=categories.split(",") if categories else None,
-        generator=generator,
-        settings=settings,
-        holdout=holdout,
-        split_seed=split_seed,
-        per_normal=per_normal,
-        seed=seed,
-        workers=workers,
-        overwrite=overwrite,
-        foreground=foreground if foreground in ("auto", "none") else Path(foreground),
-        calibration=calibration,
-        progress=Progress(),
-    )
-    for line in build_lines(manifest):
+    wanted = categories.split(",") if categories else None
+    manifest = pseudo_set.build(data, out, categories=wanted, progress=Progress(), **options)
+    for line in build_lines(manifest, out):
         click.echo(line)
-    anomalies = sum(image["label"] for image in manifest["images"])
-    click.echo(
-        f"{out}: {len(manifest['images']) - anomalies} normals and {anomalies} pseudo anomalies "
-        f"of {', '.join(manifest['categories'])}"
-    )
 
 
 @cli.command()

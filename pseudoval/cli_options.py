@@ -117,31 +117,39 @@ def audit_options(command: Command) -> Command:
     return command
 
 
-def calibrate_options(command: Command) -> Command:
-    """``--calibrate`` and what belongs to it, handed over as ``calibration``."""
+def build_options(command: Command) -> Command:
+    """The options of ``build``; those of the calibration are handed over as one."""
+    options: list[Callable[[Command], Command]] = [
+        click.option("--out", type=FOLDER(), default=Path("pseudo"), show_default=True),
+        click.option("--categories", metavar="A,B", help="Only these categories."),
+        click.option("--generator", default="lafite", show_default=True),
+        click.option("--holdout", type=float, default=0.25, show_default=True,
+                     help="Share held out."),
+        click.option("--split-seed", type=click.IntRange(0), default=0, show_default=True),
+        click.option("--per-normal", type=click.IntRange(1), default=2, show_default=True,
+                     help="Anomalies made of each held-out normal."),
+        click.option("--foreground", default="none", show_default=True, metavar="auto|none|DIR",
+                     help="Where anomalies lie: on the object found, anywhere, or on a folder's "
+                     "masks."),
+        click.option("--calibrate", is_flag=True, help="Choose opacity and size such that nearest "
+                     "neighbours neither saturate nor guess on the set."),
+        click.option("--target", metavar="LOW,HIGH", help="Image AUROC to calibrate to.  "
+                     "[default: 0.8,0.95]"),
+        click.option("--backbone", help="Backbone to calibrate with, a timm model name.  "
+                     "[default: filterbank]"),
+        click.option("--weights", type=FOLDER(), help="safetensors file of that backbone."),
+        seed_option("Seed of the anomalies; the split has its own."),
+        click.option("--workers", type=click.IntRange(1), default=1, show_default=True),
+    ]  # fmt: skip
 
-    @click.option(
-        "--calibrate",
-        is_flag=True,
-        help="Choose opacity and size such that nearest "
-        "neighbours neither saturate nor guess on the set.",
-    )
-    @click.option(
-        "--target", metavar="LOW,HIGH", help="Image AUROC to calibrate to.  [default: 0.8,0.95]"
-    )
-    @click.option(
-        "--backbone", help="Backbone to calibrate with, a timm model name.  [default: filterbank]"
-    )
-    @click.option("--weights", type=FOLDER(), help="safetensors file of that backbone.")
     @wraps(command)
-    def wrapped(
-        *arguments: Any,
+    def calibrated(
         calibrate: bool,
         target: str | None,
         backbone: str | None,
         weights: Path | None,
-        **options: Any,
-    ) -> Any:  # fmt: skip
+        **rest: Any,
+    ) -> Any:
         from pseudoval.pseudo_calibration import CalibrationOptions
 
         given = {"target": _pair(target), "backbone": backbone, "weights": weights}
@@ -151,8 +159,11 @@ def calibrate_options(command: Command) -> Command:
         if weights is not None and backbone is None:
             raise click.UsageError("--weights are those of a backbone; name it with --backbone")
         calibration = CalibrationOptions(**given) if calibrate else None
-        return command(*arguments, calibration=calibration, **options)
+        return command(calibration=calibration, **rest)
 
+    wrapped: Command = calibrated
+    for option in reversed(options):
+        wrapped = option(wrapped)
     return wrapped
 
 

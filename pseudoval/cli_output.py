@@ -34,8 +34,8 @@ def choice_lines(best: Mapping[str, Any], out: Path) -> Iterator[str]:
         )
 
 
-def build_lines(manifest: Mapping[str, Any]) -> Iterator[str]:
-    """What ``build`` decided by itself: where objects are, and opacity and size."""
+def build_lines(manifest: Mapping[str, Any], out: Path) -> Iterator[str]:
+    """What ``build`` decided by itself, where objects are and how strong anomalies; and counts."""
     kinds = manifest.get("foreground", {})
     if any(kind != "none" for kind in kinds.values()):
         words = {"texture": "texture: whole image"}
@@ -52,6 +52,11 @@ def build_lines(manifest: Mapping[str, Any]) -> Iterator[str]:
             f"neighbours ({found['reference']['backbone']}) AUROC {found['image_auroc']:.3f}, "
             f"{ending}"
         )
+    anomalies = sum(image["label"] for image in manifest["images"])
+    yield (
+        f"{out}: {len(manifest['images']) - anomalies} normals and {anomalies} pseudo anomalies "
+        f"of {', '.join(manifest['categories'])}"
+    )
 
 
 def audit_lines(content: Mapping[str, Any]) -> Iterator[str]:

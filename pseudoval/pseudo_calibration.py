@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from pseudoval.calibration import TARGET, Calibration, calibrate, check_target, measured_difficulty
+from pseudoval.calibration import TARGET, calibrate, check_target, measured_difficulty
 from pseudoval.errors import UserError
 from pseudoval.files import sha256_file
+from pseudoval.generators import parameters
 from pseudoval.images import read_rgb
 from pseudoval.progress import ProgressCallback, silent
 from pseudoval.pseudo_plan import Copy, Normal, Task
@@ -50,6 +51,7 @@ class CalibrationOptions:
 
 
 def calibrate_set(
+    generator: str,
     config: Any,
     options: CalibrationOptions,
     *,
@@ -59,7 +61,7 @@ def calibrate_set(
     tasks: Sequence[Task | Copy],
     make: Callable[[Task, Any], np.ndarray],
     progress: ProgressCallback | None = None,
-) -> tuple[Calibration, dict[str, Any]]:
+) -> tuple[Any, dict[str, Any]]:
     """Calibrate a configuration on some of the anomalies of a plan; normals are all that is read.
 
     Args:
@@ -68,7 +70,8 @@ def calibrate_set(
         make: ``(task, config) -> image``.
 
     Returns:
-        The calibration, and what the manifest says of it.
+        The configuration with opacity and scale as chosen, and what the manifest says of it:
+        ``generator`` and ``calibration``.
 
     Raises:
         UserError: see ``calibrate``.
@@ -105,11 +108,15 @@ def calibrate_set(
         return value
 
     found = calibrate(config, counted, target=options.target)
-    return found, {
-        **found.to_json(),
-        "reference": reference.facts,
-        "normals": {category: len(images) for category, images in normals.items()},
-        "anomalies": {category: len(wanted) for category, wanted in chosen.items()},
+    return found.config, {
+        "generator": {"name": generator, "parameters": parameters(found.config)},
+        "calibration": {
+            **found.to_json(),
+            "reference": reference.facts,
+            "normals": {category: len(images) for category, images in normals.items()},
+            "anomalies": {category: len(wanted) for category, wanted in chosen.items()},
+            "asked": parameters(config),
+        },
     }
 
 

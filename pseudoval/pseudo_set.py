@@ -135,19 +135,14 @@ def build(
             return finished
 
     def workshop(tried: Any) -> Workshop:
-        return Workshop(
-            data=data,
-            out=out,
-            external=folder,
-            configs=tried.configs if isinstance(tried, mix.MixConfig) else {generator: tried},
-            foregrounds=finders,
-        )
+        configs = tried.configs if isinstance(tried, mix.MixConfig) else {generator: tried}
+        return Workshop(data=data, out=out, external=folder, configs=configs, foregrounds=finders)
 
     images, tasks = _plan(names, held, externals, generator, config, per_normal, seed)
     said: dict[str, Any] = {}
     if calibration is not None:
-        asked = request["generator"]["parameters"]
-        found, said["calibration"] = calibrate_set(
+        config, said = calibrate_set(
+            generator,
             config,
             calibration,
             data=data,
@@ -157,9 +152,6 @@ def build(
             make=lambda task, tried: workshop(tried).make(task)[0],
             progress=progress,
         )
-        config = found.config
-        said["generator"] = {"name": generator, "parameters": parameters(config)}
-        said["calibration"]["asked"] = asked
     claim_folder(out, "pseudo")
     try:
         if not new and (overwrite or not (out / REQUEST).is_file()):
