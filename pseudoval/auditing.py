@@ -75,9 +75,11 @@ def audit(
             if item.category == category
         ]
         foreground = _foreground(category, members, data)
+        normals = {item.id: item.path for _, item in members if item.label == 0}
         rows = []
         for entry, item in members:
-            rows.append(_row(entry, item, manifest, pseudo, foreground, reference))
+            below = _background(item, normals)
+            rows.append(_row(entry, item, below, manifest, foreground, reference))
             done += 1
             progress("looking at images", done, len(items))
         _rank(rows)
@@ -89,7 +91,7 @@ def audit(
         }
         if categories[category]["anomalies"]:
             categories[category]["sheet"] = f"sheets/{category}.png"
-            sheets[category] = _sheet(rows, members, pseudo, data)
+            sheets[category] = _sheet(rows, members, normals, data)
         images += rows
     if data is not None and bank is not None:
         for category, found in categories.items():
@@ -194,8 +196,8 @@ def _foreground(
 def _row(
     entry: Mapping[str, Any],
     item: ImageItem,
+    below: np.ndarray | None,
     manifest: Mapping[str, Any],
-    pseudo: Path,
     foreground: Foreground,
     reference: Any,
 ) -> dict[str, Any]:
@@ -218,7 +220,6 @@ def _row(
     shape = (image.shape[0], image.shape[1])
     mask = read_mask(item.mask_path, shape) if item.mask_path else np.zeros(shape, bool)
     # The normal underneath has the object where the anomaly may have covered it.
-    below = _background(pseudo, item)
     where = foreground(image if below is None else below, item.id)
     measures = measure(image, mask, below, where)
     figures = {
@@ -228,11 +229,10 @@ def _row(
     return {**row, **figures, "empty": measures.empty, "invisible": measures.invisible}
 
 
-def _background(pseudo: Path, item: ImageItem) -> np.ndarray | None:
-    """The normal underneath, which the set holds itself; None for an anomaly made elsewhere."""
-    if item.group == item.id or not (pseudo / item.group).is_file():
-        return None
-    return _decoded(pseudo / item.group)
+def _background(item: ImageItem, normals: Mapping[str, Path]) -> np.ndarray | None:
+    """The normal under an anomaly, which the set holds itself; None if it was made elsewhere."""
+    path = normals.get(item.group) if item.label == 1 else None
+    return None if path is None else _decoded(path)
 
 
 @lru_cache(maxsize=2)
@@ -296,7 +296,7 @@ def _by_generator(images: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _sheet(
     rows: Sequence[Mapping[str, Any]],
     members: Sequence[tuple[Mapping[str, Any], ImageItem]],
-    pseudo: Path,
+    normals: Mapping[str, Path],
     data: Path | None,
 ) -> np.ndarray:
     """Anomalies of a category from the least to the most visible, evenly spaced."""
@@ -313,7 +313,7 @@ def _sheet(
         shape = (image.shape[0], image.shape[1])
         names = [name for name in entry["source_files"][1:] if name]
         source = data / names[0] if data is not None and names else None
-        pictures: dict[str, np.ndarray | None] = {"normal": _background(pseudo, item)}
+        pictures: dict[str, np.ndarray | None] = {"normal": _background(item, normals)}
         if data is not None:
             pictures["source"] = read_rgb(source) if source and source.is_file() else None
         pictures["result"] = image
