@@ -14,7 +14,7 @@ from pseudoval.generators.blending import blend, membrane
 from pseudoval.generators.mix import MixConfig, pick
 from pseudoval.generators.perlin import perlin_noise
 
-FREE = {"min_change": "0", "min_changed": "0", "jitter": "0"}
+FREE = {"min_change": "0", "min_changed": "0", "min_visible": "0", "jitter": "0"}
 
 
 def mask_of(name: str, seed: int, side: int = 256, **settings: str) -> np.ndarray:
