@@ -8,11 +8,16 @@ import torch
 from torch import Tensor
 
 from lafite_core.config import EditConfig
-from lafite_core.coreset import greedy_coreset
+from lafite_core.coreset import first_equal, greedy_coreset
 from lafite_core.errors import LafiteError
 
 SEARCH_ROWS = 1024
 """Patches of one matrix product; with a bank of 100,000 that is 400 MB."""
+
+
+def kept(count: int, config: EditConfig) -> int:
+    """How many of ``count`` patches the core set has."""
+    return max(1, round(config.keep_rate * count))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +58,15 @@ class MemoryBank:
         device: str = "cpu",
         advance: Callable[[int], None] | None = None,
     ) -> "MemoryBank":
-        """Greedy core set of ``[N, C]`` patches, ``keep_rate * N`` of them (at least one)."""
-        keep = max(1, round(config.keep_rate * len(patches)))
-        picks = greedy_coreset(patches.to(device), keep, seed=seed, advance=advance)
+        """Greedy core set of ``[N, C]`` patches, ``keep_rate * N`` of them (at least one).
+
+        Patches that are equal are in it once; a rate of 1 keeps all others without more ado.
+        """
+        keep = kept(len(patches), config)
+        if keep == len(patches):
+            picks = (first_equal(patches) == torch.arange(keep)).nonzero()[:, 0]
+        else:
+            picks = greedy_coreset(patches, keep, seed=seed, device=device, advance=advance)
         return cls(patches[picks.sort().values], device)
 
     def __len__(self) -> int:

@@ -122,3 +122,12 @@ class Standardiser:
 def patches(features: Tensor) -> Tensor:
     """``[N, C, h, w]`` to patch vectors ``[N * h * w, C]``, contiguous, row-major in h, w."""
     return features.permute(0, 2, 3, 1).reshape(-1, features.shape[1]).contiguous()
+
+
+def standardised_patches(features: Tensor, standardiser: Standardiser) -> Tensor:
+    """``[N, C, h, w]``, which may be memory-mapped, to standardised patches ``[N * h * w, C]``."""
+    cells = features.shape[2] * features.shape[3]
+    out = torch.empty(len(features) * cells, features.shape[1])
+    for number, image in enumerate(features):
+        out[number * cells : (number + 1) * cells] = patches(standardiser(image)[None])
+    return out

@@ -2,21 +2,25 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from lafite_core.backbones import Backbone, state_sha256
-from lafite_core.bank import MemoryBank
+from lafite_core.bank import MemoryBank, kept
 from lafite_core.config import LafiteConfig
+from lafite_core.coreset import SPARE, sharded_coreset
 from lafite_core.distributed import ALONE, Group
 from lafite_core.errors import LafiteError
-from lafite_core.features import FeatureExtractor, Standardiser, patches
+from lafite_core.features import FeatureExtractor, Standardiser, standardised_patches
 from lafite_core.model import LafiteModel, Progress
 from lafite_core.step import Notice
 from lafite_core.train import train_unet
@@ -114,15 +118,33 @@ def fit(
 def _bank(
     raw: Tensor, config: LafiteConfig, seed: int, device: str, report: Progress
 ) -> MemoryBank:
-    vectors = patches(Standardiser.fit(raw, config.features.normalise)(raw))
-    keep = max(1, round(config.edit.keep_rate * len(vectors)))
-    return MemoryBank.build(
-        vectors,
-        config.edit,
+    standardiser = Standardiser.fit(raw, config.features.normalise)
+    count = len(raw) * raw.shape[2] * raw.shape[3]
+    keep = kept(count, config.edit)
+    shards = min(len(raw), math.ceil(count / config.edit.shard_patches))
+    if config.edit.coreset == "exact" or shards == 1 or keep == count:
+        vectors = standardised_patches(raw, standardiser)
+        step = _counter(report, "core set", keep)
+        return MemoryBank.build(vectors, config.edit, seed=seed, device=device, advance=step)
+    found, numbers = sharded_coreset(
+        [partial(_shard, raw, standardiser, first, shards) for first in range(shards)],
+        count,
+        keep,
         seed=seed,
         device=device,
-        advance=_counter(report, "core set", keep),
+        advance=_counter(report, "core set", (1 + SPARE) * keep),
     )
+    return MemoryBank(found[numbers.argsort()], device)
+
+
+def _shard(
+    raw: Tensor, standardiser: Standardiser, first: int, shards: int
+) -> tuple[Tensor, Tensor]:
+    """Every ``shards``-th image from ``first`` on: patches and their numbers among all."""
+    cells = raw.shape[2] * raw.shape[3]
+    images = torch.arange(first, len(raw), shards)
+    numbers = images[:, None] * cells + torch.arange(cells)
+    return standardised_patches(raw[first::shards], standardiser), numbers.reshape(-1)
 
 
 def _training_key(config: LafiteConfig, keys: Sequence[str], seed: int) -> str:

@@ -80,3 +80,12 @@ def test_bank_keeps_a_tenth() -> None:
 def test_more_neighbours_than_members_are_refused(k: int) -> None:
     with pytest.raises(LafiteError, match="memory bank of 10"):
         MemoryBank(vectors(10)).search(vectors(2), k)
+
+
+def test_a_rate_of_one_keeps_every_distinct_patch_without_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr("lafite_core.bank.greedy_coreset")
+    patches = torch.cat([vectors(30), vectors(30)[:5]])
+    bank = MemoryBank.build(patches, EditConfig(keep_rate=1.0), seed=0)
+    assert torch.equal(bank.vectors, vectors(30))
