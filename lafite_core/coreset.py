@@ -230,7 +230,8 @@ def sharded_coreset(
             would pick more of it than there is need for.
         count: points in all shards.
         keep: number of centres, 1 to ``count``.
-        advance: called with the number of picks made since the last call, in both passes.
+        advance: called with the number of picks made since the last call, ``sharded_picks``
+            in all if the points are distinct.
 
     Returns:
         The vectors ``[keep, C]`` and numbers ``[keep]`` of the core set, in the order of picking.
@@ -244,14 +245,22 @@ def sharded_coreset(
     vectors, numbers = [], []
     for shard in shards:
         points, own = shard()
-        share = min(len(points), math.ceil(SPARE * keep * len(points) / count))
-        picks = greedy_coreset(points, share, **options)
+        picks = greedy_coreset(points, _share(len(points), count, keep), **options)
         vectors.append(points[picks])
         numbers.append(own[picks])
     union, own = torch.cat(vectors), torch.cat(numbers)
     vectors.clear()
     picks = greedy_coreset(union, min(keep, len(union)), **options)
     return union[picks], own[picks]
+
+
+def sharded_picks(sizes: Sequence[int], keep: int) -> int:
+    """Picks that ``sharded_coreset`` makes in both passes on shards of these sizes, at most."""
+    return sum(_share(size, sum(sizes), keep) for size in sizes) + keep
+
+
+def _share(size: int, count: int, keep: int) -> int:
+    return min(size, math.ceil(SPARE * keep * size / count))
 
 
 def coreset_radius(points: Tensor, centres: Tensor) -> float:

@@ -17,7 +17,7 @@ from torch import Tensor
 from lafite_core.backbones import Backbone, state_sha256
 from lafite_core.bank import MemoryBank, kept
 from lafite_core.config import LafiteConfig
-from lafite_core.coreset import SPARE, sharded_coreset
+from lafite_core.coreset import sharded_coreset, sharded_picks
 from lafite_core.distributed import ALONE, Group
 from lafite_core.errors import LafiteError
 from lafite_core.features import FeatureExtractor, Standardiser, standardised_patches
@@ -126,13 +126,14 @@ def _bank(
         vectors = standardised_patches(raw, standardiser)
         step = _counter(report, "core set", keep)
         return MemoryBank.build(vectors, config.edit, seed=seed, device=device, advance=step)
+    sizes = [len(raw[first::shards]) * raw.shape[2] * raw.shape[3] for first in range(shards)]
     found, numbers = sharded_coreset(
         [partial(_shard, raw, standardiser, first, shards) for first in range(shards)],
         count,
         keep,
         seed=seed,
         device=device,
-        advance=_counter(report, "core set", (1 + SPARE) * keep),
+        advance=_counter(report, "core set", sharded_picks(sizes, keep)),
     )
     return MemoryBank(found[numbers.argsort()], device)
 

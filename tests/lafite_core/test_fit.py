@@ -1,6 +1,7 @@
 """From images to a bank: what a training does before the network comes."""
 
 import dataclasses
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,7 @@ def test_progress_of_the_core_set_reaches_its_end(tmp_path: Path) -> None:
         diffusion=False, progress=lambda *step: told.append(step))  # fmt: skip
     steps = [(done, total) for name, done, total in told if name == "core set"]
     assert steps[-1][0] == steps[-1][1]
-    assert all(a[0] < b[0] for a, b in zip(steps, steps[1:], strict=False))
+    assert all(a[0] < b[0] for a, b in pairwise(steps))
 
 
 def test_an_image_of_another_kind_is_refused(tmp_path: Path) -> None:
