@@ -13,8 +13,8 @@ from lafite_core.errors import LafiteError
 
 SEARCH_ROWS = 1024
 """Patches of one matrix product; with a bank of 100,000 that is 400 MB."""
-RANK_ROWS = 256
-"""Patches whose neighbours are ranked at a time; with 58 members of 272 channels that is 32 MB."""
+RANK_ROWS = 16
+"""Patches whose neighbours are ranked at once; with 58 members of 272 channels 2 MB."""
 SPARE = 8
 """Members that the fast search finds beyond those asked for; rarely are any of them needed."""
 
@@ -155,6 +155,8 @@ def _faiss_search(vectors: Tensor) -> Search | None:
     index.add(vectors.numpy())
 
     def search(patches: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        # Images are searched side by side, each on one thread, which faiss counts by itself.
+        faiss.omp_set_num_threads(1)
         rough, found = index.search(np.ascontiguousarray(patches.numpy()), k)
         return torch.from_numpy(rough), torch.from_numpy(found)
 

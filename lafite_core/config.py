@@ -21,6 +21,7 @@ Reduction = Literal["max", "top_mean"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Switch = Literal["auto", "on", "off"]
 Coreset = Literal["exact", "sharded"]
+FeaturePrecision = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +53,10 @@ class FeatureConfig:
     channels of a pretrained network are hundreds of times larger than others. ``global`` uses
     one mean and one deviation for all channels, which keeps their relative sizes; ``none`` leaves
     the features as they are, so that the best t depends on the backbone."""
+    precision: FeaturePrecision = "float32"
+    """Arithmetic of the backbone. float32 by default: features of normals lie close together, and
+    16 bits move them by about as much as a faint defect does. The others are for a GPU, where they
+    are faster."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,6 +246,7 @@ SECTIONS: dict[str, Any] = {
 }
 
 LATER: dict[str, tuple[str, ...]] = {
+    "features": ("precision",),
     "edit": ("coreset", "shard_patches"),
 }
 """Options that the first models of this format did not have. Written only where they differ from

@@ -15,6 +15,7 @@ from pseudoval import __version__
 from pseudoval.cli_options import (
     FOLDER,
     assignments,
+    cache_option,
     device_option,
     refit_options,
     seed_option,
@@ -135,6 +136,7 @@ def build(
 @click.option("--refit", type=FOLDER(), metavar="RUN", help="Train RUN's model on all normals of "
               "DATA, held-out ones too.")  # fmt: skip
 @device_option
+@cache_option
 @seed_option("Seed of the core set, the initial weights and the training.")
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True,
               help="Train this many models, with the seeds from --seed on.")  # fmt: skip
@@ -187,7 +189,10 @@ def tune(study: str, out: Path, device: str, resume: bool, **options: Any) -> No
 @click.option("--model", type=FOLDER(), help="A refitted model, to score RUN's choice with it "
               "into RUN/refit.")  # fmt: skip
 @device_option
-def evaluate(arguments: tuple[Path, ...], model: Path | None, device: str) -> None:
+@cache_option
+def evaluate(
+    arguments: tuple[Path, ...], model: Path | None, device: str, cache: Path | bool
+) -> None:
     """Score every tuned configuration on the real test images of DATA.  [default RUN: run]"""
     from pseudoval import evaluation, figures
     from pseudoval.training import find_device
@@ -196,7 +201,11 @@ def evaluate(arguments: tuple[Path, ...], model: Path | None, device: str) -> No
         raise click.UsageError("give DATA, or RUN and DATA")
     run, data = arguments if len(arguments) == 2 else (Path("run"), arguments[0])
     with interruptible(f"the scores in {run}; the same command goes on with them"):
-        shared: dict[str, Any] = {"device": find_device(device), "progress": Progress()}
+        shared: dict[str, Any] = {
+            "device": find_device(device),
+            "cache": cache,
+            "progress": Progress(),
+        }
         if model is None:
             content = evaluation.evaluate(run, data, **shared)
         else:
@@ -240,10 +249,11 @@ def report(
               "category.  [default: the folder of that name they are in]")  # fmt: skip
 @click.option("--out", type=FOLDER(), default=Path("predictions"), show_default=True)
 @device_option
+@cache_option
 @overwrite_option
 def predict(
     model: Path, images: tuple[Path, ...], run: Path | None, category: str | None, out: Path,
-    device: str, overwrite: bool,
+    device: str, cache: Path | bool, overwrite: bool,
 ) -> None:  # fmt: skip
     """Score new images with MODEL and draw heat maps over them.
 
@@ -260,6 +270,7 @@ def predict(
         category=category,
         device=find_device(device),
         overwrite=overwrite,
+        cache=cache,
         progress=Progress(),
         notice=say,
     )

@@ -1,7 +1,7 @@
 """Options that commands share or have many of, and how those are read that are not plain."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,26 @@ def seed_option(what: str) -> Callable[[Command], Command]:
     return click.option(
         "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help=what
     )
+
+
+def cache_option(command: Command) -> Command:
+    """``--cache DIR`` and ``--no-cache``: one value, a folder, True (the MODEL's) or False."""
+
+    @wraps(command)
+    def with_cache(*arguments: Any, cache_folder: Path | None, no_cache: bool, **rest: Any) -> Any:
+        if cache_folder is not None and no_cache:
+            raise click.UsageError("give --cache or --no-cache, not both")
+        return command(*arguments, cache=cache_folder or not no_cache, **rest)
+
+    options: list[Callable[[Command], Command]] = [
+        click.option("--cache", "cache_folder", type=FOLDER(), metavar="DIR", help="Keep features "
+                     "of images in this folder, which models may share.  [default: MODEL/cache]"),
+        click.option("--no-cache", is_flag=True, help="Keep no features on disk."),
+    ]  # fmt: skip
+    found: Command = with_cache
+    for option in reversed(options):
+        found = option(found)
+    return found
 
 
 def number_list(context: click.Context, option: click.Parameter, text: str | None) -> Any:
@@ -48,13 +68,13 @@ def refit_options(context: click.Context, options: dict[str, Any]) -> dict[str, 
     Raises:
         click.UsageError: one was given that RUN decides.
     """
-    free = ("device", "seed", "seeds", "resume", "overwrite")
+    free = ("device", "seed", "seeds", "resume", "overwrite", "cache")
     given = {
         name
         for name in context.params
         if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
     }
-    decided = sorted(given - {*free, "data", "out", "refit"})
+    decided = sorted(given - {*free, "data", "out", "refit", "cache_folder", "no_cache"})
     if decided:
         name = {"settings": "set"}.get(decided[0], decided[0]).replace("_", "-")
         raise click.UsageError(f"--refit takes --{name} from RUN; leave it out")
@@ -96,4 +116,4 @@ def tune_options(command: Command) -> Command:
     ]  # fmt: skip
     for option in reversed(options):
         command = option(command)
-    return command
+    return cache_option(command)
