@@ -17,8 +17,8 @@ from lafite_core.parallel import single_threaded
 MIN_STD = 1e-4
 
 
-def preprocess(image: np.ndarray, size: int) -> Tensor:
-    """uint8 RGB ``[H, W, 3]`` of any size to ``[3, size, size]`` in [0, 1].
+def preprocess(image: np.ndarray, size: int, device: str = "cpu") -> Tensor:
+    """uint8 RGB ``[H, W, 3]`` of any size to ``[3, size, size]`` in [0, 1] on ``device``.
 
     Antialiased bilinear resizing of the whole image; the aspect ratio is not kept, so that a
     defect at the border is never cropped away.
@@ -30,7 +30,7 @@ def preprocess(image: np.ndarray, size: int) -> Tensor:
         raise LafiteError(
             f"An image must be uint8 RGB [H, W, 3], not {image.dtype} {list(image.shape)}."
         )
-    pixels = torch.tensor(image).permute(2, 0, 1)[None].float() / 255
+    pixels = torch.tensor(image, device=device).permute(2, 0, 1)[None].float() / 255
     if image.shape[:2] != (size, size):
         pixels = F.interpolate(
             pixels, (size, size), mode="bilinear", align_corners=False, antialias=True
@@ -71,7 +71,7 @@ class FeatureExtractor:
     def extract(self, image: np.ndarray) -> Tensor:
         """uint8 RGB ``[H, W, 3]`` to ``[C, grid, grid]`` float32 on the CPU."""
         with single_threaded() if self.device == "cpu" else nullcontext():
-            pixels = preprocess(image, self.config.image_size)[None].to(self.device)
+            pixels = preprocess(image, self.config.image_size, self.device)[None]
             pixels = (pixels - self._mean) / self._std
             with exact_convolutions(self.device), reduced(self.config.precision, self.device):
                 maps = self.backbone(pixels.contiguous(memory_format=torch.channels_last))

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from pseudoval.files import claimed
+
 FOLDER = partial(click.Path, path_type=Path, file_okay=True, dir_okay=True)
 DEVICES = click.Choice(["auto", "cpu", "cuda"])
 Command = Callable[..., Any]
@@ -28,7 +30,10 @@ def cache_option(command: Command) -> Command:
     def with_cache(*arguments: Any, cache_folder: Path | None, no_cache: bool, **rest: Any) -> Any:
         if cache_folder is not None and no_cache:
             raise click.UsageError("give --cache or --no-cache, not both")
-        return command(*arguments, cache=cache_folder or not no_cache, **rest)
+        if cache_folder is None:
+            return command(*arguments, cache=not no_cache, **rest)
+        with claimed(cache_folder, "cache"):
+            return command(*arguments, cache=cache_folder, **rest)
 
     options: list[Callable[[Command], Command]] = [
         click.option("--cache", "cache_folder", type=FOLDER(), metavar="DIR", help="Keep features "

@@ -117,7 +117,10 @@ def test_a_folder_of_something_else_is_refused(
     refused(
         capsys, with_options(train, "--cache", str(road / "run"), out=tmp_path / "m"), "is a run"
     )
+    fresh = with_options(train, "--cache", str(tmp_path / "new"), out=tmp_path / "m")
+    refused(capsys, [*fresh, "--set", "edit.keep_rate=0"], "in (0, 1]")
     assert contents(tmp_path) == {"notes.txt": b"mine"}
+    assert not (tmp_path / "new").exists()
 
 
 def test_members_share_the_cache_of_the_whole(several: Path) -> None:
