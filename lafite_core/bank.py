@@ -99,9 +99,8 @@ class MemoryBank:
                 f"use K between 1 and {len(self)}."
             )
         if self._index is None:
-            self._index = _product_search(self.vectors, self.device)
-            if self.device == "cpu":
-                self._index = _faiss_search(self.vectors) or self._index
+            flat = _faiss_search(self.vectors) if self.device == "cpu" else None
+            self._index = flat or _product_search(self.vectors, self.device)
         index = torch.empty(len(patches), k, dtype=torch.int64)
         squared = torch.empty(len(patches), k, dtype=torch.float64)
         open_rows, width = torch.arange(len(patches)), min(k + SPARE, len(self))
@@ -131,7 +130,9 @@ class MemoryBank:
     def edit(self, neighbours: Neighbours, config: EditConfig) -> Tensor:
         """Feature editing: each patch becomes a weighted mean of its neighbours, ``[P, C]``."""
         weights = neighbour_weights(neighbours.distance, config)
-        return (self.vectors[neighbours.index] * weights[:, :, None]).sum(1)
+        return torch.nn.functional.embedding_bag(
+            neighbours.index, self.vectors, per_sample_weights=weights, mode="sum"
+        )
 
 
 def _search_error(patches: Tensor, squared: Tensor) -> Tensor:
