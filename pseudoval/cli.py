@@ -17,6 +17,7 @@ from pseudoval.cli_options import (
     assignments,
     audit_options,
     build_options,
+    cache_option,
     device_option,
     refit_options,
     seed_option,
@@ -104,11 +105,14 @@ def build(data: Path, out: Path, categories: str | None, **options: Any) -> None
 @click.option("--weights", type=FOLDER(), help="safetensors file of the backbone; without it "
               "timm downloads the pretrained weights.")  # fmt: skip
 @click.option("--epochs", type=click.IntRange(1), help="Exactly this many epochs.")
+@click.option("--coreset", type=click.Choice(["exact", "sharded"]), help="Pick the core set of all "
+              "patches at once, or part by part, for millions.  [default: exact]")  # fmt: skip
 @set_option
 @click.option("--per-category", is_flag=True, help="A model for each category.")
 @click.option("--refit", type=FOLDER(), metavar="RUN", help="Train RUN's model on all normals of "
               "DATA, held-out ones too.")  # fmt: skip
 @device_option
+@cache_option
 @seed_option("Seed of the core set, the initial weights and the training.")
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True,
               help="Train this many models, with the seeds from --seed on.")  # fmt: skip
@@ -161,7 +165,10 @@ def tune(study: str, out: Path, device: str, resume: bool, **options: Any) -> No
 @click.option("--model", type=FOLDER(), help="A refitted model, to score RUN's choice with it "
               "into RUN/refit.")  # fmt: skip
 @device_option
-def evaluate(arguments: tuple[Path, ...], model: Path | None, device: str) -> None:
+@cache_option
+def evaluate(
+    arguments: tuple[Path, ...], model: Path | None, device: str, cache: Path | bool
+) -> None:
     """Score every tuned configuration on the real test images of DATA.  [default RUN: run]"""
     from pseudoval import evaluation, figures
     from pseudoval.training import find_device
@@ -170,7 +177,11 @@ def evaluate(arguments: tuple[Path, ...], model: Path | None, device: str) -> No
         raise click.UsageError("give DATA, or RUN and DATA")
     run, data = arguments if len(arguments) == 2 else (Path("run"), arguments[0])
     with interruptible(f"the scores in {run}; the same command goes on with them"):
-        shared: dict[str, Any] = {"device": find_device(device), "progress": Progress()}
+        shared: dict[str, Any] = {
+            "device": find_device(device),
+            "cache": cache,
+            "progress": Progress(),
+        }
         if model is None:
             content = evaluation.evaluate(run, data, **shared)
         else:
@@ -214,10 +225,11 @@ def report(
               "category.  [default: the folder of that name they are in]")  # fmt: skip
 @click.option("--out", type=FOLDER(), default=Path("predictions"), show_default=True)
 @device_option
+@cache_option
 @overwrite_option
 def predict(
     model: Path, images: tuple[Path, ...], run: Path | None, category: str | None, out: Path,
-    device: str, overwrite: bool,
+    device: str, cache: Path | bool, overwrite: bool,
 ) -> None:  # fmt: skip
     """Score new images with MODEL and draw heat maps over them.
 
@@ -234,6 +246,7 @@ def predict(
         category=category,
         device=find_device(device),
         overwrite=overwrite,
+        cache=cache,
         progress=Progress(),
         notice=say,
     )

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from pseudoval.files import claimed
+
 FOLDER = partial(click.Path, path_type=Path, file_okay=True, dir_okay=True)
 DEVICES = click.Choice(["auto", "cpu", "cuda"])
 Command = Callable[..., Any]
@@ -19,6 +21,29 @@ def seed_option(what: str) -> Callable[[Command], Command]:
     return click.option(
         "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help=what
     )
+
+
+def cache_option(command: Command) -> Command:
+    """``--cache DIR`` and ``--no-cache``: one value, a folder, True (the MODEL's) or False."""
+
+    @wraps(command)
+    def with_cache(*arguments: Any, cache_folder: Path | None, no_cache: bool, **rest: Any) -> Any:
+        if cache_folder is not None and no_cache:
+            raise click.UsageError("give --cache or --no-cache, not both")
+        if cache_folder is None:
+            return command(*arguments, cache=not no_cache, **rest)
+        with claimed(cache_folder, "cache"):
+            return command(*arguments, cache=cache_folder, **rest)
+
+    options: list[Callable[[Command], Command]] = [
+        click.option("--cache", "cache_folder", type=FOLDER(), metavar="DIR", help="Keep features "
+                     "of images in this folder, which models may share.  [default: MODEL/cache]"),
+        click.option("--no-cache", is_flag=True, help="Keep no features on disk."),
+    ]  # fmt: skip
+    found: Command = with_cache
+    for option in reversed(options):
+        found = option(found)
+    return found
 
 
 def number_list(context: click.Context, option: click.Parameter, text: str | None) -> Any:
@@ -48,13 +73,13 @@ def refit_options(context: click.Context, options: dict[str, Any]) -> dict[str, 
     Raises:
         click.UsageError: one was given that RUN decides.
     """
-    free = ("device", "seed", "seeds", "resume", "overwrite")
+    free = ("device", "seed", "seeds", "resume", "overwrite", "cache")
     given = {
         name
         for name in context.params
         if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
     }
-    decided = sorted(given - {*free, "data", "out", "refit"})
+    decided = sorted(given - {*free, "data", "out", "refit", "cache_folder", "no_cache"})
     if decided:
         name = {"settings": "set"}.get(decided[0], decided[0]).replace("_", "-")
         raise click.UsageError(f"--refit takes --{name} from RUN; leave it out")
@@ -96,7 +121,7 @@ def tune_options(command: Command) -> Command:
     ]  # fmt: skip
     for option in reversed(options):
         command = option(command)
-    return command
+    return cache_option(command)
 
 
 def audit_options(command: Command) -> Command:

@@ -50,12 +50,14 @@ def open_members(
     seed: int,
     repeats: int,
     device: str,
+    cache: Path | bool = True,
 ) -> list[Member]:
     """Every model of a MODEL folder on every pseudo set, with the noise of every seed.
 
     Args:
         pseudos: PSEUDO folders with their images.
         seed: of the noise, the same for all models; ``repeats`` of them, from this one on.
+        cache: see ``open_detectors``.
 
     Raises:
         UserError: see ``open_detectors``.
@@ -63,7 +65,9 @@ def open_members(
     members = []
     hashes = [sha256_file(folder / "manifest.json") for folder, _ in pseudos]
     for repeat in range(repeats):
-        for name, detector in open_detectors(model, seed=seed + repeat, device=device).items():
+        noise = seed + repeat
+        found = open_detectors(model, seed=noise, device=device, cache=cache)
+        for name, detector in found.items():
             for number, (folder, items) in enumerate(pseudos):
                 parts = [
                     name,

@@ -21,7 +21,7 @@ from pseudoval.detectors.per_category import PerCategoryDetector
 from pseudoval.detectors.protocol import Block, Detector, Parameter, limited
 from pseudoval.errors import UserError
 from pseudoval.files import require_folder
-from pseudoval.members import read_members
+from pseudoval.members import cache_folder, read_members
 from pseudoval.progress import ProgressCallback
 from pseudoval.scores import Config, ScoreMatrix
 from pseudoval.sweep import score_images
@@ -89,6 +89,7 @@ class FeatureModelDetector:
 
     def score_block(self, images: Sequence[np.ndarray], configs: Sequence[Config]) -> Block:
         """See ``Detector``."""
+        self.model.prepare(images)
         errors = self.errors(images, configs)
         return Block(scores=sweep.scores(self.model, errors), coarse=errors)
 
@@ -186,6 +187,7 @@ def fit_detector(
     notice: Notice | None,
     group: Group,
     info: Mapping[str, Any],
+    cache: Path | None = None,
 ) -> LafiteModel:
     """Fit a detector on normal images and write its MODEL folder; see ``lafite_core.fit.fit``."""
     return fit(
@@ -209,15 +211,19 @@ def fit_detector(
             "python": platform.python_version(),
             **info,
         },
+        cache=cache,
     )
 
 
-def open_detector(folder: Path, *, seed: int | None, device: str = "cpu") -> Detector:
+def open_detector(
+    folder: Path, *, seed: int | None, device: str = "cpu", cache: Path | bool = True
+) -> Detector:
     """The detector in a MODEL folder: one model, or one model per category.
 
     Args:
         seed: of the noise that scoring draws; None is that of the run that a refitted model was
             chosen by, else the model's own.
+        cache: folder of the feature cache; True is that of the MODEL, False is none.
 
     Raises:
         UserError: not a MODEL folder, of an unknown detector, or models of several seeds.
@@ -225,17 +231,20 @@ def open_detector(folder: Path, *, seed: int | None, device: str = "cpu") -> Det
     """
     require_folder(folder, "model", "pseudoval train")
     members = read_members(folder)
+    place = cache_folder(folder, cache)
     if members is None:
-        return _open_single(folder, seed, device)
+        return _open_single(folder, seed, device, place)
     if members.kind == "seeds":
         places = ", ".join(str(folder / place) for place in members.folders.values())
         raise UserError(f"{folder} holds models of several seeds; name one of them: {places}.")
     return PerCategoryDetector(
-        {c: _open_single(folder / place, seed, device) for c, place in members.folders.items()}
+        {c: _open_single(folder / f, seed, device, place) for c, f in members.folders.items()}
     )
 
 
-def open_detectors(folder: Path, *, seed: int | None, device: str = "cpu") -> dict[str, Detector]:
+def open_detectors(
+    folder: Path, *, seed: int | None, device: str = "cpu", cache: Path | bool = True
+) -> dict[str, Detector]:
     """The detectors of every seed in a MODEL folder by name, such as ``seed-0``.
 
     A MODEL of one seed has the name ``""``. Arguments and errors as in ``open_detector``.
@@ -243,15 +252,16 @@ def open_detectors(folder: Path, *, seed: int | None, device: str = "cpu") -> di
     require_folder(folder, "model", "pseudoval train")
     members = read_members(folder)
     if members is None or members.kind != "seeds":
-        return {"": open_detector(folder, seed=seed, device=device)}
+        return {"": open_detector(folder, seed=seed, device=device, cache=cache)}
     return {
-        name: open_detector(folder / place, seed=seed, device=device)
+        name: open_detector(folder / place, seed=seed, device=device, cache=cache)
         for name, place in members.folders.items()
     }
 
 
-def _open_single(folder: Path, seed: int | None, device: str) -> Detector:
+def _open_single(folder: Path, seed: int | None, device: str, cache: Path | None) -> Detector:
     model = LafiteModel.load(folder, device)
+    model.use_cache(cache)
     name = model.info.get("detector")
     if name not in DETECTORS:
         raise UserError(f"{folder} holds a model of an unknown detector {name!r}; train it again.")
