@@ -15,7 +15,7 @@ from pseudoval.dataset import ImageItem
 from pseudoval.detectors.protocol import Block, Detector
 from pseudoval.errors import UserError
 from pseudoval.files import read_npz, sha256_file, sha256_json, write_npz
-from pseudoval.images import image_shape, read_mask, read_rgb
+from pseudoval.images import image_shape, read_all, read_mask
 from pseudoval.pixel_metrics import (
     MEMORY,
     PixelMetrics,
@@ -89,12 +89,9 @@ def score_by_category(
     detector: Detector, images: Sequence[tuple[str, Path]], configs: Sequence[Config]
 ) -> Block:
     """Score images given as (category, file), each by the detector of its category."""
-    with ThreadPoolExecutor(_cores()) as pool:
-        pixels = list(pool.map(read_rgb, [path for _, path in images]))
-    places = range(len(images))
     blocks = [
-        judge.score_block([pixels[place] for place in group], configs)
-        for judge, group in groupby(places, lambda place: detector.of(images[place][0]))
+        judge.score_block(read_all([path for _, path in group]), configs)
+        for judge, group in groupby(images, lambda image: detector.of(image[0]))
     ]
     return Block(
         scores=np.concatenate([block.scores for block in blocks], axis=1),

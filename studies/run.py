@@ -59,6 +59,7 @@ def run_study(
     device: str = "cpu",
     overwrite: bool = False,
     audit_share: float | None = None,
+    cache: str | Path | bool = True,
     progress: ProgressCallback | None = None,
 ) -> Outcome:
     """Choose a configuration on a pseudo set alone.
@@ -83,6 +84,8 @@ def run_study(
         overwrite: start anew in a RUN of another study, model, set, grid or seed.
         audit_share: score this share of the grid's cells off the path of the stages when they
             are done, also in a finished RUN; the choice does not look at them.
+        cache: folder that features of images are kept in and taken from; True is ``cache`` in the
+            MODEL, False is none.
 
     Raises:
         UserError: see the sentence.
@@ -113,8 +116,9 @@ def run_study(
     manifests = [(folder, load_manifest(folder)) for folder in folders]
     check_sets(manifests)
     sets = [(folder, pseudo_items(folder, manifest)) for folder, manifest in manifests]
+    place = Path(cache) if isinstance(cache, str) else cache
     members = open_members(
-        model, sets, out, seed=seed, repeats=repeats, device=device, settings=settings
+        model, sets, out, seed=seed, repeats=repeats, device=device, cache=place, settings=settings
     )
     detector = members[0].detector
     plan = make(detector, t, k)

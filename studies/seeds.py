@@ -50,6 +50,7 @@ def open_members(
     seed: int,
     repeats: int,
     device: str,
+    cache: Path | bool = True,
     settings: Mapping[str, str] | None = None,
 ) -> list[Member]:
     """Every model of a MODEL folder on every pseudo set, with the noise of every seed.
@@ -57,7 +58,7 @@ def open_members(
     Args:
         pseudos: PSEUDO folders with their images.
         seed: of the noise, the same for all models; ``repeats`` of them, from this one on.
-        settings: options of scoring; see ``open_detectors``.
+        cache, settings: see ``open_detectors``.
 
     Raises:
         UserError: see ``open_detectors``.
@@ -66,7 +67,7 @@ def open_members(
     hashes = [sha256_file(folder / "manifest.json") for folder, _ in pseudos]
     for repeat in range(repeats):
         noise = seed + repeat
-        found = open_detectors(model, seed=noise, device=device, settings=settings)
+        found = open_detectors(model, seed=noise, device=device, cache=cache, settings=settings)
         for name, detector in found.items():
             for number, (folder, items) in enumerate(pseudos):
                 parts = [

@@ -21,7 +21,7 @@ from pseudoval.detectors.per_category import PerCategoryDetector
 from pseudoval.detectors.protocol import Block, Detector, Parameter, limited
 from pseudoval.errors import UserError
 from pseudoval.files import require_folder
-from pseudoval.members import read_members
+from pseudoval.members import cache_folder, read_members
 from pseudoval.progress import ProgressCallback
 from pseudoval.scores import Config, ScoreMatrix
 from pseudoval.sweep import score_images
@@ -90,6 +90,7 @@ class FeatureModelDetector:
 
     def score_block(self, images: Sequence[np.ndarray], configs: Sequence[Config]) -> Block:
         """See ``Detector``."""
+        self.model.prepare(images)
         errors = self.errors(images, configs)
         return Block(scores=sweep.scores(self.model, errors), coarse=errors)
 
@@ -187,6 +188,7 @@ def fit_detector(
     notice: Notice | None,
     group: Group,
     info: Mapping[str, Any],
+    cache: Path | None = None,
 ) -> LafiteModel:
     """Fit a detector on normal images and write its MODEL folder; see ``lafite_core.fit.fit``."""
     return fit(
@@ -210,6 +212,7 @@ def fit_detector(
             "python": platform.python_version(),
             **info,
         },
+        cache=cache,
     )
 
 
@@ -218,6 +221,7 @@ def open_detector(
     *,
     seed: int | None,
     device: str = "cpu",
+    cache: Path | bool = True,
     settings: Mapping[str, str] | None = None,
 ) -> Detector:
     """The detector in a MODEL folder: one model, or one model per category.
@@ -227,6 +231,7 @@ def open_detector(
             chosen by, else the model's own.
         settings: options to score with instead of the model's own; see
             ``pseudoval.training.scoring_configuration``.
+        cache: folder of the feature cache; True is that of the MODEL, False is none.
 
     Raises:
         UserError: not a MODEL folder, of an unknown detector, or models of several seeds; or an
@@ -235,15 +240,16 @@ def open_detector(
     """
     require_folder(folder, "model", "pseudoval train")
     members = read_members(folder)
+    place = cache_folder(folder, cache)
     if members is None:
-        return _open_single(folder, seed, device, settings or {})
+        return _open_single(folder, seed, device, place, settings)
     if members.kind == "seeds":
         places = ", ".join(str(folder / place) for place in members.folders.values())
         raise UserError(f"{folder} holds models of several seeds; name one of them: {places}.")
     return PerCategoryDetector(
         {
-            c: _open_single(folder / place, seed, device, settings or {})
-            for c, place in members.folders.items()
+            c: _open_single(folder / f, seed, device, place, settings)
+            for c, f in members.folders.items()
         }
     )
 
@@ -253,6 +259,7 @@ def open_detectors(
     *,
     seed: int | None,
     device: str = "cpu",
+    cache: Path | bool = True,
     settings: Mapping[str, str] | None = None,
 ) -> dict[str, Detector]:
     """The detectors of every seed in a MODEL folder by name, such as ``seed-0``.
@@ -262,17 +269,25 @@ def open_detectors(
     require_folder(folder, "model", "pseudoval train")
     members = read_members(folder)
     if members is None or members.kind != "seeds":
-        return {"": open_detector(folder, seed=seed, device=device, settings=settings)}
+        own = open_detector(folder, seed=seed, device=device, cache=cache, settings=settings)
+        return {"": own}
     return {
-        name: open_detector(folder / place, seed=seed, device=device, settings=settings)
+        name: open_detector(
+            folder / place, seed=seed, device=device, cache=cache, settings=settings
+        )
         for name, place in members.folders.items()
     }
 
 
 def _open_single(
-    folder: Path, seed: int | None, device: str, settings: Mapping[str, str]
+    folder: Path,
+    seed: int | None,
+    device: str,
+    cache: Path | None,
+    settings: Mapping[str, str] | None,
 ) -> Detector:
     model = LafiteModel.load(folder, device)
+    model.use_cache(cache)
     if settings:
         model.config = scoring_configuration(model.config, settings)
     name = model.info.get("detector")
