@@ -32,13 +32,14 @@ from studies.checks import (
     check_objective,
     check_paired,
     check_sets,
+    check_stages,
 )
 from studies.search import Outcome, search
 from studies.seeds import Member, joint_sha256, members_are, open_members, start_member_runs
 from studies.spec import STUDIES, Maker, Study
 from studies.study_files import read_study
 
-UNSAID = {"rule": BEST, "repeats": 1}
+UNSAID = {"rule": BEST, "repeats": 1, "refine": 0, "race": False}
 """What a RUN was made with that was made before there was a choice."""
 
 
@@ -57,6 +58,8 @@ def run_study(
     device: str = "cpu",
     overwrite: bool = False,
     audit_share: float | None = None,
+    refine: int = 0,
+    race: bool = False,
     progress: ProgressCallback | None = None,
 ) -> Outcome:
     """Choose a configuration on a pseudo set alone.
@@ -79,6 +82,10 @@ def run_study(
         overwrite: start anew in a RUN of another study, model, set, grid or seed.
         audit_share: score this share of the grid's cells off the path of the stages when they
             are done, also in a finished RUN; the choice does not look at them.
+        refine: after each grid, so many rounds of values around its leader; see
+            ``studies.refining``.
+        race: score each grid on shares of the images, and drop what is worse than the leader; see
+            ``studies.racing``.
 
     Raises:
         UserError: see the sentence.
@@ -99,8 +106,10 @@ def run_study(
     folders = [Path(pseudo)] if isinstance(pseudo, str | Path) else [Path(one) for one in pseudo]
     if repeats < 1:
         raise UserError(f"{repeats} repeats cannot be scored; give at least 1.")
+    if refine < 0:
+        raise UserError(f"{refine} rounds of refining cannot be made; give 0 or more.")
     check_rule(rule or BEST)
-    check_objective(objective or MACRO, rule or BEST)
+    check_objective(objective or MACRO, rule or BEST, race)
     make = _maker(study)
     require_folder(model, "model", "pseudoval train DATA")
     for folder in folders:
@@ -112,9 +121,18 @@ def run_study(
     members = open_members(model, sets, out, seed=seed, repeats=repeats, device=device)
     detector = members[0].detector
     plan = make(detector, t, k)
+    plan = replace(
+        plan,
+        stages=tuple(
+            replace(stage, refine=refine or stage.refine, race=race or stage.race)
+            for stage in plan.stages
+        ),
+    )
+    race = any(stage.race for stage in plan.stages)
     objective, rule = objective or plan.objective or MACRO, rule or plan.rule or BEST
-    check_objective(objective, rule)
-    check_paired(members, rule)
+    check_objective(objective, rule, race)
+    check_paired(members, rule, race)
+    check_stages(plan)
     if audit_share is not None:
         check_share(plan, audit_share)
     for member in members:
@@ -125,6 +143,8 @@ def run_study(
         "study": plan.name,
         "objective": objective,
         "rule": rule,
+        "race": race,
+        "refine": max(stage.refine for stage in plan.stages),
         "detector": detector.name,
         "model": os.path.relpath(model, out),
         "pseudo": [os.path.relpath(folder, out) for folder in folders],

@@ -113,18 +113,25 @@ def score_members(
     configs: Sequence[Config],
     name: str,
     progress: ProgressCallback,
+    places: Sequence[Sequence[int]] | None = None,
 ) -> list[ScoreMatrix]:
-    """The score matrix of every member over the same configurations."""
+    """The score matrix of every member over the same configurations.
+
+    Args:
+        places: of each member the images to score, without pixel figures; None is all of them.
+    """
+    parts: Sequence[Sequence[int] | None] = places or [None] * len(members)
     return [
         score_images(
             member.detector,
-            member.items,
+            member.items if part is None else [member.items[place] for place in part],
             configs,
             name=name,
             store=member.folder / "blocks",
             progress=labelled(progress, member.name),
+            pixels=part is None,
         )
-        for member in members
+        for member, part in zip(members, parts, strict=True)
     ]
 
 

@@ -29,6 +29,14 @@ class Stage:
         inherits: parameters taken from what earlier stages selected.
         sampler: a name in ``SAMPLERS``.
         trials: how many configurations ``tpe`` tries; None is a third of the grid, rounded up.
+        refine: rounds of values added around the leader, see ``studies.refining``.
+        race: whether clearly worse configurations are dropped early, see ``studies.racing``.
+
+    Example:
+        >>> from studies import Stage
+        >>> stage = Stage(name="k", grid={"k": (1, 4)}, inherits=("t",), refine=1)
+        >>> stage.configs({"t": 300})
+        [{'t': 300, 'k': 1}, {'t': 300, 'k': 4}]
     """
 
     name: str
@@ -37,6 +45,8 @@ class Stage:
     inherits: tuple[str, ...] = ()
     sampler: str = GRID
     trials: int | None = None
+    refine: int = 0
+    race: bool = False
 
     @property
     def param(self) -> str:
@@ -83,6 +93,9 @@ class Stage:
             "inherits": list(self.inherits),
             "sampler": self.sampler,
             "trials": self.budget,
+            # Named where they are used: RUNs from before there was a choice stay the same.
+            **({"refine": self.refine} if self.refine else {}),
+            **({"race": True} if self.race else {}),
         }
 
 

@@ -14,7 +14,8 @@
     values.k = [1, 2, 3, 5, 8]
 
 ``values.t = "default"`` is the detector's own grid; ``fixed.t = 200`` holds a parameter;
-``sampler = "tpe"`` with ``trials = 20`` tries some of a stage's combinations.
+``sampler = "tpe"`` with ``trials = 20`` tries some of a stage's combinations; ``refine = 2`` adds
+two rounds of values around the leader of a grid; ``race = true`` drops early what is worse than it.
 """
 
 import re
@@ -32,7 +33,7 @@ from studies.spec import GRID, SAMPLERS, Stage, Study, grid
 STUDY_KEYS = {"name": str, "summary": str, "detector": str, "objective": str, "rule": str,
               "stage": list}  # fmt: skip
 STAGE_KEYS = {"name": str, "values": dict, "fixed": dict, "editing": bool, "sampler": str,
-              "trials": int}  # fmt: skip
+              "trials": int, "refine": int, "race": bool}  # fmt: skip
 RANGE_KEYS = {"from", "to", "step"}
 
 
@@ -135,6 +136,14 @@ class _Reader:
                 f"there is no sampler {sampler!r}; the samplers are {', '.join(SAMPLERS)}",
                 "sampler", number,
             )  # fmt: skip
+        for key in ("refine", "race"):
+            if sampler != GRID and entry.get(key):
+                raise self._wrong(
+                    f"{key} is for whole grids, not for what {sampler} suggests; leave one of "
+                    "them out", key, number,
+                )  # fmt: skip
+        if entry.get("refine", 0) < 0:
+            raise self._wrong("refine is a number of rounds, 0 or more; mend it", "refine", number)
         if trials is not None and (sampler == GRID or trials < 1):
             raise self._wrong(
                 "trials is for the sampler tpe and at least 1; mend it or leave it out",
@@ -147,6 +156,8 @@ class _Reader:
             inherits=tuple(open_ones),
             sampler=sampler,
             trials=trials,
+            refine=entry.get("refine", 0),
+            race=entry.get("race", False),
         )
 
     def _values(self, name: str, told: Any, number: int) -> tuple[int, ...]:

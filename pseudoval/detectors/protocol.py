@@ -21,6 +21,8 @@ class Parameter:
         default: a fixed choice to compare with.
         needs_fit: whether another value needs a new fit, or only new scores.
         meaning: one line for a person, with the unit.
+        ordered: False for a code, such as the digits of feature stages, where a value half-way
+            between two others means nothing.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Parameter:
     default: int
     needs_fit: bool
     meaning: str
+    ordered: bool = True
 
 
 def limited(parameter: Parameter, high: int) -> Parameter:

@@ -52,6 +52,7 @@ def test_trials_are_in_the_file_and_in_optuna(road: Path) -> None:
     trials = pd.read_csv(road / "run" / "trials.csv")
     assert list(trials) == [
         "stage", "number", "params", "state", "pseudo_auroc", "seconds", "objective_value",
+        "reason",
     ]  # fmt: skip
     assert trials["params"].tolist()[:3] == ["t=25;k=0", "t=300;k=0", "t=900;k=0"]
     assert (trials["state"] == "COMPLETE").all()
