@@ -1,6 +1,6 @@
 """Coarse to fine: values between the leader of a grid and its neighbours."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -19,7 +19,6 @@ def between(
     configs: Sequence[Config],
     values: np.ndarray,
     replicates: Callable[[], Replicates | None],
-    codes: Collection[str] = (),
 ) -> list[Config]:
     """The configurations that one round of refining adds, the smallest t first, then K.
 
@@ -28,14 +27,13 @@ def between(
     so far are its neighbours, and the whole number half-way (rounded down) to each is added. None
     is added towards a neighbour whose paired difference to the leader is within one bootstrap
     standard error: there the images do not resolve what lies between, and without a bootstrap
-    this cannot be told. Nor is any value added beyond the ends of the grid, or where no whole
-    number lies between.
+    this cannot be told. Nor is any value added beyond the ends of the grid, where no whole number
+    lies between, or to a parameter of ``stage.codes``.
 
     Args:
         configs: all of the stage so far.
         values: of each; NaN for one that failed or was pruned, which resolves nothing.
         replicates: makes the bootstrap of these configurations; None where there is none.
-        codes: parameters without an order (``Parameter.ordered``); they are left alone.
 
     Example:
         >>> import numpy as np
@@ -54,7 +52,7 @@ def between(
     at = stage.point(configs[leader])
     added: list[dict[str, float | str]] = []
     for name in stage.names:
-        if name in codes:
+        if name in stage.codes:
             continue
         line = {
             stage.point(config)[name]: row

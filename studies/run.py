@@ -46,7 +46,7 @@ UNSAID = {"rule": BEST, "repeats": 1, "refine": 0, "race": False}
 def run_study(
     study: str | Path | Maker,
     *,
-    model: str | Path,
+    model: str | Path | Detector,
     pseudo: str | Path | Sequence[str | Path],
     out: str | Path,
     t: Sequence[int] | None = None,
@@ -68,7 +68,9 @@ def run_study(
 
     Args:
         study: a name in ``studies.STUDIES``, one of those functions, or a TOML file.
-        model: a MODEL folder, trained on the split of the pseudo set.
+        model: a MODEL folder, trained on the split of the pseudo set; or any object that keeps the
+            protocol ``pseudoval.detectors.Detector`` (``docs/own_detector.py`` is one), whose
+            noise has the seed of its own.
         pseudo: a PSEUDO folder, or several on one split; the choice is made on their mean.
         out: the RUN folder.
         t, k: grids; None is the detector's own.
@@ -102,7 +104,8 @@ def run_study(
         >>> sorted(outcome.best["params"])
         ['k', 't']
     """
-    model, out = Path(model), Path(out)
+    out = Path(out)
+    model = Path(model) if isinstance(model, str | Path) else model
     folders = [Path(pseudo)] if isinstance(pseudo, str | Path) else [Path(one) for one in pseudo]
     if repeats < 1:
         raise UserError(f"{repeats} repeats cannot be scored; give at least 1.")
@@ -111,7 +114,11 @@ def run_study(
     check_rule(rule or BEST)
     check_objective(objective or MACRO, rule or BEST, race)
     make = _maker(study)
-    require_folder(model, "model", "pseudoval train DATA")
+    if isinstance(model, Path):
+        require_folder(model, "model", "pseudoval train DATA")
+    else:
+        seed = model.seed
+    named = model if isinstance(model, Path) else Path(model.name)
     for folder in folders:
         require_folder(folder, "pseudo", "pseudoval build DATA")
     report = progress or silent
@@ -139,6 +146,8 @@ def run_study(
         check_fit(plan, member.detector, manifests[0][1], member.model, folders[0])
         check_masks(objective, member.items, member.pseudo)
         check_configs(plan, member.detector)
+    names = {name for config in plan.cells() for name in config}
+    tuned = [parameter for parameter in detector.parameters if parameter.name in names]
     header = {
         "study": plan.name,
         "objective": objective,
@@ -146,13 +155,13 @@ def run_study(
         "race": race,
         "refine": max(stage.refine for stage in plan.stages),
         "detector": detector.name,
-        "model": os.path.relpath(model, out),
+        "model": os.path.relpath(named, out),
         "pseudo": [os.path.relpath(folder, out) for folder in folders],
         "categories": list(manifests[0][1]["categories"]),
         "grids": plan.grids(),
         "stages": [stage.described() for stage in plan.stages],
-        "defaults": {p.name: p.default for p in detector.parameters},
-        "ranges": {p.name: [p.low, p.high] for p in detector.parameters},
+        "defaults": {p.name: p.default for p in tuned},
+        "ranges": {p.name: [p.low, p.high] for p in tuned},
         "seed": seed,
         "repeats": repeats,
         "model_sha256": joint_sha256(members),

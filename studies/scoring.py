@@ -98,7 +98,6 @@ def _refine(
     report: ProgressCallback,
 ) -> list[Config]:
     """Add rounds of values around the leader to the batches, scored on all images."""
-    codes = [p.name for p in members[0].detector.parameters if not p.ordered]
     added: list[Config] = []
     for number in range(stage.refine):
         matrices = [ScoreMatrix.joined(of_member) for of_member in zip(*batches, strict=True)]
@@ -110,7 +109,6 @@ def _refine(
             matrices[0].configs,
             means,
             lambda matrices=matrices: replicates_of(objective, members, matrices),  # type: ignore[misc]
-            codes,
         )
         if not fresh:
             break

@@ -31,12 +31,61 @@ class Outcome:
         matrix: pseudo scores of every configuration that was tried; those of the first seed where
             there are several.
         fresh: False if the run was already finished and nothing was done.
+
+    Example:
+        With a ``model`` and a ``pseudo`` folder at hand:
+
+        >>> from studies import run_study
+        >>> outcome = run_study(
+        ...     "t_then_k", model="model", pseudo="pseudo", out="found", t=[25, 300], k=[1, 4]
+        ... )
+        >>> outcome.curves[["stage", "value"]].values.tolist()
+        [['t', 25], ['t', 300], ['k', 1], ['k', 4]]
+        >>> outcome.curves.groupby("stage")["selected"].sum().to_dict()
+        {'k': 1, 't': 1}
+        >>> sorted(outcome.trials["state"].unique())
+        ['COMPLETE']
     """
 
     best: dict[str, Any]
     trials: pd.DataFrame
     matrix: ScoreMatrix
     fresh: bool
+
+    @property
+    def curves(self) -> pd.DataFrame:
+        """A row for every configuration of every stage, values ascending: what to plot.
+
+        Columns: ``stage``, ``value``, ``params``, ``pseudo_auroc``, ``objective_value`` with its
+        95 % interval ``low`` and ``high``, and ``selected``. NaN where there is no value.
+        """
+        rows = []
+        for stage in self.best["stages"]:
+            nothing = [None] * len(stage["values"])  # in RUNs from before there were objectives
+            judged = stage.get("objective_value", stage["pseudo_auroc"])
+            for value, config, auroc, figure, bounds in zip(
+                stage["values"],
+                stage["configs"],
+                stage["pseudo_auroc"],
+                judged,
+                stage.get("objective_interval", nothing),
+                strict=True,
+            ):
+                low, high = bounds or (None, None)
+                rows.append(
+                    {
+                        "stage": stage["name"],
+                        "value": value,
+                        "params": config_name(config),
+                        "pseudo_auroc": auroc,
+                        "objective_value": figure,
+                        "low": low,
+                        "high": high,
+                        "selected": value == stage["selected"],
+                    }
+                )
+        figures = ["pseudo_auroc", "objective_value", "low", "high"]
+        return pd.DataFrame(rows).astype(dict.fromkeys(figures, "float64"))
 
 
 def search(

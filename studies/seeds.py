@@ -12,6 +12,7 @@ import numpy as np
 from pseudoval.dataset import ImageItem
 from pseudoval.detectors import Detector
 from pseudoval.detectors.feature_models import open_detectors
+from pseudoval.errors import UserError
 from pseudoval.files import claim_folder, sha256_file, write_json
 from pseudoval.members import members_sha256
 from pseudoval.progress import ProgressCallback, labelled
@@ -43,7 +44,7 @@ class Member:
 
 
 def open_members(
-    model: Path,
+    model: Path | Detector,
     pseudos: Sequence[tuple[Path, list[ImageItem]]],
     out: Path,
     *,
@@ -54,16 +55,26 @@ def open_members(
     """Every model of a MODEL folder on every pseudo set, with the noise of every seed.
 
     Args:
+        model: a MODEL folder, or a detector, which has its own seed.
         pseudos: PSEUDO folders with their images.
         seed: of the noise, the same for all models; ``repeats`` of them, from this one on.
 
     Raises:
-        UserError: see ``open_detectors``.
+        UserError: see ``open_detectors``; or repeats of a detector that is not in a folder.
     """
+    if not isinstance(model, Path) and repeats > 1:
+        raise UserError(
+            f"{repeats} repeats need a MODEL folder, to open the model with other seeds; the "
+            f"detector {model.name} was given itself. Leave the repeats out."
+        )
     members = []
     hashes = [sha256_file(folder / "manifest.json") for folder, _ in pseudos]
     for repeat in range(repeats):
-        for name, detector in open_detectors(model, seed=seed + repeat, device=device).items():
+        for name, detector in (
+            open_detectors(model, seed=seed + repeat, device=device)
+            if isinstance(model, Path)
+            else {"": model}
+        ).items():
             for number, (folder, items) in enumerate(pseudos):
                 parts = [
                     name,
@@ -75,7 +86,7 @@ def open_members(
                     Member(
                         name=joined,
                         detector=detector,
-                        model=model / name,
+                        model=model / name if isinstance(model, Path) else Path(model.name),
                         pseudo=folder,
                         pseudo_sha256=hashes[number],
                         items=items,

@@ -42,6 +42,18 @@ def read_study(path: Path, detector: Detector) -> Study:
 
     Raises:
         UserError: the file, the line, what is wrong in it and how to mend it.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from studies import read_study
+        >>> path = Path("fine.toml")
+        >>> _ = path.write_text(
+        ...     "[[stage]]\\n"
+        ...     "values.t = {from = 100, to = 300, step = 100}\\n"
+        ...     "editing = false\\n"
+        ... )
+        >>> read_study(path, detector).stages[0].configs({})
+        [{'t': 100, 'k': 0}, {'t': 200, 'k': 0}, {'t': 300, 'k': 0}]
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -61,6 +73,8 @@ class _Reader:
         self.lines = text.splitlines()
         self.detector = detector
         self.names = [parameter.name for parameter in detector.parameters]
+        self.optional = [p.name for p in detector.parameters if p.needs_fit]
+        self.codes = [p.name for p in detector.parameters if not p.ordered]
 
     def study(self, content: dict[str, Any]) -> Study:
         self._check_keys(content, STUDY_KEYS, None)
@@ -81,7 +95,7 @@ class _Reader:
                     f"two stages are named {stage.name!r}; rename one", "name", number
                 )
             stages.append(stage)
-            known |= set(self.names)
+            known |= {*stage.grid, *stage.fixed}
         return Study(
             name=content.get("name", self.path.stem),
             detector=content.get("detector", self.detector.name),
@@ -123,7 +137,12 @@ class _Reader:
             raise self._wrong("the stage varies nothing; give it values", "values", number)
         for name, value in fixed.items():
             self._check_whole(value, name, number)
-        open_ones = [n for n in self.names if n not in varied and n not in fixed]
+        # What needs a fit is the model's own value until a stage says otherwise.
+        open_ones = [
+            n
+            for n in self.names
+            if n not in varied and n not in fixed and (n in known or n not in self.optional)
+        ]
         for name in open_ones:
             if name not in known:
                 raise self._wrong(
@@ -158,6 +177,7 @@ class _Reader:
             trials=trials,
             refine=entry.get("refine", 0),
             race=entry.get("race", False),
+            codes=tuple(name for name in varied if name in self.codes),
         )
 
     def _values(self, name: str, told: Any, number: int) -> tuple[int, ...]:

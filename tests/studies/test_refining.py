@@ -1,6 +1,7 @@
 """Coarse to fine: which values are added, and what a RUN says of them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +23,9 @@ def no_bootstrap() -> None:
     return None
 
 
-def added(stage: Stage, values: list[float], **options: object) -> list[dict]:
+def added(stage: Stage, values: list[float]) -> list[dict]:
     configs = stage.configs(dict.fromkeys(stage.inherits, 7))
-    return between(stage, configs, np.array(values), no_bootstrap, **options)  # type: ignore[arg-type,return-value]
+    return between(stage, configs, np.array(values), no_bootstrap)  # type: ignore[arg-type,return-value]
 
 
 def test_half_way_to_both_neighbours_and_never_beyond_the_ends() -> None:
@@ -42,7 +43,7 @@ def test_several_parameters_are_refined_one_at_a_time() -> None:
     assert added(stage, values) == [
         {"t": 150, "k": 5}, {"t": 200, "k": 3}, {"t": 200, "k": 7},
     ]  # fmt: skip
-    assert added(stage, values, codes=["k"]) == [{"t": 150, "k": 5}]
+    assert added(replace(stage, codes=("k",)), values) == [{"t": 150, "k": 5}]
 
 
 def test_none_towards_a_neighbour_within_a_standard_error(rng: np.random.Generator) -> None:
