@@ -209,6 +209,9 @@ def test_the_whole_road_with_a_race(
     found = json.loads((out / "report" / "correlation.json").read_text())
     assert found["stages"][0]["pseudo_auroc"] == stage["pseudo_auroc"]
     assert all(value is not None for value in found["stages"][0]["test_auroc"])
+    told = {w["stage"]: w for w in found["warnings"] if w["code"] == "raced"}
+    assert told["t"]["dropped"] == list(dropped)
+    assert f"{len(dropped)} of 4 were dropped early" in told["t"]["text"]
     assert (out / "report" / "tables").is_dir()
     assert load_run(out).params == best["params"]
     assert run(["report", str(out), str(whole), "--out", str(tmp_path / "both")]) == 0
