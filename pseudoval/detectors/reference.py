@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from lafite_core import sweep
 from lafite_core.backbones import make_backbone, state_sha256
 from lafite_core.bank import MemoryBank
 from lafite_core.config import preset
+from lafite_core.feature_source import FeatureSource
 from lafite_core.features import FeatureExtractor, Standardiser, patches
 from lafite_core.model import LafiteModel
 from pseudoval.detectors.feature_models import FeatureModelDetector, open_detectors
@@ -108,10 +110,10 @@ def reference_of_normals(
         config, features=dataclasses.replace(config.features, backbone=backbone)
     )
     extractor_network = make_backbone(config.features, weights)
-    extractor = FeatureExtractor(extractor_network, config.features, device)
+    source = FeatureSource(FeatureExtractor(extractor_network, config.features, device))
     taken = {
-        category: [path for path, _ in sorted(found, key=lambda pair: pair[1])[:MOST_IMAGES]]
-        for category, found in normals.items()
+        category: [path for path, _ in sorted(files, key=lambda pair: pair[1])[:MOST_IMAGES]]
+        for category, files in normals.items()
     }
     total, done = sum(map(len, taken.values())), 0
     models: dict[str, LafiteModel] = {}
@@ -123,7 +125,11 @@ def reference_of_normals(
             progress("features of normals", done, total)
 
     for category, paths in taken.items():
-        raw = extractor.extract_all((read_rgb(path) for path in paths), len(paths), advance)
+        found = []
+        for _, features in source.stream(read_rgb(path) for path in paths):
+            found.append(features)
+            advance()
+        raw = torch.stack(found)
         standardiser = Standardiser.fit(raw, config.features.normalise)
         vectors = patches(standardiser(raw))
         models[category] = LafiteModel(
