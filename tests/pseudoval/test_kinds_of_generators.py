@@ -180,6 +180,17 @@ def test_poisson_keeps_gradients_and_meets_the_background() -> None:
     assert np.abs(result.astype(int) - own)[shape].max() <= 1
 
 
+def test_poisson_in_a_rectangle_is_the_same_by_either_way() -> None:
+    background, patch = texture(3, 64), texture(4, 64)[10:30, 10:34]
+    rectangle = np.ones((20, 24), bool)
+    with_margin = np.pad(rectangle, ((0, 1), (0, 0)))  # no longer full: solved as any shape
+    taller = np.pad(patch, ((0, 1), (0, 0), (0, 0)), mode="edge")
+    fast = membrane(background, 20, 30, rectangle, patch)
+    general = membrane(background, 20, 30, with_margin, taller)
+    assert np.abs(fast).max() > 10
+    assert np.abs(fast - general[:20]).max() < 1e-3
+
+
 def test_poisson_over_the_whole_image_is_the_patch() -> None:
     background, patch = texture(3, 20), texture(4, 20)
     everything = np.ones((20, 20), bool)
