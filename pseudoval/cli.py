@@ -15,13 +15,15 @@ from pseudoval import __version__
 from pseudoval.cli_options import (
     FOLDER,
     assignments,
+    audit_options,
+    build_options,
     cache_option,
     device_option,
     refit_options,
     seed_option,
     tune_options,
 )
-from pseudoval.cli_output import choice_lines
+from pseudoval.cli_output import audit_lines, build_lines, choice_lines
 from pseudoval.errors import UserError
 from pseudoval.progress import Progress
 
@@ -78,52 +80,17 @@ def demo(out: Path, seed: int) -> None:
 
 @cli.command()
 @click.argument("data", type=FOLDER())
-@click.option("--out", type=FOLDER(), default=Path("pseudo"), show_default=True)
-@click.option("--categories", metavar="A,B", help="Only these categories.")
-@click.option("--generator", default="lafite", show_default=True)
+@build_options
 @set_option
-@click.option("--holdout", type=float, default=0.25, show_default=True, help="Share held out.")
-@click.option("--split-seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--per-normal", type=click.IntRange(1), default=2, show_default=True,
-              help="Anomalies made of each held-out normal.")  # fmt: skip
-@click.option(
-    "--foreground",
-    default="none",
-    show_default=True,
-    metavar="auto|none|DIR",
-    help="Where anomalies lie: on the object found, anywhere, or on a folder's masks.",
-)
-@seed_option("Seed of the anomalies; the split has its own.")
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True)
 @overwrite_option
-def build(
-    data: Path, out: Path, categories: str | None, generator: str, settings: dict[str, str],
-    holdout: float, split_seed: int, per_normal: int, foreground: str, seed: int, workers: int,
-    overwrite: bool,
-) -> None:  # fmt: skip
+def build(data: Path, out: Path, categories: str | None, **options: Any) -> None:
     """Hold out normals of DATA and make a pseudo-validation set of them."""
     from pseudoval import pseudo_set
 
-    manifest = pseudo_set.build(
-        data,
-        out,
-        categories=categories.split(",") if categories else None,
-        generator=generator,
-        settings=settings,
-        holdout=holdout,
-        split_seed=split_seed,
-        per_normal=per_normal,
-        seed=seed,
-        workers=workers,
-        overwrite=overwrite,
-        foreground=foreground if foreground in ("auto", "none") else Path(foreground),
-        progress=Progress(),
-    )
-    anomalies = sum(image["label"] for image in manifest["images"])
-    click.echo(
-        f"{out}: {len(manifest['images']) - anomalies} normals and {anomalies} pseudo anomalies "
-        f"of {', '.join(manifest['categories'])}"
-    )
+    wanted = categories.split(",") if categories else None
+    manifest = pseudo_set.build(data, out, categories=wanted, progress=Progress(), **options)
+    for line in build_lines(manifest, out):
+        click.echo(line)
 
 
 @cli.command()
@@ -284,6 +251,27 @@ def predict(
         notice=say,
     )
     click.echo(f"{out / 'scores.csv'}" if fresh else f"{out} is finished: nothing to do.")
+
+
+@cli.command()
+@click.argument("pseudo", type=FOLDER())
+@audit_options
+def audit(pseudo: Path, out: Path, device: str, **options: Any) -> None:
+    """Inspect the pseudo set PSEUDO: sheets, distributions, difficulty, repeats.
+
+    How hard a set is say nearest neighbours on MODEL's backbone and bank, else on a bank of the
+    normals of DATA that were not held out.
+    """
+    from pseudoval import auditing
+    from pseudoval.training import find_device
+    from reports import write_audit_page
+
+    content = auditing.audit(
+        pseudo, out, device=find_device(device), progress=Progress(), **options
+    )
+    for line in audit_lines(content):
+        click.echo(line)
+    click.echo(f"{write_audit_page(out)}")
 
 
 @cli.command(name="studies")

@@ -112,6 +112,11 @@ def tune_options(command: Command) -> Command:
         click.option("--audit-joint", "audit_share", type=float, metavar="SHARE",
                      help="After the stages, score this share of the cells off their path, in "
                      "(0, 1]; the choice stays as it is."),
+        click.option("--refine", type=click.IntRange(0), is_flag=False, flag_value=2, default=0,
+                     metavar="[ROUNDS]", help="Add values half-way between the leader of each grid "
+                     "and its neighbours, in so many rounds (2 without a number)."),
+        click.option("--race", is_flag=True, help="Score each grid on growing shares of the "
+                     "images, and drop what a paired test finds worse than the leader."),
         seed_option("Seed of the noise, the same for every configuration."),
         click.option("--repeats", type=click.IntRange(1), default=1, show_default=True,
                      help="Score with the noise of this many seeds, from --seed on, and choose on "
@@ -122,3 +127,81 @@ def tune_options(command: Command) -> Command:
     for option in reversed(options):
         command = option(command)
     return cache_option(command)
+
+
+def audit_options(command: Command) -> Command:
+    """The options of ``audit``."""
+    options: list[Callable[[Command], Command]] = [
+        click.option("--out", type=FOLDER(), default=Path("audit"), show_default=True),
+        click.option("--data", type=FOLDER(), help="The DATA that the set was built from: for the "
+                     "sources, near-duplicates, and a bank of normals."),
+        click.option("--model", type=FOLDER(), help="A model trained with this set, whose backbone "
+                     "and bank say how hard it is."),
+        click.option("--backbone", help="Without --model: of a bank built from DATA.  [default: "
+                     "filterbank]"),
+        click.option("--weights", type=FOLDER(), help="safetensors file of that backbone."),
+        device_option,
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def build_options(command: Command) -> Command:
+    """The options of ``build``; those of the calibration are handed over as one."""
+    options: list[Callable[[Command], Command]] = [
+        click.option("--out", type=FOLDER(), default=Path("pseudo"), show_default=True),
+        click.option("--categories", metavar="A,B", help="Only these categories."),
+        click.option("--generator", default="lafite", show_default=True),
+        click.option("--holdout", type=float, default=0.25, show_default=True,
+                     help="Share held out."),
+        click.option("--split-seed", type=click.IntRange(0), default=0, show_default=True),
+        click.option("--per-normal", type=click.IntRange(1), default=2, show_default=True,
+                     help="Anomalies made of each held-out normal."),
+        click.option("--foreground", default="none", show_default=True, metavar="auto|none|DIR",
+                     help="Where anomalies lie: on the object found, anywhere, or on a folder's "
+                     "masks."),
+        click.option("--calibrate", is_flag=True, help="Choose opacity and size such that nearest "
+                     "neighbours neither saturate nor guess on the set."),
+        click.option("--target", metavar="LOW,HIGH", help="Image AUROC to calibrate to.  "
+                     "[default: 0.8,0.95]"),
+        click.option("--backbone", help="Backbone to calibrate with, a timm model name.  "
+                     "[default: filterbank]"),
+        click.option("--weights", type=FOLDER(), help="safetensors file of that backbone."),
+        seed_option("Seed of the anomalies; the split has its own."),
+        click.option("--workers", type=click.IntRange(1), default=1, show_default=True),
+    ]  # fmt: skip
+
+    @wraps(command)
+    def calibrated(
+        calibrate: bool,
+        target: str | None,
+        backbone: str | None,
+        weights: Path | None,
+        **rest: Any,
+    ) -> Any:
+        from pseudoval.pseudo_calibration import CalibrationOptions
+
+        given = {"target": _pair(target), "backbone": backbone, "weights": weights}
+        given = {name: value for name, value in given.items() if value is not None}
+        if given and not calibrate:
+            raise click.UsageError(f"--{next(iter(given))} belongs to --calibrate; add that")
+        if weights is not None and backbone is None:
+            raise click.UsageError("--weights are those of a backbone; name it with --backbone")
+        calibration = CalibrationOptions(**given) if calibrate else None
+        return command(calibration=calibration, **rest)
+
+    wrapped: Command = calibrated
+    for option in reversed(options):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+def _pair(text: str | None) -> Any:
+    """``0.8,0.95`` as numbers."""
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise click.UsageError(f"--target {text} is not of the form LOW,HIGH") from None

@@ -32,20 +32,21 @@ from studies.checks import (
     check_objective,
     check_paired,
     check_sets,
+    check_stages,
 )
 from studies.search import Outcome, search
 from studies.seeds import Member, joint_sha256, members_are, open_members, start_member_runs
 from studies.spec import STUDIES, Maker, Study
 from studies.study_files import read_study
 
-UNSAID = {"rule": BEST, "repeats": 1}
+UNSAID = {"rule": BEST, "repeats": 1, "refine": 0, "race": False}
 """What a RUN was made with that was made before there was a choice."""
 
 
 def run_study(
     study: str | Path | Maker,
     *,
-    model: str | Path,
+    model: str | Path | Detector,
     pseudo: str | Path | Sequence[str | Path],
     out: str | Path,
     t: Sequence[int] | None = None,
@@ -58,6 +59,8 @@ def run_study(
     overwrite: bool = False,
     audit_share: float | None = None,
     cache: str | Path | bool = True,
+    refine: int = 0,
+    race: bool = False,
     progress: ProgressCallback | None = None,
 ) -> Outcome:
     """Choose a configuration on a pseudo set alone.
@@ -66,7 +69,9 @@ def run_study(
 
     Args:
         study: a name in ``studies.STUDIES``, one of those functions, or a TOML file.
-        model: a MODEL folder, trained on the split of the pseudo set.
+        model: a MODEL folder, trained on the split of the pseudo set; or any object that keeps the
+            protocol ``pseudoval.detectors.Detector`` (``docs/own_detector.py`` is one), whose
+            noise has the seed of its own.
         pseudo: a PSEUDO folder, or several on one split; the choice is made on their mean.
         out: the RUN folder.
         t, k: grids; None is the detector's own.
@@ -82,6 +87,10 @@ def run_study(
             are done, also in a finished RUN; the choice does not look at them.
         cache: folder that features of images are kept in and taken from; True is ``cache`` in the
             MODEL, False is none.
+        refine: after each grid, so many rounds of values around its leader; see
+            ``studies.refining``.
+        race: score each grid on shares of the images, and drop what is worse than the leader; see
+            ``studies.racing``.
 
     Raises:
         UserError: see the sentence.
@@ -98,14 +107,21 @@ def run_study(
         >>> sorted(outcome.best["params"])
         ['k', 't']
     """
-    model, out = Path(model), Path(out)
+    out = Path(out)
+    model = Path(model) if isinstance(model, str | Path) else model
     folders = [Path(pseudo)] if isinstance(pseudo, str | Path) else [Path(one) for one in pseudo]
     if repeats < 1:
         raise UserError(f"{repeats} repeats cannot be scored; give at least 1.")
+    if refine < 0:
+        raise UserError(f"{refine} rounds of refining cannot be made; give 0 or more.")
     check_rule(rule or BEST)
-    check_objective(objective or MACRO, rule or BEST)
+    check_objective(objective or MACRO, rule or BEST, race)
     make = _maker(study)
-    require_folder(model, "model", "pseudoval train DATA")
+    if isinstance(model, Path):
+        require_folder(model, "model", "pseudoval train DATA")
+    else:
+        seed = model.seed
+    named = model if isinstance(model, Path) else Path(model.name)
     for folder in folders:
         require_folder(folder, "pseudo", "pseudoval build DATA")
     report = progress or silent
@@ -116,27 +132,40 @@ def run_study(
     members = open_members(model, sets, out, seed=seed, repeats=repeats, device=device, cache=place)
     detector = members[0].detector
     plan = make(detector, t, k)
+    plan = replace(
+        plan,
+        stages=tuple(
+            replace(stage, refine=refine or stage.refine, race=race or stage.race)
+            for stage in plan.stages
+        ),
+    )
+    race = any(stage.race for stage in plan.stages)
     objective, rule = objective or plan.objective or MACRO, rule or plan.rule or BEST
-    check_objective(objective, rule)
-    check_paired(members, rule)
+    check_objective(objective, rule, race)
+    check_paired(members, rule, race)
+    check_stages(plan)
     if audit_share is not None:
         check_share(plan, audit_share)
     for member in members:
         check_fit(plan, member.detector, manifests[0][1], member.model, folders[0])
         check_masks(objective, member.items, member.pseudo)
         check_configs(plan, member.detector)
+    names = {name for config in plan.cells() for name in config}
+    tuned = [parameter for parameter in detector.parameters if parameter.name in names]
     header = {
         "study": plan.name,
         "objective": objective,
         "rule": rule,
+        "race": race,
+        "refine": max(stage.refine for stage in plan.stages),
         "detector": detector.name,
-        "model": os.path.relpath(model, out),
+        "model": os.path.relpath(named, out),
         "pseudo": [os.path.relpath(folder, out) for folder in folders],
         "categories": list(manifests[0][1]["categories"]),
         "grids": plan.grids(),
         "stages": [stage.described() for stage in plan.stages],
-        "defaults": {p.name: p.default for p in detector.parameters},
-        "ranges": {p.name: [p.low, p.high] for p in detector.parameters},
+        "defaults": {p.name: p.default for p in tuned},
+        "ranges": {p.name: [p.low, p.high] for p in tuned},
         "seed": seed,
         "repeats": repeats,
         "model_sha256": joint_sha256(members),

@@ -12,6 +12,7 @@ import numpy as np
 from pseudoval.dataset import ImageItem
 from pseudoval.detectors import Detector
 from pseudoval.detectors.feature_models import open_detectors
+from pseudoval.errors import UserError
 from pseudoval.files import claim_folder, sha256_file, write_json
 from pseudoval.members import members_sha256
 from pseudoval.progress import ProgressCallback, labelled
@@ -43,7 +44,7 @@ class Member:
 
 
 def open_members(
-    model: Path,
+    model: Path | Detector,
     pseudos: Sequence[tuple[Path, list[ImageItem]]],
     out: Path,
     *,
@@ -55,19 +56,27 @@ def open_members(
     """Every model of a MODEL folder on every pseudo set, with the noise of every seed.
 
     Args:
+        model: a MODEL folder, or a detector, which has its own seed.
         pseudos: PSEUDO folders with their images.
         seed: of the noise, the same for all models; ``repeats`` of them, from this one on.
         cache: see ``open_detectors``.
 
     Raises:
-        UserError: see ``open_detectors``.
+        UserError: see ``open_detectors``; or repeats of a detector that is not in a folder.
     """
+    if not isinstance(model, Path) and repeats > 1:
+        raise UserError(
+            f"{repeats} repeats need a MODEL folder, to open the model with other seeds; the "
+            f"detector {model.name} was given itself. Leave the repeats out."
+        )
     members = []
     hashes = [sha256_file(folder / "manifest.json") for folder, _ in pseudos]
     for repeat in range(repeats):
-        noise = seed + repeat
-        found = open_detectors(model, seed=noise, device=device, cache=cache)
-        for name, detector in found.items():
+        for name, detector in (
+            open_detectors(model, seed=seed + repeat, device=device, cache=cache)
+            if isinstance(model, Path)
+            else {"": model}
+        ).items():
             for number, (folder, items) in enumerate(pseudos):
                 parts = [
                     name,
@@ -79,7 +88,7 @@ def open_members(
                     Member(
                         name=joined,
                         detector=detector,
-                        model=model / name,
+                        model=model / name if isinstance(model, Path) else Path(model.name),
                         pseudo=folder,
                         pseudo_sha256=hashes[number],
                         items=items,
@@ -117,18 +126,25 @@ def score_members(
     configs: Sequence[Config],
     name: str,
     progress: ProgressCallback,
+    places: Sequence[Sequence[int]] | None = None,
 ) -> list[ScoreMatrix]:
-    """The score matrix of every member over the same configurations."""
+    """The score matrix of every member over the same configurations.
+
+    Args:
+        places: of each member the images to score, without pixel figures; None is all of them.
+    """
+    parts: Sequence[Sequence[int] | None] = places or [None] * len(members)
     return [
         score_images(
             member.detector,
-            member.items,
+            member.items if part is None else [member.items[place] for place in part],
             configs,
             name=name,
             store=member.folder / "blocks",
             progress=labelled(progress, member.name),
+            pixels=part is None,
         )
-        for member in members
+        for member, part in zip(members, parts, strict=True)
     ]
 
 

@@ -16,6 +16,8 @@ from pseudoval.scores import Config
 from studies.spec import Stage
 
 JOURNAL = "optuna.journal"
+REASON = "pruned"
+"""The user attribute of a pruned trial that says why."""
 
 
 def open_stage(folder: Path, study: str, stage: Stage, seed: int) -> optuna.Study:
@@ -44,7 +46,8 @@ def record(
     """Add a finished trial for every configuration that has none yet.
 
     A trial enters the storage together with its value, so that an interrupted study holds no
-    half-run trials, and one that is taken up again doubles none. A NaN is a failed trial.
+    half-run trials, and one that is taken up again doubles none. A NaN is a failed trial, and
+    one whose attributes have ``REASON`` a pruned one.
 
     Args:
         configs: in the order in which they were tried.
@@ -57,19 +60,22 @@ def record(
     }
     for config, value, told in zip(configs, values, attributes, strict=True):
         if stage.point(config) not in done:
-            failed = math.isnan(value)
+            state = TrialState.FAIL if math.isnan(value) else TrialState.COMPLETE
+            if REASON in told:
+                state = TrialState.PRUNED
             study.add_trial(
                 optuna.trial.create_trial(
                     params=stage.point(config),
                     distributions=spaces,
-                    state=TrialState.FAIL if failed else TrialState.COMPLETE,
-                    value=None if failed else float(value),
+                    state=state,
+                    value=float(value) if state == TrialState.COMPLETE else None,
                     user_attrs=dict(told),
                 )
             )
 
 
 def finished(study: optuna.Study, stage: Stage) -> list[FrozenTrial]:
-    """The complete and the failed trials of a stage, one per configuration, in order of number."""
-    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))
+    """The finished trials of a stage, one per configuration, in order of number."""
+    over = (TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED)
+    trials = study.get_trials(deepcopy=False, states=over)
     return [trial for trial in trials if set(stage.grid) <= set(trial.params)]
