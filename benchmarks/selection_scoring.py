@@ -230,7 +230,12 @@ def expected(job: Job, normals: Items, real: Items, values: dict[str, int]) -> d
 
 
 def _parameters(detector: Detector) -> dict[str, Any]:
-    return {p.name: {"grid": list(p.grid), "default": p.default} for p in detector.parameters}
+    own = ("k", "stages", "t")  # the core set stays the model's
+    return {
+        p.name: {"grid": list(p.grid), "default": p.default}
+        for p in detector.parameters
+        if p.name in own
+    }
 
 
 def _same_job(work: Path, facts: dict[str, Any]) -> dict[str, Any]:

@@ -73,6 +73,10 @@ class StagedKnn(FeatureModelDetector):
         members = min(len(fit.bank) for fit in self.fits.values())
         self.parameters = (limited(K_NEAREST, members), stages)
 
+    def members(self, config: Config) -> int:
+        """Those of the smallest bank, so that every K can be scored with every stages."""
+        return self.parameters[0].high
+
     def errors(self, images: Sequence[np.ndarray], configs: Sequence[Config]) -> np.ndarray:
         """Mean distance to the K nearest members of the bank of the configuration's stages."""
         wanted: dict[int, list[int]] = {}
