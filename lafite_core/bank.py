@@ -8,11 +8,24 @@ import torch
 from torch import Tensor
 
 from lafite_core.config import EditConfig
-from lafite_core.coreset import greedy_coreset
+from lafite_core.coreset import first_equal, greedy_coreset
 from lafite_core.errors import LafiteError
 
 SEARCH_ROWS = 1024
 """Patches of one matrix product; with a bank of 100,000 that is 400 MB."""
+RANK_ROWS = 16
+"""Patches whose neighbours are ranked at once; with 58 members of 272 channels 2 MB."""
+SPARE = 8
+"""Members that the fast search finds beyond those asked for; rarely are any of them needed."""
+
+Search = Callable[[Tensor, int], tuple[Tensor, Tensor]]
+"""From ``[P, C]`` patches and k to float32 squared distances and rows ``[P, k]``, nearest first
+up to rounding."""
+
+
+def kept(count: int, config: EditConfig) -> int:
+    """How many of ``count`` patches the core set has."""
+    return max(1, round(config.keep_rate * count))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +54,7 @@ class MemoryBank:
     def __init__(self, vectors: Tensor, device: str = "cpu") -> None:
         self.vectors = vectors.contiguous()
         self.device = device
-        self._index: Callable[[Tensor, int], Tensor] | None = None
+        self._index: Search | None = None
 
     @classmethod
     def build(
@@ -53,20 +66,29 @@ class MemoryBank:
         device: str = "cpu",
         advance: Callable[[int], None] | None = None,
     ) -> "MemoryBank":
-        """Greedy core set of ``[N, C]`` patches, ``keep_rate * N`` of them (at least one)."""
-        keep = max(1, round(config.keep_rate * len(patches)))
-        picks = greedy_coreset(patches.to(device), keep, seed=seed, advance=advance)
+        """Greedy core set of ``[N, C]`` patches, ``keep_rate * N`` of them (at least one).
+
+        Patches that are equal are in it once; a rate of 1 keeps all others without more ado.
+        """
+        keep = kept(len(patches), config)
+        if keep == len(patches):
+            picks = (first_equal(patches) == torch.arange(keep)).nonzero()[:, 0]
+        else:
+            picks = greedy_coreset(patches, keep, seed=seed, device=device, advance=advance)
         return cls(patches[picks.sort().values], device)
 
     def __len__(self) -> int:
         return len(self.vectors)
 
     def search(self, patches: Tensor, k: int) -> Neighbours:
-        """The k nearest members of each of ``[P, C]`` patches.
+        """The k nearest members of each of ``[P, C]`` patches, as float64 brute force finds them.
 
-        The members are found by an exact search; their distances are then computed from the
-        vectors themselves, because the expanded form that the search uses loses half of the
-        digits near 0. Members found for a smaller k are a prefix of those for a larger one.
+        A fast search in float32 finds somewhat more members than are asked for; these are ranked
+        by their distances in float64, which the expanded form of the fast search would lose half
+        the digits of near 0. Where its error leaves open whether another member belongs among
+        them, such as one at the same distance as the last, it is asked for more. Of members at
+        equal distances the earlier row of the bank comes first, so that those found for a smaller
+        k are a prefix of those for a larger one.
 
         Raises:
             LafiteError: k is larger than the bank.
@@ -77,12 +99,33 @@ class MemoryBank:
                 f"use K between 1 and {len(self)}."
             )
         if self._index is None:
-            self._index = _product_search(self.vectors, self.device)
-            if self.device == "cpu":
-                self._index = _faiss_search(self.vectors) or self._index
-        index = self._index(patches, k)
-        distance = (patches[:, None, :] - self.vectors[index]).double().square().sum(2).sqrt()
-        return Neighbours(index=index, distance=distance.float())
+            flat = _faiss_search(self.vectors) if self.device == "cpu" else None
+            self._index = flat or _product_search(self.vectors, self.device)
+        index = torch.empty(len(patches), k, dtype=torch.int64)
+        squared = torch.empty(len(patches), k, dtype=torch.float64)
+        open_rows, width = torch.arange(len(patches)), min(k + SPARE, len(self))
+        while len(open_rows):
+            own = patches[open_rows]
+            rough, found = self._index(own, width)
+            near, order = self._ranked(own, found)
+            index[open_rows], squared[open_rows] = order[:, :k], near[:, :k]
+            if width == len(self):
+                break
+            error = _search_error(own, near[:, k - 1])
+            open_rows = open_rows[near[:, k - 1] >= rough[:, -1].double() - error]
+            width = min(4 * width, len(self))
+        return Neighbours(index=index, distance=squared.sqrt().float())
+
+    def _ranked(self, patches: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
+        """Squared distances in float64 and rows, ``[P, width]`` each, nearest first."""
+        near, order = [], []
+        for part, rows in zip(patches.split(RANK_ROWS), found.split(RANK_ROWS), strict=True):
+            rows = rows.sort(dim=1).values
+            away = part.double()[:, None, :] - self.vectors[rows].double()
+            distance, place = away.square_().sum(2).sort(dim=1, stable=True)
+            near.append(distance)
+            order.append(rows.gather(1, place))
+        return torch.cat(near), torch.cat(order)
 
     def edit(self, neighbours: Neighbours, config: EditConfig) -> Tensor:
         """Feature editing: each patch becomes a weighted mean of its neighbours, ``[P, C]``."""
@@ -92,7 +135,18 @@ class MemoryBank:
         )
 
 
-def _faiss_search(vectors: Tensor) -> Callable[[Tensor, int], Tensor] | None:
+def _search_error(patches: Tensor, squared: Tensor) -> Tensor:
+    """How far off a squared distance of the fast search can be, ``[P]`` float64.
+
+    It is a sum of C products in float32 (Higham 2002, "Accuracy and stability of numerical
+    algorithms", section 3.1), for members that are no farther than ``squared``.
+    """
+    norm = patches.double().square().sum(1).sqrt()
+    rounding = (patches.shape[1] + 3) * torch.finfo(torch.float32).eps
+    return rounding * (2 * norm + squared.sqrt()).square()
+
+
+def _faiss_search(vectors: Tensor) -> Search | None:
     """Search with a flat faiss index, or None where faiss is not installed."""
     try:
         import faiss
@@ -101,31 +155,30 @@ def _faiss_search(vectors: Tensor) -> Callable[[Tensor, int], Tensor] | None:
     index = faiss.IndexFlatL2(vectors.shape[1])
     index.add(vectors.numpy())
 
-    def search(patches: Tensor, k: int) -> Tensor:
+    def search(patches: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        # Images are searched side by side, each on one thread, which faiss counts by itself.
+        faiss.omp_set_num_threads(1)
         rough, found = index.search(np.ascontiguousarray(patches.numpy()), k)
-        # Equal distances in the order of the bank, whatever order the search met them in.
-        order = np.lexsort((found, rough), axis=1)
-        return torch.from_numpy(np.take_along_axis(found, order, axis=1))
+        return torch.from_numpy(rough), torch.from_numpy(found)
 
     return search
 
 
-def _product_search(vectors: Tensor, device: str) -> Callable[[Tensor, int], Tensor]:
-    """Search with one matrix product and a selection; the same members up to rounding of ties."""
+def _product_search(vectors: Tensor, device: str) -> Search:
+    """Search with one matrix product and a selection."""
     there = vectors.to(device)
     norms = there.double().square().sum(1).float()
 
-    def search(patches: Tensor, k: int) -> Tensor:
-        rows = []
+    def search(patches: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        rough, found = [], []
         for part in patches.split(SEARCH_ROWS):
-            # The patch's own norm is the same for all members and left out.
-            squared = norms[None, :] - 2 * (part.to(device) @ there.T)
-            found = squared.topk(k, dim=1, largest=False)
-            order = torch.from_numpy(
-                np.lexsort((found.indices.cpu().numpy(), found.values.cpu().numpy()), axis=1)
-            )
-            rows.append(found.indices.cpu().gather(1, order))
-        return torch.cat(rows)
+            own = part.to(device)
+            squared = torch.addmm(norms[None, :], own, there.T, alpha=-2)
+            best = squared.topk(k, dim=1, largest=False)
+            # The patch's own norm is the same for all members, and need not take part in this.
+            rough.append((best.values + own.square().sum(1, keepdim=True)).cpu())
+            found.append(best.indices.cpu())
+        return torch.cat(rough), torch.cat(found)
 
     return search
 

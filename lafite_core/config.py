@@ -22,6 +22,8 @@ Spacing = Literal["time", "log_snr"]
 Reduction = Literal["max", "top_mean"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Switch = Literal["auto", "on", "off"]
+Coreset = Literal["exact", "sharded"]
+FeaturePrecision = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,10 @@ class FeatureConfig:
     channels of a pretrained network are hundreds of times larger than others. ``global`` uses
     one mean and one deviation for all channels, which keeps their relative sizes; ``none`` leaves
     the features as they are, so that the best t depends on the backbone."""
+    precision: FeaturePrecision = "float32"
+    """Arithmetic of the backbone. float32 by default: features of normals lie close together, and
+    16 bits move them by about as much as a faint defect does. The others are for a GPU, where they
+    are faster."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +73,13 @@ class EditConfig:
     temperature: float = 1.0
     """Scale of ``softmax`` weights, in units of the root-mean-square distance to the K
     neighbours."""
+    coreset: Coreset = "exact"
+    """How the core set is picked. ``exact`` is greedy over all patches, as the paper has it;
+    ``sharded`` is greedy over parts of them and then over what the parts picked, for millions of
+    patches: memory is bounded by a part, at the price of a slightly larger radius."""
+    shard_patches: int = 200_000
+    """Patches in a part of ``sharded`` at most; with 272 channels that is 218 MB. With fewer
+    patches in all, ``sharded`` is ``exact``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,8 +254,9 @@ SECTIONS: dict[str, Any] = {
     "score": ScoreConfig,
 }
 
-
 LATER: dict[str, tuple[str, ...]] = {
+    "features": ("precision",),
+    "edit": ("coreset", "shard_patches"),
     "diffusion": ("solver", "spacing"),
 }
 """Options that the first models of this format did not have. Written only where they differ from
@@ -265,6 +279,7 @@ def check(config: LafiteConfig) -> None:
         ("features.grid", 1 <= config.features.grid <= size, "between 1 and image_size"),
         ("edit.keep_rate", 0 < config.edit.keep_rate <= 1, "in (0, 1]"),
         ("edit.temperature", config.edit.temperature > 0, "above 0"),
+        ("edit.shard_patches", config.edit.shard_patches >= 1000, "at least 1000"),
         ("unet.base_channels", config.unet.base_channels >= 8
          and config.unet.base_channels % 8 == 0, "a multiple of 8"),
         ("unet.multipliers", bool(multipliers) and min(multipliers) >= 1, "at least 1 each"),

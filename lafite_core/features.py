@@ -1,23 +1,24 @@
 """Section 3.1: images to feature maps on one grid, standardised per channel."""
 
-from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lafite_core.arithmetic import exact_convolutions
+from lafite_core.arithmetic import exact_convolutions, reduced
 from lafite_core.backbones import Backbone
 from lafite_core.config import FeatureConfig, Normalise, Resize
 from lafite_core.errors import LafiteError
+from lafite_core.parallel import single_threaded
 
 # A channel that hardly varies over the normal images must not be blown up to unit variance.
 MIN_STD = 1e-4
 
 
-def preprocess(image: np.ndarray, size: int) -> Tensor:
-    """uint8 RGB ``[H, W, 3]`` of any size to ``[3, size, size]`` in [0, 1].
+def preprocess(image: np.ndarray, size: int, device: str = "cpu") -> Tensor:
+    """uint8 RGB ``[H, W, 3]`` of any size to ``[3, size, size]`` in [0, 1] on ``device``.
 
     Antialiased bilinear resizing of the whole image; the aspect ratio is not kept, so that a
     defect at the border is never cropped away.
@@ -29,7 +30,7 @@ def preprocess(image: np.ndarray, size: int) -> Tensor:
         raise LafiteError(
             f"An image must be uint8 RGB [H, W, 3], not {image.dtype} {list(image.shape)}."
         )
-    pixels = torch.tensor(image).permute(2, 0, 1)[None].float() / 255
+    pixels = torch.tensor(image, device=device).permute(2, 0, 1)[None].float() / 255
     if image.shape[:2] != (size, size):
         pixels = F.interpolate(
             pixels, (size, size), mode="bilinear", align_corners=False, antialias=True
@@ -49,8 +50,9 @@ def aggregate(maps: list[Tensor], grid: int, resize: Resize) -> Tensor:
 class FeatureExtractor:
     """Images to unstandardised feature maps.
 
-    One image at a time: a matrix product may round differently at another place in a batch, and
-    features must not depend on what else is extracted.
+    One image at a time, on a CPU with one thread: a matrix product may round differently at
+    another place in a batch or on another number of threads, and features must depend on neither.
+    Cores are kept busy by extracting several images side by side (``FeatureSource``).
     """
 
     def __init__(self, backbone: Backbone, config: FeatureConfig, device: str = "cpu") -> None:
@@ -68,24 +70,13 @@ class FeatureExtractor:
     @torch.inference_mode()
     def extract(self, image: np.ndarray) -> Tensor:
         """uint8 RGB ``[H, W, 3]`` to ``[C, grid, grid]`` float32 on the CPU."""
-        pixels = preprocess(image, self.config.image_size)[None].to(self.device)
-        pixels = ((pixels - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
-        with exact_convolutions(self.device):
-            maps = self.backbone(pixels)
-        features = aggregate(maps, self.config.grid, self.config.resize)
-        return features[0].contiguous().cpu()
-
-    def extract_all(
-        self, images: Iterable[np.ndarray], count: int, advance: Callable[[], None] | None = None
-    ) -> Tensor:
-        """``count`` images to ``[count, C, grid, grid]``; ``advance`` is called after each."""
-        grid = self.config.grid
-        features = torch.empty(count, self.channels, grid, grid)
-        for index, image in enumerate(images):
-            features[index] = self.extract(image)
-            if advance is not None:
-                advance()
-        return features
+        with single_threaded() if self.device == "cpu" else nullcontext():
+            pixels = preprocess(image, self.config.image_size, self.device)[None]
+            pixels = (pixels - self._mean) / self._std
+            with exact_convolutions(self.device), reduced(self.config.precision, self.device):
+                maps = self.backbone(pixels.contiguous(memory_format=torch.channels_last))
+            features = aggregate([m.float() for m in maps], self.config.grid, self.config.resize)
+            return features[0].contiguous().cpu()
 
 
 class Standardiser:
@@ -122,3 +113,12 @@ class Standardiser:
 def patches(features: Tensor) -> Tensor:
     """``[N, C, h, w]`` to patch vectors ``[N * h * w, C]``, contiguous, row-major in h, w."""
     return features.permute(0, 2, 3, 1).reshape(-1, features.shape[1]).contiguous()
+
+
+def standardised_patches(features: Tensor, standardiser: Standardiser) -> Tensor:
+    """``[N, C, h, w]``, which may be memory-mapped, to standardised patches ``[N * h * w, C]``."""
+    cells = features.shape[2] * features.shape[3]
+    out = torch.empty(len(features) * cells, features.shape[1])
+    for number, image in enumerate(features):
+        out[number * cells : (number + 1) * cells] = patches(standardiser(image)[None])
+    return out

@@ -2,21 +2,32 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from lafite_core.backbones import Backbone, state_sha256
-from lafite_core.bank import MemoryBank
+from lafite_core.bank import MemoryBank, kept
 from lafite_core.config import LafiteConfig
+from lafite_core.coreset import sharded_coreset, sharded_picks
 from lafite_core.distributed import ALONE, Group
 from lafite_core.errors import LafiteError
-from lafite_core.features import FeatureExtractor, Standardiser, patches
+from lafite_core.feature_cache import (
+    FULL,
+    FeatureCache,
+    feature_file,
+    feature_settings,
+    is_intact,
+)
+from lafite_core.feature_source import FeatureSource
+from lafite_core.features import FeatureExtractor, Standardiser, standardised_patches
 from lafite_core.model import LafiteModel, Progress
 from lafite_core.step import Notice
 from lafite_core.train import train_unet
@@ -45,6 +56,7 @@ def fit(
     notice: Notice | None = None,
     group: Group = ALONE,
     info: dict[str, Any] | None = None,
+    cache: Path | None = None,
 ) -> LafiteModel:
     """Fit a model on normal images and write it to ``folder``.
 
@@ -61,6 +73,7 @@ def fit(
         group: the processes that train together. The first one extracts, picks and writes; the
             others train along, and return the same model.
         info: provenance written to the model as it is.
+        cache: folder of a ``FeatureCache``; None keeps no features but those in ``folder``.
 
     Raises:
         LafiteError: there are no images; see ``train_unet`` for the rest.
@@ -69,7 +82,7 @@ def fit(
         raise LafiteError("There are no normal images to train on.")
     report = progress or _silent
     if group.leads:
-        raw = _features(images, keys, config, backbone, folder, device, resume, report)
+        raw = _features(images, keys, config, backbone, folder, device, resume, report, cache)
         bank = _bank(raw, config, seed, device, report)
     group.wait()
     if not group.leads:
@@ -114,15 +127,34 @@ def fit(
 def _bank(
     raw: Tensor, config: LafiteConfig, seed: int, device: str, report: Progress
 ) -> MemoryBank:
-    vectors = patches(Standardiser.fit(raw, config.features.normalise)(raw))
-    keep = max(1, round(config.edit.keep_rate * len(vectors)))
-    return MemoryBank.build(
-        vectors,
-        config.edit,
+    standardiser = Standardiser.fit(raw, config.features.normalise)
+    count = len(raw) * raw.shape[2] * raw.shape[3]
+    keep = kept(count, config.edit)
+    shards = min(len(raw), math.ceil(count / config.edit.shard_patches))
+    if config.edit.coreset == "exact" or shards == 1 or keep == count:
+        vectors = standardised_patches(raw, standardiser)
+        step = _counter(report, "core set", keep)
+        return MemoryBank.build(vectors, config.edit, seed=seed, device=device, advance=step)
+    sizes = [len(raw[first::shards]) * raw.shape[2] * raw.shape[3] for first in range(shards)]
+    found, numbers = sharded_coreset(
+        [partial(_shard, raw, standardiser, first, shards) for first in range(shards)],
+        count,
+        keep,
         seed=seed,
         device=device,
-        advance=_counter(report, "core set", keep),
+        advance=_counter(report, "core set", sharded_picks(sizes, keep)),
     )
+    return MemoryBank(found[numbers.argsort()], device)
+
+
+def _shard(
+    raw: Tensor, standardiser: Standardiser, first: int, shards: int
+) -> tuple[Tensor, Tensor]:
+    """Every ``shards``-th image from ``first`` on: patches and their numbers among all."""
+    cells = raw.shape[2] * raw.shape[3]
+    images = torch.arange(first, len(raw), shards)
+    numbers = images[:, None] * cells + torch.arange(cells)
+    return standardised_patches(raw[first::shards], standardiser), numbers.reshape(-1)
 
 
 def _training_key(config: LafiteConfig, keys: Sequence[str], seed: int) -> str:
@@ -142,8 +174,12 @@ def _features(
     device: str,
     resume: bool,
     report: Progress,
+    cache: Path | None = None,
 ) -> Tensor:
-    """Raw features ``[N, C, grid, grid]``, from the folder if they are these images' features."""
+    """Raw features ``[N, C, grid, grid]``, from the folder if they are these images' features.
+
+    They are memory-mapped from the file, and written to it image by image.
+    """
     path = folder / FEATURES
     key = _digest(
         {
@@ -155,17 +191,35 @@ def _features(
     if resume and path.exists():
         try:
             with safe_open(path, "pt") as file:
-                if (file.metadata() or {}).get("key") == key:
+                known = file.metadata() or {}
+                # Files of the first version have no checksums.
+                if known.get("key") == key and ("checksums" not in known or is_intact(path)):
                     return file.get_tensor("features")
         except (SafetensorError, OSError):
             pass  # cut short: computed again below
     extractor = FeatureExtractor(backbone, config.features, device)
+    settings = feature_settings(config.features, backbone, device)
+    store = FeatureCache(cache or folder, settings)
+    source = FeatureSource(extractor, None if cache is None else store)
     step = _counter(report, "features", len(keys))
-    features = extractor.extract_all(images, len(keys), lambda: step(1))
-    temporary = path.with_suffix(".tmp")
-    save_file({"features": features}, temporary, {"key": key})
-    temporary.replace(path)
-    return features
+    shape = (extractor.channels, config.features.grid, config.features.grid)
+    for left in folder.glob(f".{FEATURES}.*.tmp"):
+        left.unlink()  # of a process that was killed
+    try:
+        with feature_file(path, len(keys), shape, store.key, key=key) as append:
+            for digest, features in source.stream(images):
+                append(digest, features)
+                step(1)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise LafiteError(
+            f"The disk is full: {path} cannot be written. Free some space and go on with --resume."
+        ) from None
+    if cache is not None:
+        store.adopt(path)
+    with safe_open(path, "pt") as file:
+        return file.get_tensor("features")
 
 
 def _counter(report: Progress, name: str, total: int) -> Callable[[int], None]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from lafite_core.backbones import Backbone, make_backbone, state_sha256
 from lafite_core.bank import MemoryBank
 from lafite_core.config import FeatureConfig, LafiteConfig
 from lafite_core.errors import LafiteError
+from lafite_core.feature_cache import FeatureCache, feature_settings
+from lafite_core.feature_source import FeatureSource
 from lafite_core.features import FeatureExtractor, Standardiser
 from lafite_core.unet import UNet
 
@@ -45,13 +47,29 @@ class LafiteModel:
     piece: int | None = None
 
     def __post_init__(self) -> None:
-        self._extractor = FeatureExtractor(self.backbone, self.config.features, self.device)
+        extractor = FeatureExtractor(self.backbone, self.config.features, self.device)
+        self._features = FeatureSource(extractor)
         if self.unet is not None:
             self.unet.to(self.device)
 
     def features(self, image: Any) -> Tensor:
         """uint8 RGB ``[H, W, 3]`` to standardised features ``[C, grid, grid]`` on the CPU."""
-        return self.standardiser(self._extractor.extract(image))
+        return self.standardiser(self._features(image))
+
+    def prepare(self, images: Sequence[Any]) -> None:
+        """Have the features of a block of images at hand, extracted side by side.
+
+        Raises:
+            LafiteError: the disk with the feature cache is full.
+        """
+        self._features.prepare(images)
+
+    def use_cache(self, folder: Path | None) -> None:
+        """Look for features in a cache and add to it; None keeps nothing on disk."""
+        self._features.cache = None
+        if folder is not None:
+            settings = feature_settings(self.config.features, self.backbone, self.device)
+            self._features.cache = FeatureCache(folder, settings)
 
     def sha256(self) -> str:
         """Hash of everything that a score depends on, and of nothing else."""

@@ -15,12 +15,15 @@ from pseudoval import __version__
 from pseudoval.cli_options import (
     FOLDER,
     assignments,
+    audit_options,
+    build_options,
+    cache_option,
     device_option,
     refit_options,
     seed_option,
     tune_options,
 )
-from pseudoval.cli_output import choice_lines
+from pseudoval.cli_output import audit_lines, build_lines, choice_lines
 from pseudoval.errors import UserError
 from pseudoval.progress import Progress
 
@@ -77,52 +80,17 @@ def demo(out: Path, seed: int) -> None:
 
 @cli.command()
 @click.argument("data", type=FOLDER())
-@click.option("--out", type=FOLDER(), default=Path("pseudo"), show_default=True)
-@click.option("--categories", metavar="A,B", help="Only these categories.")
-@click.option("--generator", default="lafite", show_default=True)
+@build_options
 @set_option
-@click.option("--holdout", type=float, default=0.25, show_default=True, help="Share held out.")
-@click.option("--split-seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--per-normal", type=click.IntRange(1), default=2, show_default=True,
-              help="Anomalies made of each held-out normal.")  # fmt: skip
-@click.option(
-    "--foreground",
-    default="none",
-    show_default=True,
-    metavar="auto|none|DIR",
-    help="Where anomalies lie: on the object found, anywhere, or on a folder's masks.",
-)
-@seed_option("Seed of the anomalies; the split has its own.")
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True)
 @overwrite_option
-def build(
-    data: Path, out: Path, categories: str | None, generator: str, settings: dict[str, str],
-    holdout: float, split_seed: int, per_normal: int, foreground: str, seed: int, workers: int,
-    overwrite: bool,
-) -> None:  # fmt: skip
+def build(data: Path, out: Path, categories: str | None, **options: Any) -> None:
     """Hold out normals of DATA and make a pseudo-validation set of them."""
     from pseudoval import pseudo_set
 
-    manifest = pseudo_set.build(
-        data,
-        out,
-        categories=categories.split(",") if categories else None,
-        generator=generator,
-        settings=settings,
-        holdout=holdout,
-        split_seed=split_seed,
-        per_normal=per_normal,
-        seed=seed,
-        workers=workers,
-        overwrite=overwrite,
-        foreground=foreground if foreground in ("auto", "none") else Path(foreground),
-        progress=Progress(),
-    )
-    anomalies = sum(image["label"] for image in manifest["images"])
-    click.echo(
-        f"{out}: {len(manifest['images']) - anomalies} normals and {anomalies} pseudo anomalies "
-        f"of {', '.join(manifest['categories'])}"
-    )
+    wanted = categories.split(",") if categories else None
+    manifest = pseudo_set.build(data, out, categories=wanted, progress=Progress(), **options)
+    for line in build_lines(manifest, out):
+        click.echo(line)
 
 
 @cli.command()
@@ -137,11 +105,14 @@ def build(
 @click.option("--weights", type=FOLDER(), help="safetensors file of the backbone; without it "
               "timm downloads the pretrained weights.")  # fmt: skip
 @click.option("--epochs", type=click.IntRange(1), help="Exactly this many epochs.")
+@click.option("--coreset", type=click.Choice(["exact", "sharded"]), help="Pick the core set of all "
+              "patches at once, or part by part, for millions.  [default: exact]")  # fmt: skip
 @set_option
 @click.option("--per-category", is_flag=True, help="A model for each category.")
 @click.option("--refit", type=FOLDER(), metavar="RUN", help="Train RUN's model on all normals of "
               "DATA, held-out ones too.")  # fmt: skip
 @device_option
+@cache_option
 @seed_option("Seed of the core set, the initial weights and the training.")
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True,
               help="Train this many models, with the seeds from --seed on.")  # fmt: skip
@@ -194,7 +165,10 @@ def tune(study: str, out: Path, device: str, resume: bool, **options: Any) -> No
 @click.option("--model", type=FOLDER(), help="A refitted model, to score RUN's choice with it "
               "into RUN/refit.")  # fmt: skip
 @device_option
-def evaluate(arguments: tuple[Path, ...], model: Path | None, device: str) -> None:
+@cache_option
+def evaluate(
+    arguments: tuple[Path, ...], model: Path | None, device: str, cache: Path | bool
+) -> None:
     """Score every tuned configuration on the real test images of DATA.  [default RUN: run]"""
     from pseudoval import evaluation, figures
     from pseudoval.training import find_device
@@ -203,7 +177,11 @@ def evaluate(arguments: tuple[Path, ...], model: Path | None, device: str) -> No
         raise click.UsageError("give DATA, or RUN and DATA")
     run, data = arguments if len(arguments) == 2 else (Path("run"), arguments[0])
     with interruptible(f"the scores in {run}; the same command goes on with them"):
-        shared: dict[str, Any] = {"device": find_device(device), "progress": Progress()}
+        shared: dict[str, Any] = {
+            "device": find_device(device),
+            "cache": cache,
+            "progress": Progress(),
+        }
         if model is None:
             content = evaluation.evaluate(run, data, **shared)
         else:
@@ -247,10 +225,11 @@ def report(
               "category.  [default: the folder of that name they are in]")  # fmt: skip
 @click.option("--out", type=FOLDER(), default=Path("predictions"), show_default=True)
 @device_option
+@cache_option
 @overwrite_option
 def predict(
     model: Path, images: tuple[Path, ...], run: Path | None, category: str | None, out: Path,
-    device: str, overwrite: bool,
+    device: str, cache: Path | bool, overwrite: bool,
 ) -> None:  # fmt: skip
     """Score new images with MODEL and draw heat maps over them.
 
@@ -267,10 +246,32 @@ def predict(
         category=category,
         device=find_device(device),
         overwrite=overwrite,
+        cache=cache,
         progress=Progress(),
         notice=say,
     )
     click.echo(f"{out / 'scores.csv'}" if fresh else f"{out} is finished: nothing to do.")
+
+
+@cli.command()
+@click.argument("pseudo", type=FOLDER())
+@audit_options
+def audit(pseudo: Path, out: Path, device: str, **options: Any) -> None:
+    """Inspect the pseudo set PSEUDO: sheets, distributions, difficulty, repeats.
+
+    How hard a set is say nearest neighbours on MODEL's backbone and bank, else on a bank of the
+    normals of DATA that were not held out.
+    """
+    from pseudoval import auditing
+    from pseudoval.training import find_device
+    from reports import write_audit_page
+
+    content = auditing.audit(
+        pseudo, out, device=find_device(device), progress=Progress(), **options
+    )
+    for line in audit_lines(content):
+        click.echo(line)
+    click.echo(f"{write_audit_page(out)}")
 
 
 @cli.command(name="studies")

@@ -1,11 +1,13 @@
 """Options that commands share or have many of, and how those are read that are not plain."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
 import click
+
+from pseudoval.files import claimed
 
 FOLDER = partial(click.Path, path_type=Path, file_okay=True, dir_okay=True)
 DEVICES = click.Choice(["auto", "cpu", "cuda"])
@@ -19,6 +21,29 @@ def seed_option(what: str) -> Callable[[Command], Command]:
     return click.option(
         "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help=what
     )
+
+
+def cache_option(command: Command) -> Command:
+    """``--cache DIR`` and ``--no-cache``: one value, a folder, True (the MODEL's) or False."""
+
+    @wraps(command)
+    def with_cache(*arguments: Any, cache_folder: Path | None, no_cache: bool, **rest: Any) -> Any:
+        if cache_folder is not None and no_cache:
+            raise click.UsageError("give --cache or --no-cache, not both")
+        if cache_folder is None:
+            return command(*arguments, cache=not no_cache, **rest)
+        with claimed(cache_folder, "cache"):
+            return command(*arguments, cache=cache_folder, **rest)
+
+    options: list[Callable[[Command], Command]] = [
+        click.option("--cache", "cache_folder", type=FOLDER(), metavar="DIR", help="Keep features "
+                     "of images in this folder, which models may share.  [default: MODEL/cache]"),
+        click.option("--no-cache", is_flag=True, help="Keep no features on disk."),
+    ]  # fmt: skip
+    found: Command = with_cache
+    for option in reversed(options):
+        found = option(found)
+    return found
 
 
 def number_list(context: click.Context, option: click.Parameter, text: str | None) -> Any:
@@ -48,13 +73,13 @@ def refit_options(context: click.Context, options: dict[str, Any]) -> dict[str, 
     Raises:
         click.UsageError: one was given that RUN decides.
     """
-    free = ("device", "seed", "seeds", "resume", "overwrite")
+    free = ("device", "seed", "seeds", "resume", "overwrite", "cache")
     given = {
         name
         for name in context.params
         if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
     }
-    decided = sorted(given - {*free, "data", "out", "refit"})
+    decided = sorted(given - {*free, "data", "out", "refit", "cache_folder", "no_cache"})
     if decided:
         name = {"settings": "set"}.get(decided[0], decided[0]).replace("_", "-")
         raise click.UsageError(f"--refit takes --{name} from RUN; leave it out")
@@ -101,4 +126,82 @@ def tune_options(command: Command) -> Command:
     ]  # fmt: skip
     for option in reversed(options):
         command = option(command)
+    return cache_option(command)
+
+
+def audit_options(command: Command) -> Command:
+    """The options of ``audit``."""
+    options: list[Callable[[Command], Command]] = [
+        click.option("--out", type=FOLDER(), default=Path("audit"), show_default=True),
+        click.option("--data", type=FOLDER(), help="The DATA that the set was built from: for the "
+                     "sources, near-duplicates, and a bank of normals."),
+        click.option("--model", type=FOLDER(), help="A model trained with this set, whose backbone "
+                     "and bank say how hard it is."),
+        click.option("--backbone", help="Without --model: of a bank built from DATA.  [default: "
+                     "filterbank]"),
+        click.option("--weights", type=FOLDER(), help="safetensors file of that backbone."),
+        device_option,
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
     return command
+
+
+def build_options(command: Command) -> Command:
+    """The options of ``build``; those of the calibration are handed over as one."""
+    options: list[Callable[[Command], Command]] = [
+        click.option("--out", type=FOLDER(), default=Path("pseudo"), show_default=True),
+        click.option("--categories", metavar="A,B", help="Only these categories."),
+        click.option("--generator", default="lafite", show_default=True),
+        click.option("--holdout", type=float, default=0.25, show_default=True,
+                     help="Share held out."),
+        click.option("--split-seed", type=click.IntRange(0), default=0, show_default=True),
+        click.option("--per-normal", type=click.IntRange(1), default=2, show_default=True,
+                     help="Anomalies made of each held-out normal."),
+        click.option("--foreground", default="none", show_default=True, metavar="auto|none|DIR",
+                     help="Where anomalies lie: on the object found, anywhere, or on a folder's "
+                     "masks."),
+        click.option("--calibrate", is_flag=True, help="Choose opacity and size such that nearest "
+                     "neighbours neither saturate nor guess on the set."),
+        click.option("--target", metavar="LOW,HIGH", help="Image AUROC to calibrate to.  "
+                     "[default: 0.8,0.95]"),
+        click.option("--backbone", help="Backbone to calibrate with, a timm model name.  "
+                     "[default: filterbank]"),
+        click.option("--weights", type=FOLDER(), help="safetensors file of that backbone."),
+        seed_option("Seed of the anomalies; the split has its own."),
+        click.option("--workers", type=click.IntRange(1), default=1, show_default=True),
+    ]  # fmt: skip
+
+    @wraps(command)
+    def calibrated(
+        calibrate: bool,
+        target: str | None,
+        backbone: str | None,
+        weights: Path | None,
+        **rest: Any,
+    ) -> Any:
+        from pseudoval.pseudo_calibration import CalibrationOptions
+
+        given = {"target": _pair(target), "backbone": backbone, "weights": weights}
+        given = {name: value for name, value in given.items() if value is not None}
+        if given and not calibrate:
+            raise click.UsageError(f"--{next(iter(given))} belongs to --calibrate; add that")
+        if weights is not None and backbone is None:
+            raise click.UsageError("--weights are those of a backbone; name it with --backbone")
+        calibration = CalibrationOptions(**given) if calibrate else None
+        return command(calibration=calibration, **rest)
+
+    wrapped: Command = calibrated
+    for option in reversed(options):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+def _pair(text: str | None) -> Any:
+    """``0.8,0.95`` as numbers."""
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise click.UsageError(f"--target {text} is not of the form LOW,HIGH") from None

@@ -29,13 +29,21 @@ SCORES = "test_scores.npz"
 
 
 def evaluate(
-    run_folder: Path, data: Path, *, device: str, progress: ProgressCallback
+    run_folder: Path,
+    data: Path,
+    *,
+    device: str,
+    cache: Path | bool = True,
+    progress: ProgressCallback,
 ) -> dict[str, Any]:
     """Score every tuned configuration on the real test images of the RUN's categories.
 
     Writes ``RUN/test_scores.npz`` and examples, for several seeds in ``RUN/seed-S``, and
     ``RUN/figures.json`` and ``figures.csv``. What was scored before with the same model on the same
     images is not scored again.
+
+    Args:
+        cache: folder of the feature cache; True is that of the MODEL, False is none.
 
     Returns:
         The content of ``figures.json``.
@@ -54,7 +62,7 @@ def evaluate(
         if same in scored:
             scored[same].save(member.folder / SCORES)
             continue
-        matrix = _evaluate_member(member, items, device, labelled(progress, name))
+        matrix = _evaluate_member(member, items, device, cache, labelled(progress, name))
         matrices[name] = scored[same] = matrix
     content = figures(matrices, run.best["params"])
     write_figures(run.folder, content)
@@ -62,7 +70,13 @@ def evaluate(
 
 
 def evaluate_refit(
-    run_folder: Path, data: Path, model: Path, *, device: str, progress: ProgressCallback
+    run_folder: Path,
+    data: Path,
+    model: Path,
+    *,
+    device: str,
+    cache: Path | bool = True,
+    progress: ProgressCallback,
 ) -> dict[str, Any]:
     """Score the RUN's choice, with and without editing, with another model: the refitted one.
 
@@ -79,7 +93,8 @@ def evaluate_refit(
 
     run = load_run(run_folder)
     items = real_test_items(data, run.header["categories"])
-    detectors = open_detectors(model, seed=int(run.header["seed"]), device=device)
+    seed = int(run.header["seed"])
+    detectors = open_detectors(model, seed=seed, device=device, cache=cache)
     for detector in detectors.values():
         require_refit(detector, run, model)
     configs: list[Config] = [*variants(run.header["detector"], run.best["params"]).values()]
@@ -142,7 +157,11 @@ def real_test_items(data: Path, categories: list[str]) -> list[ImageItem]:
 
 
 def _evaluate_member(
-    run: Run, items: list[ImageItem], device: str, progress: ProgressCallback
+    run: Run,
+    items: list[ImageItem],
+    device: str,
+    cache: Path | bool,
+    progress: ProgressCallback,
 ) -> ScoreMatrix:
     """The real-test matrix of one model, with examples beside it."""
     from pseudoval.detectors.feature_models import open_detector
@@ -152,7 +171,7 @@ def _evaluate_member(
     done = _finished(run.folder / SCORES, items, configs, sha, seed)
     if done is not None:
         return done
-    detector = open_detector(run.model, seed=seed, device=device)
+    detector = open_detector(run.model, seed=seed, device=device, cache=cache)
     if detector.model_sha256 != sha:
         raise UserError(
             f"The model in {run.model} is not the one that {run.folder} was tuned with; restore "

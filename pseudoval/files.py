@@ -110,7 +110,7 @@ def read_npz(path: Path, what: str) -> dict[str, np.ndarray]:
 
 
 def claim_folder(folder: Path, kind: str) -> None:
-    """Make ``folder`` ours (a ``pseudo``, ``model``, ``run``, ``report`` or ``demo`` folder).
+    """Make ``folder`` ours: ``pseudo``, ``model``, ``run``, ``report``, ``audit`` or ``demo``.
 
     A missing or empty folder is created with its marker inside in one rename, so that there is no
     moment at which it exists unmarked. A folder that is already ours and of the same kind is left

@@ -30,6 +30,7 @@ class Recipe:
         refit: the choice that the model is refitted with; None for a model that is to be tuned.
         notice: takes a sentence for the user, such as on a smaller micro-batch.
         group: the processes that train together; a ``lafite_core.distributed.Group``.
+        cache: folder of the feature cache; None for none.
     """
 
     detector: str
@@ -42,6 +43,7 @@ class Recipe:
     refit: Mapping[str, Any] | None = None
     notice: Callable[[str], None] | None = None
     group: Any = None
+    cache: Path | None = None
 
 
 def fit_all(
@@ -170,6 +172,7 @@ def _fit_one(
     """One model, unless it is finished already; features are taken from ``twin`` if they fit."""
     from lafite_core.fit import FEATURES
     from lafite_core.model import LafiteModel
+    from lafite_core.parallel import on_each_core
     from pseudoval.detectors.feature_models import fit_detector
 
     images = [image for category in sorted(categories) for image in recipe.images[category]]
@@ -191,7 +194,7 @@ def _fit_one(
             _share(twin / FEATURES, folder / FEATURES)
         model = fit_detector(
             recipe.detector,
-            (read_rgb(path) for path, _ in images),
+            on_each_core(read_rgb, [path for path, _ in images]),
             keys,
             recipe.config,
             recipe.backbone(),
@@ -205,6 +208,7 @@ def _fit_one(
             notice=recipe.notice,
             group=recipe.group,
             info=info,
+            cache=recipe.cache,
         )
     losses = model.info.get("losses")
     if losses and recipe.group.leads and not (folder / LOSS_PICTURE).exists():

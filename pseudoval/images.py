@@ -1,6 +1,8 @@
 """Image files in and out: one RGB scale for all, masks, content hashes, deterministic PNG."""
 
 import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +35,16 @@ def read_rgb(path: Path) -> np.ndarray:
         UserError: no such file, not an image, truncated, or values outside the fixed range.
     """
     return _rgb(_open(path), path)
+
+
+def read_all(paths: Sequence[Path]) -> list[np.ndarray]:
+    """``read_rgb`` of every file, on all cores.
+
+    Raises:
+        UserError: of the first file that cannot be read.
+    """
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(read_rgb, paths))
 
 
 def read_mask(path: Path, shape: tuple[int, int]) -> np.ndarray:

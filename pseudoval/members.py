@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pseudoval.errors import UserError
-from pseudoval.files import FORMAT_VERSION, MARKER, read_json, sha256_json, write_json
+from pseudoval.files import (
+    FORMAT_VERSION,
+    MARKER,
+    claim_folder,
+    read_json,
+    sha256_json,
+    write_json,
+)
 
 MEMBERS = "members.json"
 Kind = Literal["seeds", "per_category"]
@@ -75,6 +82,25 @@ def listed(folder: Path, members: Members) -> Iterator[dict[str, Path]]:
         if {child.name for child in folder.iterdir()} <= {MARKER, MEMBERS}:
             (folder / MEMBERS).unlink()
         raise
+
+
+def cache_folder(model: Path, cache: Path | bool) -> Path | None:
+    """The folder of the feature cache for a MODEL; None for none.
+
+    Args:
+        model: a MODEL folder, or that of a member: members share the cache of the whole.
+        cache: the folder that was asked for; True is ``cache`` in the MODEL, False is none.
+
+    Raises:
+        UserError: the folder holds something else.
+    """
+    if not isinstance(cache, bool):
+        claim_folder(cache, "cache")
+        return cache
+    whole = model.absolute()
+    while whole.parent != whole and (whole.parent / MEMBERS).exists():
+        whole = whole.parent
+    return whole / "cache" if cache else None
 
 
 def members_sha256(hashes: Mapping[str, str]) -> str:

@@ -60,6 +60,7 @@ def predict(
     category: str | None = None,
     device: str = "cpu",
     overwrite: bool = False,
+    cache: Path | bool = True,
     progress: ProgressCallback,
     notice: Callable[[str], None],
 ) -> bool:
@@ -76,6 +77,7 @@ def predict(
             else the detector's defaults.
         category: of all images; None takes it from their paths where there is one model per
             category.
+        cache: folder of the feature cache; True is that of the MODEL, False is none.
         notice: called with a sentence that the user should see.
 
     Returns:
@@ -92,7 +94,7 @@ def predict(
     for target in found:
         require_image(target.path)
     seed = int(tuned.header["seed"]) if tuned is not None else None
-    detector = open_detector(model, seed=seed, device=device)
+    detector = open_detector(model, seed=seed, device=device, cache=cache)
     targets = with_categories(found, detector, category)
     params, source = configuration(detector, tuned, model)
     detector.check(params)

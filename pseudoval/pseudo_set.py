@@ -23,6 +23,7 @@ from pseudoval.generators import DEFAULT_GENERATOR, external, mix, parameters, p
 from pseudoval.images import pixel_sha256, read_rgb
 from pseudoval.manifest import MANIFEST, bank_normals, differences, load_manifest, pseudo_items
 from pseudoval.progress import ProgressCallback
+from pseudoval.pseudo_calibration import CalibrationOptions, calibrate_set
 from pseudoval.pseudo_make import Workshop, copy_checked, spread
 from pseudoval.pseudo_plan import EXTERNAL, Copy, External, Normal, Pick, Task, plan_category
 from pseudoval.split import check_holdout, split_normals, split_sha256
@@ -47,6 +48,7 @@ def build(
     workers: int = 1,
     overwrite: bool = False,
     foreground: str | Path = "none",
+    calibration: CalibrationOptions | None = None,
     progress: ProgressCallback | None = None,
 ) -> dict[str, Any]:
     """Build a pseudo set in the MVTec layout from the normals of ``data``.
@@ -71,6 +73,8 @@ def build(
         overwrite: replace a set of another request.
         foreground: where anomalies may lie: ``auto`` finds the object, ``none`` takes the whole
             image, a folder holds a mask of each normal.
+        calibration: choose opacity and size such that nearest neighbours reach a target AUROC;
+            None takes the options of the generator as they are.
 
     Returns:
         The manifest, as written to ``out/manifest.json``.
@@ -106,6 +110,7 @@ def build(
         "per_normal": per_normal,
         "generator": {"name": generator, "parameters": parameters(config)},
         "foreground": {category: finder.kind for category, finder in finders.items()},
+        "calibrate": None if calibration is None else calibration.to_json(),
         "categories": names,
     }
     if "given" in request["foreground"].values():
@@ -128,6 +133,25 @@ def build(
         finished = _compare(out, request)
         if finished is not None:
             return finished
+
+    def workshop(tried: Any) -> Workshop:
+        configs = tried.configs if isinstance(tried, mix.MixConfig) else {generator: tried}
+        return Workshop(data=data, out=out, external=folder, configs=configs, foregrounds=finders)
+
+    images, tasks = _plan(names, held, externals, generator, config, per_normal, seed)
+    said: dict[str, Any] = {}
+    if calibration is not None:
+        config, said = calibrate_set(
+            generator,
+            config,
+            calibration,
+            data=data,
+            held_out=held,
+            bank={c: [n for n in normals[c] if n.name in request["bank_sha256"]] for c in names},
+            tasks=tasks,
+            make=lambda task, tried: workshop(tried).make(task)[0],
+            progress=progress,
+        )
     claim_folder(out, "pseudo")
     try:
         if not new and (overwrite or not (out / REQUEST).is_file()):
@@ -136,19 +160,15 @@ def build(
         write_json(out / REQUEST, request)
         for leftover in out.rglob(".*.tmp*"):  # of a killed run
             leftover.unlink()
-        images, tasks = _plan(names, held, externals, generator, config, per_normal, seed)
-        workshop = Workshop(
-            data=data,
-            out=out,
-            external=folder,
-            configs=config.configs if isinstance(config, mix.MixConfig) else {generator: config},
-            foregrounds=finders,
-        )
-        _write(data, out, images, tasks, workshop, workers, progress)
-    except UserError:
+        _write(data, out, images, tasks, workshop(config), workers, progress)
+    except UserError as error:
         if new:
             shutil.rmtree(out)
-        raise
+        if not said:
+            raise
+        raise UserError(
+            f"{error} With --calibrate: a higher --target makes anomalies that are easier to place."
+        ) from None
     except OSError as error:
         if new and not (out / REQUEST).is_file():
             shutil.rmtree(out)
@@ -161,6 +181,7 @@ def build(
         "format_version": FORMAT_VERSION,
         "package_version": __version__,
         **request,
+        **said,
         "split_sha256": split_sha256(normal.file_sha256 for normal in held_out),
         "category_split_sha256": {
             category: split_sha256(normal.file_sha256 for normal in held[category])

@@ -15,7 +15,7 @@ from pseudoval.dataset import ImageItem
 from pseudoval.detectors.protocol import Block, Detector
 from pseudoval.errors import UserError
 from pseudoval.files import read_npz, sha256_file, sha256_json, write_npz
-from pseudoval.images import image_shape, read_mask, read_rgb
+from pseudoval.images import image_shape, read_all, read_mask
 from pseudoval.pixel_metrics import (
     MEMORY,
     PixelMetrics,
@@ -95,7 +95,7 @@ def score_by_category(
 ) -> Block:
     """Score images given as (category, file), each by the detector of its category."""
     blocks = [
-        judge.score_block([read_rgb(path) for _, path in group], configs)
+        judge.score_block(read_all([path for _, path in group]), configs)
         for judge, group in groupby(images, lambda image: detector.of(image[0]))
     ]
     return Block(

@@ -1,9 +1,9 @@
 """``train``: a MODEL from the normal images that a pseudo set did not hold out."""
 
 import dataclasses
+import functools
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from pseudoval.errors import UserError
 from pseudoval.files import require_folder, sha256_file
 from pseudoval.fitting import Recipe, fit_all
 from pseudoval.manifest import bank_normals, load_manifest
-from pseudoval.members import read_members, recorded_sha256
+from pseudoval.members import cache_folder, read_members, recorded_sha256
 from pseudoval.progress import ProgressCallback
 from pseudoval.runs import load_run
 
@@ -28,6 +28,7 @@ def train(
     backbone: str | None = None,
     weights: Path | None = None,
     epochs: int | None = None,
+    coreset: str | None = None,
     settings: Mapping[str, str] | None = None,
     device: str = "auto",
     seed: int = 0,
@@ -35,6 +36,7 @@ def train(
     per_category: bool = False,
     resume: bool = False,
     overwrite: bool = False,
+    cache: Path | bool = True,
     progress: ProgressCallback,
     notice: Callable[[str], None] | None = None,
 ) -> str:
@@ -46,12 +48,14 @@ def train(
         data: root in the MVTec layout.
         pseudo: the pseudo set that holds out normals of the same DATA.
         out: the MODEL folder.
+        coreset: ``exact`` or ``sharded``, the option ``edit.coreset``; None is the preset's.
         settings: any option of ``lafite_core.config`` as ``section.name``: text.
         seeds: how many models to train, with the seeds ``seed``, ``seed + 1`` and so on; more
             than one go to ``out/seed-S``.
         per_category: a model for each category in ``CATEGORY``, instead of one for all.
         resume: go on with a training that was interrupted; a finished model is kept.
         overwrite: replace a finished model.
+        cache: folder of the feature cache; True is ``out/cache``, False is none.
 
     Returns:
         The model's hash; of several models one over theirs.
@@ -64,7 +68,8 @@ def train(
 
     if detector not in NAMES:
         raise UserError(f"There is no detector {detector!r}; the detectors are {', '.join(NAMES)}.")
-    config = configuration(preset, backbone, epochs, settings or {})
+    picked = {"edit.coreset": coreset} if coreset is not None else {}
+    config = configuration(preset, backbone, epochs, {**picked, **(settings or {})})
     device = find_device(device)
     require_folder(pseudo, "pseudo", "pseudoval build DATA")
     manifest = load_manifest(pseudo)
@@ -72,12 +77,13 @@ def train(
     recipe = Recipe(
         detector=detector,
         config=config,
-        backbone=cache(lambda: make_backbone(config.features, weights)),
+        backbone=functools.cache(lambda: make_backbone(config.features, weights)),
         images={c: _hashed([item.path for item in normals[c]]) for c in manifest["categories"]},
         split_sha256=manifest["split_sha256"],
         device=device,
         preset=preset,
         notice=notice,
+        cache=cache_folder(out, cache),
     )
     return fit_all(
         recipe,
@@ -100,6 +106,7 @@ def refit(
     seeds: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    cache: Path | bool = True,
     progress: ProgressCallback,
     notice: Callable[[str], None] | None = None,
 ) -> str:
@@ -146,6 +153,7 @@ def refit(
             "seed": tuned.best["seed"],
         },
         notice=notice,
+        cache=cache_folder(out, cache),
     )
     del model  # its network need not stay in memory beside the one that is trained
     return fit_all(

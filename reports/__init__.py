@@ -11,6 +11,7 @@ torch nor optuna is imported. ``write_report`` does the whole of it; the parts a
 from reports.correlation import correlate
 from reports.curves import curves_table
 from reports.report import write_report
+from reports.set_page import write_audit_page
 from reports.source import Source, Stage, load_csv, load_run
 from reports.verdict import verdict
 
@@ -22,5 +23,6 @@ __all__ = [
     "load_csv",
     "load_run",
     "verdict",
+    "write_audit_page",
     "write_report",
 ]

@@ -29,31 +29,14 @@ def render_page(source: Source, correlation: Mapping[str, Any], examples: Sequen
         correlation: what ``correlate`` made of it, or ``correlate_together`` of several.
         examples: all that there are; some of each kind are shown.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "auroc": auroc,
-        "points": points,
-        "share": share,
-        "count": lambda number: "–" if number is None else f"{number:,}",
-        "range": interval,
-        "points_range": lambda pair: interval(pair, points),
-        "stage_values": lambda selected: tied(sections.stage_values(selected)),
-        "params": lambda params: tied(describe(params)),
-    }
-    style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
-    script = (TEMPLATES / "sort.js").read_text(encoding="utf-8")
+    environment = page_environment()
+    style, script = template_text("style.css"), template_text("sort.js")
     tested = correlation["final"]["test_auroc"] is not None
     return environment.get_template("report.html.j2").render(
         name=source.name,
         style=style,
         script=script,
-        policy=_policy(style, script),
+        policy=policy(style, script),
         heading=tied(sections.heading(correlation)),
         verdict=tied(verdict(correlation)),
         tested=tested,
@@ -77,6 +60,33 @@ def render_page(source: Source, correlation: Mapping[str, Any], examples: Sequen
         commands=commands(source, correlation),
         facts=facts(source, correlation),
     )
+
+
+def page_environment() -> jinja2.Environment:
+    """Where the templates of all pages live, with their filters."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "auroc": auroc,
+        "points": points,
+        "share": share,
+        "count": lambda number: "–" if number is None else f"{number:,}",
+        "range": interval,
+        "points_range": lambda pair: interval(pair, points),
+        "stage_values": lambda selected: tied(sections.stage_values(selected)),
+        "params": lambda params: tied(describe(params)),
+    }
+    return environment
+
+
+def template_text(name: str) -> str:
+    """A file that pages carry inside them, such as the style."""
+    return (TEMPLATES / name).read_text(encoding="utf-8")
 
 
 def share(value: float | None) -> str:
@@ -110,7 +120,7 @@ def _stage(correlation: Mapping[str, Any], index: int) -> dict[str, Any]:
     }
 
 
-def _policy(style: str, script: str) -> str:
+def policy(style: str, script: str) -> str:
     """A content security policy that lets in this style, this script and inline pictures only."""
 
     def allowed(text: str) -> str:

@@ -58,6 +58,7 @@ def run_study(
     device: str = "cpu",
     overwrite: bool = False,
     audit_share: float | None = None,
+    cache: str | Path | bool = True,
     refine: int = 0,
     race: bool = False,
     progress: ProgressCallback | None = None,
@@ -84,6 +85,8 @@ def run_study(
         overwrite: start anew in a RUN of another study, model, set, grid or seed.
         audit_share: score this share of the grid's cells off the path of the stages when they
             are done, also in a finished RUN; the choice does not look at them.
+        cache: folder that features of images are kept in and taken from; True is ``cache`` in the
+            MODEL, False is none.
         refine: after each grid, so many rounds of values around its leader; see
             ``studies.refining``.
         race: score each grid on shares of the images, and drop what is worse than the leader; see
@@ -125,7 +128,8 @@ def run_study(
     manifests = [(folder, load_manifest(folder)) for folder in folders]
     check_sets(manifests)
     sets = [(folder, pseudo_items(folder, manifest)) for folder, manifest in manifests]
-    members = open_members(model, sets, out, seed=seed, repeats=repeats, device=device)
+    place = Path(cache) if isinstance(cache, str) else cache
+    members = open_members(model, sets, out, seed=seed, repeats=repeats, device=device, cache=place)
     detector = members[0].detector
     plan = make(detector, t, k)
     plan = replace(

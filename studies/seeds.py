@@ -51,6 +51,7 @@ def open_members(
     seed: int,
     repeats: int,
     device: str,
+    cache: Path | bool = True,
 ) -> list[Member]:
     """Every model of a MODEL folder on every pseudo set, with the noise of every seed.
 
@@ -58,6 +59,7 @@ def open_members(
         model: a MODEL folder, or a detector, which has its own seed.
         pseudos: PSEUDO folders with their images.
         seed: of the noise, the same for all models; ``repeats`` of them, from this one on.
+        cache: see ``open_detectors``.
 
     Raises:
         UserError: see ``open_detectors``; or repeats of a detector that is not in a folder.
@@ -71,7 +73,7 @@ def open_members(
     hashes = [sha256_file(folder / "manifest.json") for folder, _ in pseudos]
     for repeat in range(repeats):
         for name, detector in (
-            open_detectors(model, seed=seed + repeat, device=device)
+            open_detectors(model, seed=seed + repeat, device=device, cache=cache)
             if isinstance(model, Path)
             else {"": model}
         ).items():

@@ -2,12 +2,11 @@
 
 import dataclasses
 import platform
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from lafite_core import sweep
 from lafite_core.backbones import Backbone
@@ -23,7 +22,7 @@ from pseudoval.detectors.per_category import PerCategoryDetector
 from pseudoval.detectors.protocol import Block, Detector, Parameter, limited
 from pseudoval.errors import UserError
 from pseudoval.files import require_folder
-from pseudoval.members import read_members
+from pseudoval.members import cache_folder, read_members
 from pseudoval.progress import ProgressCallback
 from pseudoval.scores import Config, ScoreMatrix
 from pseudoval.sweep import score_images
@@ -108,6 +107,7 @@ class FeatureModelDetector:
 
     def score_block(self, images: Sequence[np.ndarray], configs: Sequence[Config]) -> Block:
         """See ``Detector``."""
+        self.model.prepare(images)
         errors = self.errors(images, configs)
         return Block(scores=sweep.scores(self.model, errors), coarse=errors)
 
@@ -120,12 +120,11 @@ class FeatureModelDetector:
         fits = [self.banks.fit_of(config) for config in configs]
         if set(fits) == {self.banks.own}:
             return self.errors_of(self.model, images, configs)
-        features = remembered(self.model.features)
         grid = self.model.config.features.grid
         errors = np.empty((len(configs), len(images), grid, grid), dtype=np.float32)
         for one in dict.fromkeys(fits):
             rows = [row for row, other in enumerate(fits) if other == one]
-            model = self.banks.model_of(one, features)
+            model = self.banks.model_of(one, self.model.features)
             errors[rows] = self.errors_of(model, images, [configs[row] for row in rows])
         return errors
 
@@ -221,18 +220,6 @@ class KnnDetector(FeatureModelDetector):
         return {"map": self.render(error)[0], "error_plain": error[0], "error_edited": error[0]}
 
 
-def remembered(features: Callable[[np.ndarray], Tensor]) -> Callable[[np.ndarray], Tensor]:
-    """The same function, computed once for each of a block of images."""
-    known: dict[int, tuple[np.ndarray, Tensor]] = {}
-
-    def once(image: np.ndarray) -> Tensor:
-        if id(image) not in known:
-            known[id(image)] = image, features(image)  # the image too, so that its id stays its own
-        return known[id(image)][1]
-
-    return once
-
-
 DETECTORS = {"lafite": LafiteDetector, "knn": KnnDetector}
 
 
@@ -253,6 +240,7 @@ def fit_detector(
     notice: Notice | None,
     group: Group,
     info: Mapping[str, Any],
+    cache: Path | None = None,
 ) -> LafiteModel:
     """Fit a detector on normal images and write its MODEL folder; see ``lafite_core.fit.fit``."""
     return fit(
@@ -276,15 +264,19 @@ def fit_detector(
             "python": platform.python_version(),
             **info,
         },
+        cache=cache,
     )
 
 
-def open_detector(folder: Path, *, seed: int | None, device: str = "cpu") -> Detector:
+def open_detector(
+    folder: Path, *, seed: int | None, device: str = "cpu", cache: Path | bool = True
+) -> Detector:
     """The detector in a MODEL folder: one model, or one model per category.
 
     Args:
         seed: of the noise that scoring draws; None is that of the run that a refitted model was
             chosen by, else the model's own.
+        cache: folder of the feature cache; True is that of the MODEL, False is none.
 
     Raises:
         UserError: not a MODEL folder, of an unknown detector, or models of several seeds.
@@ -292,17 +284,20 @@ def open_detector(folder: Path, *, seed: int | None, device: str = "cpu") -> Det
     """
     require_folder(folder, "model", "pseudoval train")
     members = read_members(folder)
+    place = cache_folder(folder, cache)
     if members is None:
-        return _open_single(folder, seed, device)
+        return _open_single(folder, seed, device, place)
     if members.kind == "seeds":
         places = ", ".join(str(folder / place) for place in members.folders.values())
         raise UserError(f"{folder} holds models of several seeds; name one of them: {places}.")
     return PerCategoryDetector(
-        {c: _open_single(folder / place, seed, device) for c, place in members.folders.items()}
+        {c: _open_single(folder / f, seed, device, place) for c, f in members.folders.items()}
     )
 
 
-def open_detectors(folder: Path, *, seed: int | None, device: str = "cpu") -> dict[str, Detector]:
+def open_detectors(
+    folder: Path, *, seed: int | None, device: str = "cpu", cache: Path | bool = True
+) -> dict[str, Detector]:
     """The detectors of every seed in a MODEL folder by name, such as ``seed-0``.
 
     A MODEL of one seed has the name ``""``. Arguments and errors as in ``open_detector``.
@@ -310,15 +305,16 @@ def open_detectors(folder: Path, *, seed: int | None, device: str = "cpu") -> di
     require_folder(folder, "model", "pseudoval train")
     members = read_members(folder)
     if members is None or members.kind != "seeds":
-        return {"": open_detector(folder, seed=seed, device=device)}
+        return {"": open_detector(folder, seed=seed, device=device, cache=cache)}
     return {
-        name: open_detector(folder / place, seed=seed, device=device)
+        name: open_detector(folder / place, seed=seed, device=device, cache=cache)
         for name, place in members.folders.items()
     }
 
 
-def _open_single(folder: Path, seed: int | None, device: str) -> Detector:
+def _open_single(folder: Path, seed: int | None, device: str, cache: Path | None) -> Detector:
     model = LafiteModel.load(folder, device)
+    model.use_cache(cache)
     name = model.info.get("detector")
     if name not in DETECTORS:
         raise UserError(f"{folder} holds a model of an unknown detector {name!r}; train it again.")

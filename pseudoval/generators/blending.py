@@ -2,7 +2,7 @@
 
 import cv2
 import numpy as np
-from scipy import sparse
+from scipy import fft, sparse
 from scipy.sparse import linalg
 
 from pseudoval.generators.masks import squared_distance
@@ -61,7 +61,8 @@ def membrane(
 
     It is 0 in the discrete Laplacian inside ``shape``, and background minus patch on the pixels
     about it; where the shape meets the border of the image nothing is prescribed. Solved exactly
-    on the shape's own pixels, so that thin shapes are served too.
+    on the shape's own pixels, so that thin shapes are served too: by a sparse factorisation, or for
+    a rectangle by sine transforms, which take a hundredth of the time where it is large.
 
     Returns:
         float32 ``[h, w, 3]``, 0 outside ``shape``.
@@ -77,6 +78,8 @@ def membrane(
     # Beside the window the patch goes on as at its border.
     wide = cv2.copyMakeBorder(patch, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
     difference = around.astype(np.float64) - wide
+    if shape.all() and exists.all():
+        return _membrane_of_rectangle(difference)
     number = np.full(inside.shape, -1, np.int32)
     y, x = np.nonzero(inside)
     count = len(y)
@@ -106,3 +109,23 @@ def membrane(
     )
     result[y - 1, x - 1] = factor.solve(right)
     return result
+
+
+def _membrane_of_rectangle(difference: np.ndarray) -> np.ndarray:
+    """The correction inside a rectangle from its values on the ring about it.
+
+    Args:
+        difference: float64 ``[h + 2, w + 2, 3]``, of which the outermost pixels count.
+    """
+    h, w = difference.shape[0] - 2, difference.shape[1] - 2
+    right = np.zeros((h, w, 3))
+    right[0] += difference[0, 1:-1]
+    right[-1] += difference[-1, 1:-1]
+    right[:, 0] += difference[1:-1, 0]
+    right[:, -1] += difference[1:-1, -1]
+    # Eigenvalues of the Laplacian with fixed values about it; sines are its eigenvectors.
+    along_y = 2 - 2 * np.cos(np.pi * np.arange(1, h + 1) / (h + 1))
+    along_x = 2 - 2 * np.cos(np.pi * np.arange(1, w + 1) / (w + 1))
+    spectrum = fft.dstn(right, type=1, axes=(0, 1))
+    spectrum /= (along_y[:, None] + along_x[None, :])[..., None]
+    return fft.idstn(spectrum, type=1, axes=(0, 1)).astype(np.float32)

@@ -183,6 +183,8 @@ def cut(
     Returns:
         uint8 ``[h, w, 3]``.
     """
+    if turn == 0 and zoom == 1:  # whole pixels need no interpolation
+        x, y = round(x - w / 2) + w / 2, round(y - h / 2) + h / 2
     cos, sin = math.cos(math.radians(turn)) / zoom, math.sin(math.radians(turn)) / zoom
     x0, y0 = (w - 1) / 2, (h - 1) / 2
     to_source = np.array(

@@ -40,6 +40,8 @@ class PasteConfig:
         min_changed: share of the pixels in the mask that must differ from the background. A
             fragment of white on white is redrawn; the few pixels that agree by chance stay in the
             mask, whose shape is kept whole.
+        min_visible: share of the pixels in the mask that must change visibly, by at least half of
+            the floor in one channel: a few glaring pixels are no anomaly of the mask's size.
         min_overlap: share of each fragment that must lie on the foreground, where one is given.
             Half, so that chips and burrs across the outline stay possible.
         max_attempts: draws of one fragment before giving up. A set fails with its worst image, so
@@ -60,6 +62,7 @@ class PasteConfig:
     min_change: float = 8.0
     min_change_contrast: float = 0.4
     min_changed: float = 0.9
+    min_visible: float = 0.5
     min_overlap: float = 0.5
     max_attempts: int = 500
 
@@ -84,6 +87,7 @@ class PasteConfig:
             "min_change must lie in 0..255": 0 <= self.min_change <= 255,
             "min_change_contrast must not be negative": self.min_change_contrast >= 0,
             "min_changed must lie in 0..1": 0 <= self.min_changed <= 1,
+            "min_visible must lie in 0..1": 0 <= self.min_visible <= 1,
             "min_overlap must lie in 0..1": 0 <= self.min_overlap <= 1,
             "max_attempts must be 1 or more": self.max_attempts >= 1,
         }

@@ -1,5 +1,6 @@
 """Pasting fragments until they are seen, and lie where they should."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -18,6 +19,9 @@ FAINTEST = 1.0
 """Grey levels; the floor for an image without contrast, where a pasted fragment is only noise."""
 CONTRAST_SIDE = 64
 """Pixels of the shorter side that the contrast is taken from; more would hardly change it."""
+
+
+NOTHING = (0, 0, 0)
 
 
 class Fragment(NamedTuple):
@@ -41,11 +45,13 @@ class Change(NamedTuple):
     Attributes:
         levels: sum of the absolute differences, over pixels and channels.
         changed: number of pixels that differ in any channel.
+        visible: number of pixels that differ by at least half of the visibility floor in one.
         pixels: number of pixels in the mask.
     """
 
     levels: int = 0
     changed: int = 0
+    visible: int = 0
     pixels: int = 0
 
     def plus(self, other: "Change") -> "Change":
@@ -69,7 +75,7 @@ def paste(
     """Paste one fragment of each draw, each drawn until it meets the constraints.
 
     No pixel outside the mask changes; a share of at least ``config.min_changed`` of those inside
-    does; the mean change inside is at or above the visibility floor.
+    does, one of ``config.min_visible`` visibly; the mean change inside is at or above the floor.
 
     Args:
         background: uint8 ``[H, W, 3]``, sides of 16 px or more.
@@ -200,8 +206,8 @@ def _add(
         blend_px=config.blend_px,
         opacity=low if low == high else rng.uniform(low, high),
     )
-    change = measure(background[window], patch, shape)
-    reason = _objection(change, floor, config.min_changed)
+    change = measure(background[window], patch, shape, floor)
+    reason = _objection(change, floor, config)
     if reason is not None:
         return reason
     where = np.ascontiguousarray(shape).view(np.uint8)
@@ -212,9 +218,9 @@ def _add(
         # The fragment may cover what was visible of an earlier one: judge the whole too.
         before, tried = image[window], image[window].copy()
         cv2.copyTo(patch, where, tried)
-        old = measure(background[window], before, covered)
-        together = measure(background[window], tried, union).minus(old)
-        reason = _objection(sofar.plus(together), floor, config.min_changed)
+        old = measure(background[window], before, covered, floor)
+        together = measure(background[window], tried, union, floor).minus(old)
+        reason = _objection(sofar.plus(together), floor, config)
         if reason is not None:
             return reason
     cv2.copyTo(patch, where, image[window])  # a tenth of the time of numpy's copyto
@@ -222,22 +228,28 @@ def _add(
     return sofar.plus(together)
 
 
-def measure(before: np.ndarray, after: np.ndarray, mask: np.ndarray) -> Change:
-    """How much ``after`` differs from ``before`` inside ``mask``."""
+def measure(before: np.ndarray, after: np.ndarray, mask: np.ndarray, floor: float) -> Change:
+    """How much ``after`` differs from ``before`` inside ``mask``, by the floor's standard."""
     change = cv2.absdiff(before, after)
     where = mask.view(np.uint8) if mask.flags.c_contiguous else mask.astype(np.uint8)
     pixels = cv2.countNonZero(where)
-    same = cv2.bitwise_and(cv2.inRange(change, (0, 0, 0), (0, 0, 0)), where)
-    mean = cv2.mean(change, where)
-    return Change(round(sum(mean) * pixels), pixels - cv2.countNonZero(same), pixels)
+    same, faint = (
+        cv2.countNonZero(cv2.bitwise_and(cv2.inRange(change, NOTHING, (most,) * 3), where))
+        for most in (0, max(math.ceil(floor / 2) - 1, 0))
+    )
+    return Change(
+        round(sum(cv2.mean(change, where)) * pixels), pixels - same, pixels - faint, pixels
+    )
 
 
-def _objection(change: Change, floor: float, min_changed: float) -> str | None:
+def _objection(change: Change, floor: float, config: PasteConfig) -> str | None:
     """Why a change will not do, or None."""
     if change.levels < 3 * floor * change.pixels:
         return f"the change was below {floor:.1f} grey levels"
-    if change.changed < min_changed * change.pixels:
-        return f"less than {min_changed:.0%} of the pixels changed"
+    if change.changed < config.min_changed * change.pixels:
+        return f"less than {config.min_changed:.0%} of the pixels changed"
+    if change.visible < config.min_visible * change.pixels:
+        return f"less than {config.min_visible:.0%} of the pixels changed visibly"
     return None
 
 
@@ -250,4 +262,4 @@ def _mend(failures: Counter[str]) -> str:
         return "Lower min_shift or scale"
     if "area" in worst:
         return "Widen min_area and max_area, or lower min_overlap"
-    return "Lower min_change or min_changed, or raise opacity or jitter"
+    return "Lower min_change, min_changed or min_visible, or raise opacity or jitter"

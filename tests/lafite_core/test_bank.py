@@ -22,23 +22,47 @@ def search_with(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     return name
 
 
-@pytest.mark.usefixtures("search_with")
-def test_search_equals_brute_force() -> None:
-    bank = MemoryBank(vectors())
-    queries = vectors(50, seed=1)
-    found = bank.search(queries, 7)
-    exact = torch.cdist(queries.double(), bank.vectors.double())
-    assert torch.equal(found.index, exact.topk(7, largest=False).indices)
-    assert torch.allclose(found.distance.double(), exact.gather(1, found.index), atol=1e-6)
+def brute_force(bank: torch.Tensor, queries: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Distances and rows of the whole bank in float64; equal ones in the order of the rows."""
+    away = (queries.double()[:, None] - bank.double()[None]).square().sum(2)
+    return away.sqrt().sort(dim=1, stable=True)
+
+
+def lattice(side: int, channels: int) -> torch.Tensor:
+    return torch.cartesian_prod(*[torch.arange(float(side))] * channels)
+
+
+BANKS = {
+    "plain": (vectors(), vectors(50, seed=1)),
+    "far from the origin": (1000 + vectors(), 1000 + vectors(50, seed=1)),
+    "every row twice": (torch.cat([vectors(), vectors()]), vectors(30, seed=1)),
+    "one row only": (vectors(1).repeat(300, 1), vectors(5, seed=1)),
+    "lattice": (lattice(4, 4)[torch.randperm(256)], lattice(4, 4)[::7] + 0.5),
+    "lattice on itself": (lattice(3, 5), lattice(3, 5)[::5]),
+}
 
 
 @pytest.mark.usefixtures("search_with")
-def test_fewer_neighbours_are_a_prefix() -> None:
-    bank = MemoryBank(torch.cat([vectors(), vectors()]))  # every vector twice: ties everywhere
-    queries = vectors(30, seed=1)
+@pytest.mark.parametrize("name", BANKS)
+@pytest.mark.parametrize("k", [1, 2, 7, 50, 200])
+def test_search_equals_brute_force(name: str, k: int) -> None:
+    """The same members in the same order, also where the last is one of many equally far."""
+    members, queries = BANKS[name]
+    distance, order = brute_force(members, queries)
+    found = MemoryBank(members).search(queries, k)
+    assert torch.equal(found.index, order[:, :k])
+    assert torch.equal(found.distance, distance[:, :k].float())
+
+
+@pytest.mark.usefixtures("search_with")
+@pytest.mark.parametrize("name", BANKS)
+def test_fewer_neighbours_are_a_prefix(name: str) -> None:
+    members, queries = BANKS[name]
+    bank = MemoryBank(members)
     deep = bank.search(queries, 50)
     for k in (1, 2, 5, 12):
         small = bank.search(queries, k)
+        assert torch.equal(deep.index[:, :k], small.index)
         assert torch.equal(deep.distance[:, :k], small.distance)
         edited = [bank.edit(n, EditConfig()) for n in (small, deep.first(k))]
         assert torch.equal(*edited)
@@ -80,3 +104,12 @@ def test_bank_keeps_a_tenth() -> None:
 def test_more_neighbours_than_members_are_refused(k: int) -> None:
     with pytest.raises(LafiteError, match="memory bank of 10"):
         MemoryBank(vectors(10)).search(vectors(2), k)
+
+
+def test_a_rate_of_one_keeps_every_distinct_patch_without_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr("lafite_core.bank.greedy_coreset")
+    patches = torch.cat([vectors(30), vectors(30)[:5]])
+    bank = MemoryBank.build(patches, EditConfig(keep_rate=1.0), seed=0)
+    assert torch.equal(bank.vectors, vectors(30))

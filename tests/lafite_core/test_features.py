@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 from lafite_core.backbones import make_backbone
 from lafite_core.config import FeatureConfig
 from lafite_core.errors import LafiteError
+from lafite_core.feature_source import FeatureSource
 from lafite_core.features import FeatureExtractor, Standardiser, aggregate, patches, preprocess
 from lafite_core.filterbank import FilterBank, gaussian_kernel, oriented_filters, smooth
 
@@ -120,7 +121,7 @@ def test_features_do_not_depend_on_company(rng: np.random.Generator) -> None:
     images = rng.integers(0, 256, (3, 40, 40, 3), dtype=np.uint8)
     config = FeatureConfig(backbone="filterbank", image_size=64, grid=8)
     extractor = FeatureExtractor(make_backbone(config), config)
-    together = extractor.extract_all(images, 3)
+    together = torch.stack([features for _, features in FeatureSource(extractor).stream(images)])
     assert together.shape == (3, 63, 8, 8)
     for image, features in zip(images[::-1], together.flip(0), strict=True):
         assert torch.equal(extractor.extract(image), features)

@@ -1,6 +1,7 @@
 """What all generators promise, whatever the options that they share."""
 
 import random
+from itertools import permutations
 from typing import Any
 
 import cv2
@@ -10,7 +11,7 @@ from helpers import texture
 
 from pseudoval.errors import UserError
 from pseudoval.generators import GENERATORS, parameters, parse_settings
-from pseudoval.generators.augment import augmentation
+from pseudoval.generators.augment import augmentation, change_colour
 from pseudoval.generators.options import BLENDINGS, PasteConfig
 from pseudoval.generators.pasting import visibility_floor
 
@@ -38,8 +39,12 @@ def make(
     assert mask.shape == background.shape[:2] and mask.dtype == bool and mask.any()
     assert not (image != background).any(axis=2)[~mask].any()
     if isinstance(config, PasteConfig):
-        change = np.abs(image.astype(int) - background)[mask]
-        assert change.mean() >= visibility_floor(background, config)
+        change, floor = (
+            np.abs(image.astype(int) - background)[mask],
+            visibility_floor(background, config),
+        )
+        assert change.mean() >= floor
+        assert (change.max(axis=1) >= floor / 2).mean() >= config.min_visible
         assert (change != 0).any(axis=1).mean() >= config.min_changed
     return image, mask
 
@@ -106,7 +111,13 @@ def test_fields_that_calibration_turns(name: str) -> None:
 
 @pytest.mark.parametrize("name", PASTING)
 def test_scale_is_a_factor_on_areas(name: str) -> None:
-    free = {"min_change": "0", "min_changed": "0", "max_attempts": "10000", "min_shift": "0"}
+    free = {
+        "min_change": "0",
+        "min_changed": "0",
+        "min_visible": "0",
+        "max_attempts": "10000",
+        "min_shift": "0",
+    }
     if name == "perlin":
         del free["min_shift"]
         free |= {"min_area": "0.001", "max_area": "0.2"}
@@ -124,7 +135,7 @@ def test_scale_is_a_factor_on_areas(name: str) -> None:
 
 @pytest.mark.parametrize("name", PASTING)
 def test_opacity_is_the_weight_of_the_fragment(name: str) -> None:
-    free = {"min_change": "0", "min_changed": "0", "blending": "hard"}
+    free = {"min_change": "0", "min_changed": "0", "min_visible": "0", "blending": "hard"}
     background, source = picture(0), picture(1)
     full, mask = make(name, 0, background, source, **free, opacity="1")
     half, same = make(name, 0, background, source, **free, opacity="0.5")
@@ -192,6 +203,20 @@ def test_augmentation_by_strength() -> None:
         assert 0 < change[0] < change[1], name
 
 
+def test_colours_change_as_the_library_changes_them() -> None:
+    import albumentations
+
+    jitter = albumentations.ColorJitter(hue=(0.0, 0.0), p=1.0)
+    patch = np.clip(picture(3), 60, 180)
+    for order in permutations(range(4)):
+        factors = {"brightness": 1.2, "contrast": 0.8, "saturation": 0.7}
+        expected = jitter.apply(patch, **factors, hue=0.0, order=list(order))
+        found = change_colour(patch, tuple(factors.values()), order)
+        assert np.abs(found.astype(int) - expected).max() <= 3  # the library rounds at every step
+        assert np.abs(found.astype(float) - expected).mean() < 1.5
+    assert (change_colour(patch, (1.0, 1.0, 1.0), (2, 1, 0)) == patch).all()
+
+
 def test_elastic_is_a_displacement_in_pixels() -> None:
     """A ramp of one grey level per pixel tells by how much it was moved."""
     ramp = np.tile(np.arange(200, dtype=np.uint8)[None, :, None], (120, 1, 3))
@@ -217,9 +242,24 @@ def test_elastic_is_a_displacement_in_pixels() -> None:
         ("blur", "-1", "blur must lie"),
         ("elastic", "-1", "elastic must lie"),
         ("min_overlap", "1.5", "min_overlap must lie"),
+        ("min_visible", "-0.1", "min_visible must lie"),
         ("blend_px", "-1", "blend_px must lie"),
     ],
 )
 def test_bad_settings(name: str, option: str, value: str, match: str) -> None:
     with pytest.raises(UserError, match=match):
         parse_settings(name, {option: value})
+
+
+def test_a_few_glaring_pixels_are_no_visible_anomaly() -> None:
+    """White dots on a slightly other grey: enough change on average, at all, but hardly seen."""
+    background, source = (np.full((96, 96, 3), level, np.uint8) for level in (100, 102))
+    background[:48] = 101  # some contrast, so that the floor is an absolute one
+    source.reshape(6, 16, 6, 16, 3)[:, :4, :, :4] = 255
+    free = {"min_change_contrast": "1000", "jitter": "0", "min_shift": "0"}
+    generate = GENERATORS["cutpaste"].generate
+    with pytest.raises(UserError, match=r"less than 50% of the pixels changed visibly \d+ times"):
+        generate(background, source, parse_settings("cutpaste", free), np.random.default_rng(0))
+    config = parse_settings("cutpaste", {**free, "min_visible": "0.05"})
+    image, mask = generate(background, source, config, np.random.default_rng(0))
+    assert np.abs(image.astype(int) - background)[mask].mean() >= 8

@@ -14,7 +14,7 @@ from pseudoval.generators.blending import blend, membrane
 from pseudoval.generators.mix import MixConfig, pick
 from pseudoval.generators.perlin import perlin_noise
 
-FREE = {"min_change": "0", "min_changed": "0", "jitter": "0"}
+FREE = {"min_change": "0", "min_changed": "0", "min_visible": "0", "jitter": "0"}
 
 
 def mask_of(name: str, seed: int, side: int = 256, **settings: str) -> np.ndarray:
@@ -178,6 +178,17 @@ def test_poisson_keeps_gradients_and_meets_the_background() -> None:
     result = blend(background, top, left, shape, brighter, blending="poisson", blend_px=0,
                    opacity=1.0)  # fmt: skip
     assert np.abs(result.astype(int) - own)[shape].max() <= 1
+
+
+def test_poisson_in_a_rectangle_is_the_same_by_either_way() -> None:
+    background, patch = texture(3, 64), texture(4, 64)[10:30, 10:34]
+    rectangle = np.ones((20, 24), bool)
+    with_margin = np.pad(rectangle, ((0, 1), (0, 0)))  # no longer full: solved as any shape
+    taller = np.pad(patch, ((0, 1), (0, 0), (0, 0)), mode="edge")
+    fast = membrane(background, 20, 30, rectangle, patch)
+    general = membrane(background, 20, 30, with_margin, taller)
+    assert np.abs(fast).max() > 10
+    assert np.abs(fast - general[:20]).max() < 1e-3
 
 
 def test_poisson_over_the_whole_image_is_the_patch() -> None:

@@ -12,6 +12,7 @@ from pseudoval.cli import run
 from pseudoval.detectors.feature_models import open_detector, open_detectors
 from pseudoval.errors import UserError
 from pseudoval.files import MARKER, folder_kind
+from pseudoval.manifest import load_manifest
 from pseudoval.members import MEMBERS, Members, read_members, recorded_sha256
 
 LEAVES = ["seed-3/fabric", "seed-3/flange", "seed-4/fabric", "seed-4/flange"]
@@ -77,7 +78,7 @@ def test_interrupted_in_the_second_seed_goes_on_without_the_first(
 ) -> None:
     from lafite_core import fit
 
-    honest, extract = fit.train_unet, FeatureExtractor.extract_all
+    honest, extract = fit.train_unet, FeatureExtractor.extract
     seeds, extracted = [], []
 
     def dies(*arguments, **options):  # type: ignore[no-untyped-def]
@@ -90,7 +91,7 @@ def test_interrupted_in_the_second_seed_goes_on_without_the_first(
         extracted.append(1)
         return extract(*arguments)
 
-    monkeypatch.setattr(FeatureExtractor, "extract_all", counted)
+    monkeypatch.setattr(FeatureExtractor, "extract", counted)
     monkeypatch.setattr("lafite_core.fit.train_unet", dies)
     out = tmp_path / "model"
     train = with_options(road_commands(road)[1], "--seeds", "2", out=out)
@@ -110,7 +111,9 @@ def test_interrupted_in_the_second_seed_goes_on_without_the_first(
     seeds.clear()
     assert run([*train, "--resume"]) == 0
     assert seeds == [1], "a finished member is not trained again"
-    assert len(extracted) == 1, "features are computed once for all seeds"
+    images = len(list((road / "data").glob("*/train/good/*")))
+    held_out = len(load_manifest(road / "pseudo")["heldout_train"])
+    assert len(extracted) == images - held_out, "features are computed once for all seeds"
     assert contents(out / "seed-0") == first
     assert recorded_sha256(out / "seed-0") == recorded_sha256(road / "model")
     whole = contents(out)

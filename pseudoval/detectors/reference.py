@@ -1,0 +1,153 @@
+"""The nearest-neighbour detector that says how hard a pseudo set is."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lafite_core import sweep
+from lafite_core.backbones import make_backbone, state_sha256
+from lafite_core.bank import MemoryBank
+from lafite_core.config import preset
+from lafite_core.feature_source import FeatureSource
+from lafite_core.features import FeatureExtractor, Standardiser, patches
+from lafite_core.model import LafiteModel
+from pseudoval.detectors.feature_models import FeatureModelDetector, open_detectors
+from pseudoval.errors import UserError
+from pseudoval.images import read_rgb
+from pseudoval.progress import ProgressCallback
+
+FILTER_BANK = "filterbank"
+MOST_IMAGES = 256
+"""Normals of a category in a bank that is built for the purpose; the greedy core set takes time
+that grows with their square, and a few hundred images tell how hard a set is."""
+
+
+class NearestNeighbours:
+    """Image scores by the distance to the nearest normal patch (K = 1).
+
+    Attributes:
+        facts: JSON-able: where backbone and bank are from.
+    """
+
+    def __init__(self, models: Mapping[str, LafiteModel], facts: Mapping[str, Any]) -> None:
+        self._models = dict(models)
+        self.facts = dict(facts)
+
+    def scores(self, category: str, images: Iterable[np.ndarray]) -> np.ndarray:
+        """Scores ``[N]`` float64 of uint8 RGB images ``[H, W, 3]``; higher is more anomalous."""
+        model = self._models[category]
+        found = [sweep.scores(model, sweep.knn_errors(model, [image], [1])) for image in images]
+        return np.array(found, np.float64).reshape(-1)
+
+
+def reference_of_model(
+    folder: Path, categories: Sequence[str], split_sha256: str, device: str = "cpu"
+) -> NearestNeighbours:
+    """With the backbone, the bank and the train normals of a MODEL; of several seeds the first.
+
+    Raises:
+        UserError: not a MODEL, trained on another split or a refit, or lacking a category.
+    """
+    detector = next(iter(open_detectors(folder, seed=None, device=device).values()))
+    if detector.split_sha256 != split_sha256:
+        what = (
+            "a refitted model, whose bank holds the set's own normals"
+            if detector.split_sha256 is None
+            else "a model that was trained on another split than the set's"
+        )
+        raise UserError(
+            f"{folder} is {what}; give the model that was trained with this pseudo set."
+        )
+    models: dict[str, LafiteModel] = {}
+    for category in categories:
+        if category not in detector.categories:
+            raise UserError(
+                f"{folder} was not trained on category {category!r} of the set, but on "
+                f"{', '.join(detector.categories)}; give the model that belongs to the set."
+            )
+        member = detector.of(category)
+        assert isinstance(member, FeatureModelDetector)
+        models[category] = member.model
+    first = next(iter(models.values()))
+    return NearestNeighbours(
+        models,
+        {
+            "from": "model",
+            "backbone": first.config.features.backbone,
+            "model_sha256": detector.model_sha256,
+            "k": 1,
+        },
+    )
+
+
+def reference_of_normals(
+    normals: Mapping[str, Sequence[tuple[Path, str]]],
+    *,
+    backbone: str = FILTER_BANK,
+    weights: Path | None = None,
+    device: str = "cpu",
+    progress: ProgressCallback | None = None,
+) -> NearestNeighbours:
+    """With a bank of its own for each category, built from the normals that were not held out.
+
+    Features and core set are those of the presets (``demo`` for the built-in filter bank, ``cpu``
+    for others), with core sets drawn from seed 0.
+
+    Args:
+        normals: file and hash of the content of each, by category; the ``MOST_IMAGES`` with the
+            smallest hashes are taken.
+        weights: safetensors file of the backbone; without it timm downloads them.
+
+    Raises:
+        LafiteError: an unknown backbone, or weights of another one.
+    """
+    config = preset("demo" if backbone == FILTER_BANK else "cpu")
+    config = dataclasses.replace(
+        config, features=dataclasses.replace(config.features, backbone=backbone)
+    )
+    extractor_network = make_backbone(config.features, weights)
+    source = FeatureSource(FeatureExtractor(extractor_network, config.features, device))
+    taken = {
+        category: [path for path, _ in sorted(files, key=lambda pair: pair[1])[:MOST_IMAGES]]
+        for category, files in normals.items()
+    }
+    total, done = sum(map(len, taken.values())), 0
+    models: dict[str, LafiteModel] = {}
+
+    def advance() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress("features of normals", done, total)
+
+    for category, paths in taken.items():
+        found = []
+        for _, features in source.stream(read_rgb(path) for path in paths):
+            found.append(features)
+            advance()
+        raw = torch.stack(found)
+        standardiser = Standardiser.fit(raw, config.features.normalise)
+        vectors = patches(standardiser(raw))
+        models[category] = LafiteModel(
+            config=config,
+            backbone=extractor_network,
+            standardiser=standardiser,
+            bank=MemoryBank.build(vectors, config.edit, seed=0, device=device),
+            unet=None,
+            seed=0,
+            device=device,
+        )
+    facts: dict[str, Any] = {
+        "from": "normals",
+        "backbone": backbone,
+        "weights_sha256": state_sha256(extractor_network.state_dict())
+        if backbone != FILTER_BANK
+        else None,
+        "images": {category: len(paths) for category, paths in taken.items()},
+        "k": 1,
+    }
+    return NearestNeighbours(models, facts)
