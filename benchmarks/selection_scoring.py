@@ -140,7 +140,7 @@ def measure(job: Job, watch: StopWatch) -> None:
     seeds = range(job.knn_seeds if "knn" in job.detectors else 0)
     for seed in seeds:
         with watch.timing("knn/core sets"):
-            knn = staged_knn(folder, work / "banks", seed=seed, progress=watch)
+            knn = staged_knn(folder, work / "banks", seed=seed)
         facts["parameters"]["knn"] = _parameters(knn)
         write_json(work / JOB, facts)
         configs = knn_configs(knn)
@@ -207,7 +207,8 @@ def made_sets(job: Job, seed: int, normals: Items) -> Iterator[tuple[str, list[I
 
 def knn_configs(knn: Detector) -> list[dict[str, int]]:
     """Every K on all stages, and every other subset of the stages at the default K."""
-    k, stages = knn.parameters
+    by_name = {parameter.name: parameter for parameter in knn.parameters}
+    k, stages = by_name["k"], by_name["stages"]
     others = [value for value in stages.grid if value != stages.default]
     return [{"k": value, "stages": stages.default} for value in k.grid] + [
         {"k": k.default, "stages": value} for value in others
@@ -230,7 +231,12 @@ def expected(job: Job, normals: Items, real: Items, values: dict[str, int]) -> d
 
 
 def _parameters(detector: Detector) -> dict[str, Any]:
-    return {p.name: {"grid": list(p.grid), "default": p.default} for p in detector.parameters}
+    own = ("k", "stages", "t")  # the core set stays the model's
+    return {
+        p.name: {"grid": list(p.grid), "default": p.default}
+        for p in detector.parameters
+        if p.name in own
+    }
 
 
 def _same_job(work: Path, facts: dict[str, Any]) -> dict[str, Any]:

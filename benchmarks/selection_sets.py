@@ -16,11 +16,18 @@ from pseudoval.files import read_json, sha256_file, sha256_json, write_json
 from pseudoval.generators import DEFAULT_GENERATOR, GENERATORS
 from pseudoval.manifest import load_manifest, pseudo_items
 from pseudoval.progress import ProgressCallback, silent
+from pseudoval.pseudo_calibration import CalibrationOptions
 
 ANOMALIB = "anomalib-perlin"
 PER_NORMAL = 4
 """Anomalies made on each held-out normal by the default generator, to see what more of them buy;
 of every other generator one."""
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    f"{DEFAULT_GENERATOR}+foreground": {"foreground": "auto"},
+    f"{DEFAULT_GENERATOR}+calibrated": {"calibration": CalibrationOptions()},
+}
+"""The default generator with one more option of ``build`` each."""
 
 Items = dict[str, list[ImageItem]]
 """Images by category."""
@@ -86,8 +93,9 @@ def held_out(source: Source) -> Items:
 
 
 def generators() -> list[str]:
-    """The names of all generators, the default one first."""
-    return [DEFAULT_GENERATOR, *(name for name in GENERATORS if name != DEFAULT_GENERATOR)]
+    """The names of all generators and variants, the default generator first."""
+    others = [name for name in GENERATORS if name != DEFAULT_GENERATOR]
+    return [DEFAULT_GENERATOR, *VARIANTS, *others]
 
 
 def anomalies(source: Source, generator: str, seed: int, normals: Items) -> list[Items]:
@@ -125,8 +133,9 @@ def _built(source: Source, generator: str, seed: int) -> Path:
     # Beside sets of other code: where the pictures are the same, so are their scores' keys.
     folder = source.work / "sets" / f"{generator}-{count}-{seed}-{_code()}"
     pseudo_set.build(
-        source.data, folder, generator=generator, per_normal=count, seed=seed,
+        source.data, folder, generator=generator.partition("+")[0], per_normal=count, seed=seed,
         progress=lambda stage, done, total: source.progress(f"{stage} {folder.name}", done, total),
+        **VARIANTS.get(generator, {}),
     )  # fmt: skip
     return folder
 
@@ -135,7 +144,8 @@ def _built(source: Source, generator: str, seed: int) -> Path:
 def _code() -> str:
     """A short hash of the code that makes sets, which their manifests do not name."""
     package = Path(pseudo_set.__file__).parent
-    files = sorted([*package.glob("generators/*.py"), *package.glob("pseudo_*.py")])
+    parts = ("generators/*.py", "pseudo_*.py", "foreground*.py", "calibration.py")
+    files = sorted(path for part in parts for path in package.glob(part))
     return sha256_json([sha256_file(path) for path in files])[:8]
 
 

@@ -132,7 +132,7 @@ def beside_network(
 ) -> dict[str, Any]:
     """Milliseconds per image and configuration by part, ours and the plain loop's."""
     detector = open_detector(model, seed=0, device=device, cache=False)
-    t, k = detector.parameters
+    t, k = (parameter for parameter in detector.parameters if not parameter.needs_fit)
     ts = [{"t": value, "k": 0} for value in t.grid]
     ks = [{"t": t.default, "k": value} for value in k.grid]
     sweep.score_images(detector, items[:1], ts[:1], name="warming up")

@@ -139,6 +139,8 @@ def claim_folder(folder: Path, kind: str) -> None:
         write_json(fresh / MARKER, {"format_version": FORMAT_VERSION, "kind": kind})
         fresh.replace(folder)
     except OSError as error:
+        if folder_kind(folder) == kind:
+            return  # another process was faster
         raise UserError(f"The output folder {folder} cannot be created: {error}.") from None
     finally:
         shutil.rmtree(fresh, ignore_errors=True)

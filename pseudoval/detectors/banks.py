@@ -128,7 +128,7 @@ class Banks:
             UserError: the training features are not in MODEL.
         """
         part = copy.copy(self.model)
-        part.bank = self.model.bank if fit == self.own else self._bank(fit)
+        part.bank = self.model.bank if fit == self.own else self.fitted(fit)
         channels = self._channels(fit.stages)
         part.features = lambda image: features(image)[channels]  # type: ignore[method-assign]
         return part
@@ -145,7 +145,12 @@ class Banks:
             first += count
         return torch.cat(parts)
 
-    def _bank(self, fit: Fit) -> MemoryBank:
+    def fitted(self, fit: Fit) -> MemoryBank:
+        """A bank fitted with the model's seed, also one like its own.
+
+        Raises:
+            UserError: the training features are not in MODEL.
+        """
         if fit not in self._banks:
             vectors = self._vectors(fit.stages)
             if fit.rate < 1:

@@ -81,6 +81,10 @@ class FeatureModelDetector:
         """The parameters whose other values need a new memory bank."""
         return [keep_parameter(self.model)]
 
+    def members(self, config: Config) -> int:
+        """How many members the memory bank of a configuration has."""
+        return self.banks.size(self.banks.fit_of(config))
+
     def check(self, config: Config) -> None:
         """See ``Detector``."""
         needed = [p.name for p in self.parameters if not p.needs_fit]
@@ -95,7 +99,7 @@ class FeatureModelDetector:
                 continue
             value, high = config[parameter.name], parameter.high
             if parameter.name == "k" and set(config) & set(optional):
-                high = min(K_EDIT.high, self.banks.size(self.banks.fit_of(config)))
+                high = min(K_EDIT.high, self.members(config))
             if not isinstance(value, int) or not parameter.low <= value <= high:
                 raise UserError(
                     f"{parameter.name} = {value} cannot be scored; it must be a whole number "
@@ -103,27 +107,32 @@ class FeatureModelDetector:
                 )
 
     def score_block(self, images: Sequence[np.ndarray], configs: Sequence[Config]) -> Block:
-        """See ``Detector``; configurations of one memory bank share their work."""
+        """See ``Detector``."""
         self.model.prepare(images)
-        fits = [self.banks.fit_of(config) for config in configs]
-        grid = self.model.config.features.grid
-        errors = np.empty((len(configs), len(images), grid, grid), dtype=np.float32)
-        for one in dict.fromkeys(fits):
-            rows = [row for row, other in enumerate(fits) if other == one]
-            # The model itself where it will do: it need not be asked image by image.
-            alone = one == self.banks.own and len(set(fits)) == 1
-            model = self.model if alone else self.banks.model_of(one, self.model.features)
-            errors[rows] = self.errors(model, images, [configs[row] for row in rows])
+        errors = self.errors(images, configs)
         return Block(scores=sweep.scores(self.model, errors), coarse=errors)
 
     def scores(self, items: Sequence[ImageItem], configs: Sequence[Config]) -> ScoreMatrix:
         """See ``Detector``."""
         return score_images(self, items, configs, name=self.name)
 
-    def errors(
+    def errors(self, images: Sequence[np.ndarray], configs: Sequence[Config]) -> np.ndarray:
+        """Error grids ``[configs, images, h, w]`` float32; those of one bank share their work."""
+        fits = [self.banks.fit_of(config) for config in configs]
+        if set(fits) == {self.banks.own}:
+            return self.errors_of(self.model, images, configs)
+        grid = self.model.config.features.grid
+        errors = np.empty((len(configs), len(images), grid, grid), dtype=np.float32)
+        for one in dict.fromkeys(fits):
+            rows = [row for row, other in enumerate(fits) if other == one]
+            model = self.banks.model_of(one, self.model.features)
+            errors[rows] = self.errors_of(model, images, [configs[row] for row in rows])
+        return errors
+
+    def errors_of(
         self, model: LafiteModel, images: Sequence[np.ndarray], configs: Sequence[Config]
     ) -> np.ndarray:
-        """Error grids ``[configs, images, h, w]`` float32 with the bank of a model."""
+        """``errors`` with the bank of a model."""
         raise NotImplementedError
 
     def fitted(self, config: Config) -> LafiteModel:
@@ -158,7 +167,7 @@ class LafiteDetector(FeatureModelDetector):
     name = "lafite"
     parameters = (T, K_EDIT)
 
-    def errors(
+    def errors_of(
         self, model: LafiteModel, images: Sequence[np.ndarray], configs: Sequence[Config]
     ) -> np.ndarray:
         """L2 distance of the reconstruction to the original features."""
@@ -200,7 +209,7 @@ class KnnDetector(FeatureModelDetector):
         stages = stages_parameter(self.model)
         return [keep_parameter(self.model), *([stages] if stages else [])]
 
-    def errors(
+    def errors_of(
         self, model: LafiteModel, images: Sequence[np.ndarray], configs: Sequence[Config]
     ) -> np.ndarray:
         """Mean distance to the K nearest members."""
@@ -208,7 +217,7 @@ class KnnDetector(FeatureModelDetector):
 
     def explain(self, image: np.ndarray, config: Config) -> dict[str, np.ndarray]:
         """See ``Detector``; without editing there is one error map, given under both names."""
-        error = self.errors(self.fitted(config), [image], [config])[0]
+        error = self.errors([image], [config])[0]
         return {"map": self.render(error)[0], "error_plain": error[0], "error_edited": error[0]}
 
 

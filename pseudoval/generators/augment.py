@@ -13,6 +13,8 @@ from pseudoval.generators.options import PasteConfig
 
 Augment = Callable[[np.ndarray], np.ndarray]
 """uint8 ``[h, w, 3]`` to the same."""
+LEAST_SIDE = 8
+"""Pixels; OpenCV's warp never returns from mirroring at the border of a picture one pixel wide."""
 
 
 def augmentation(config: PasteConfig, rng: np.random.Generator) -> Augment:
@@ -30,9 +32,13 @@ def augmentation(config: PasteConfig, rng: np.random.Generator) -> Augment:
         transform.set_random_state(rng, other)
 
     def augment(patch: np.ndarray) -> np.ndarray:
+        h, w = patch.shape[:2]
+        bottom, right = max(LEAST_SIDE - h, 0), max(LEAST_SIDE - w, 0)
+        if bottom or right:
+            patch = cv2.copyMakeBorder(patch, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
         for transform in transforms:
             patch = transform(image=patch)["image"]
-        return patch
+        return patch[:h, :w]
 
     return augment
 

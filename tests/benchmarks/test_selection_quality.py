@@ -20,7 +20,7 @@ from pseudoval.scores import ScoreMatrix
 from selection_figures import aggregate, case, resolution, thinned, together
 from selection_sets import ANOMALIB, NotMeasured, Source, anomalies, drawn, held_out
 from selection_tables import as_markdown, choices, images, table
-from staged_knn import stage_subsets, staged_knn
+from staged_knn import staged_knn
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "selection_quality.py"
 
@@ -165,10 +165,6 @@ def test_images_are_drawn_by_content(road: Path, tmp_path: Path) -> None:
     other = drawn(items, 4, seed=1)
     assert [item.id for item in other] != [item.id for item in chosen]
     assert drawn(items, 1000, seed=0) == items
-
-
-def test_stages_are_ordered_from_cheap_to_dear() -> None:
-    assert stage_subsets([1, 2, 3, 4]) == [1, 2, 3, 4, 12, 23, 34, 123, 234, 1234]
 
 
 def test_a_subset_of_stages_scores_as_a_model_trained_on_it(road: Path, tmp_path: Path) -> None:

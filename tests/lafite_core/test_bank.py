@@ -1,8 +1,10 @@
 import sys
+import time
 
 import pytest
 import torch
 
+from lafite_core import bank
 from lafite_core.bank import MemoryBank, neighbour_weights
 from lafite_core.config import EditConfig
 from lafite_core.errors import LafiteError
@@ -16,7 +18,12 @@ def vectors(count: int = 200, channels: int = 16, seed: int = 0) -> torch.Tensor
 def search_with(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways to search; matrix products are what remains where faiss is not installed."""
     name: str = request.param
-    if name == "product":
+    if name == "faiss":
+        pytest.importorskip("faiss")
+        monkeypatch.setattr(
+            "lafite_core.bank._product_search", lambda vectors, _: bank._faiss_search(vectors)
+        )
+    else:
         monkeypatch.setitem(sys.modules, "faiss", None)
         monkeypatch.setattr("lafite_core.bank.SEARCH_ROWS", 16)
     return name
@@ -113,3 +120,27 @@ def test_a_rate_of_one_keeps_every_distinct_patch_without_work(
     patches = torch.cat([vectors(30), vectors(30)[:5]])
     bank = MemoryBank.build(patches, EditConfig(keep_rate=1.0), seed=0)
     assert torch.equal(bank.vectors, vectors(30))
+
+
+@pytest.mark.parametrize("slow", ["_product_search", "_faiss_search"])
+def test_the_faster_form_of_the_search_is_taken(slow: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("faiss")
+    honest, calls = getattr(bank, slow), []
+
+    def slowly(*arguments: object) -> object:
+        search = honest(*arguments)
+
+        def waiting(patches: torch.Tensor, k: int) -> object:
+            calls.append(len(patches))
+            time.sleep(0.05)
+            return search(patches, k)
+
+        return waiting
+
+    monkeypatch.setattr(bank, slow, slowly)
+    held = MemoryBank(vectors())
+    first = held.search(vectors(50, seed=1), 7)
+    tried = len(calls)
+    assert tried > 0
+    assert torch.equal(held.search(vectors(50, seed=1), 7).index, first.index)
+    assert len(calls) == tried

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import contents, make_data, refused
+from helpers import contents, make_data, refused, texture
 from PIL import Image
 
 from pseudoval.auditing import audit
@@ -260,3 +260,47 @@ def test_other_data_are_refused(pseudo: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="held-out normal"):
         audit(pseudo, tmp_path / "audit", data=other)
     assert not (tmp_path / "audit").exists()
+
+
+def test_a_set_of_external_anomalies(data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "external" / "a"
+    folder.mkdir(parents=True)
+    for number in range(3):
+        pixels = texture(900 + min(number, 1))  # two of them are copies
+        mask = np.zeros(pixels.shape[:2], np.uint8)
+        mask[10:20, 10:20] = 255
+        pixels[mask > 0] = (250, 10, 10)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+        Image.fromarray(mask).save(folder / f"{number}_mask.png")
+    settings = {"folder": str(tmp_path / "external")}
+    build(data, tmp_path / "set", categories=["a"], generator="external", settings=settings)
+    found = audit(tmp_path / "set", tmp_path / "audit", data=data)
+    figures = found["categories"]["a"]
+    assert figures["anomalies"] == 3 and figures["visibility"] is None
+    assert figures["area"]["median"] == pytest.approx(100 / 48**2, abs=1e-6)
+    assert list(found["by_generator"]) == ["external"]
+    assert figures["image_auroc"] is not None
+
+
+def test_anomalies_lie_on_the_object_that_was_found(tmp_path: Path) -> None:
+    """A disc on an even ground: with the foreground on it, without it anywhere."""
+    data = tmp_path / "data"
+    (data / "disc" / "train" / "good").mkdir(parents=True)
+    for number in range(8):
+        rng = np.random.default_rng(number)
+        pixels = rng.normal(220, 2, (64, 64, 3))
+        inside = np.hypot(*(np.mgrid[:64, :64] - np.array([30 + number % 4, 32])[:, None, None]))
+        pixels[inside < 18] = rng.normal(90, 25, (int((inside < 18).sum()), 3))
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(
+            data / "disc" / "train" / "good" / f"{number}.png"
+        )
+    on: dict[str, Any] = {}
+    for mode in ("auto", "none"):
+        manifest = build(data, tmp_path / mode, per_normal=8, foreground=mode)
+        found = audit(tmp_path / mode, tmp_path / f"audit-{mode}", data=data)
+        assert found["categories"]["disc"]["foreground"]["kind"] == "object"
+        on[mode] = found["categories"]["disc"]["on_object"]
+        assert manifest["foreground"] == {"disc": "object" if mode == "auto" else "none"}
+        far_off = [w for w in found["warnings"] if w["code"] == "off_object"]
+        assert bool(far_off) == (mode == "none")
+    assert on["auto"]["min"] >= 0.5 > on["none"]["median"]

@@ -203,6 +203,16 @@ def test_augmentation_by_strength() -> None:
         assert 0 < change[0] < change[1], name
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1), (2, 3), (5, 4)])
+def test_augmentation_of_the_smallest_fragments(size: tuple[int, int]) -> None:
+    patch = np.ascontiguousarray(picture(0)[: size[0], : size[1]])
+    everything = {"jitter": 0.2, "flips": 0.5, "zoom": 0.9, "blur": 2.0, "elastic": 5.0}
+    for seed in range(20):
+        assert changed_by(everything, patch, seed).shape == patch.shape
+        still = changed_by({"flips": 1.0}, np.full_like(patch, 7), seed)
+        assert (still == 7).all()
+
+
 def test_colours_change_as_the_library_changes_them() -> None:
     import albumentations
 

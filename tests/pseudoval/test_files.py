@@ -76,3 +76,20 @@ def test_clearing_keeps_the_marker(tmp_path: Path) -> None:
     (tmp_path / "run" / "sub" / "x").write_text("x")
     clear_folder(tmp_path / "run")
     assert [p.name for p in (tmp_path / "run").iterdir()] == [MARKER]
+
+
+def test_two_processes_may_claim_a_folder_at_the_same_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = Path.replace
+
+    def late(self: Path, target: Path) -> Path:
+        if self.is_dir():  # the other process gets there first
+            monkeypatch.undo()
+            claim_folder(tmp_path / "cache", "cache")
+        return honest(self, target)
+
+    monkeypatch.setattr(Path, "replace", late)
+    claim_folder(tmp_path / "cache", "cache")
+    assert folder_kind(tmp_path / "cache") == "cache"
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from pseudoval.errors import UserError
-from pseudoval.images import pixel_sha256, read_mask, read_rgb, write_png
+from pseudoval.images import pixel_sha256, read_all, read_mask, read_rgb, write_png
 
 
 def ramp(height: int = 4, width: int = 6) -> np.ndarray:
@@ -135,3 +135,14 @@ def test_png_is_lossless_and_the_same_every_time(tmp_path: Path) -> None:
     assert set(np.unique(np.asarray(Image.open(tmp_path / "sub" / "m.png")))) == {0, 255}
     assert (read_mask(tmp_path / "sub" / "m.png", mask.shape) == mask).all()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "b.png", "sub"]
+
+
+def test_files_are_read_in_order_and_the_first_bad_one_is_named(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number:02}.png" for number in range(20)]
+    for number, path in enumerate(paths):
+        Image.new("L", (4, 4), number).save(path)
+    assert [int(image[0, 0, 0]) for image in read_all(paths)] == list(range(20))
+    paths[7].write_bytes(b"")
+    paths[12].write_bytes(b"x")
+    with pytest.raises(UserError, match=r"07\.png is empty"):
+        read_all(paths)
