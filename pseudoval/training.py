@@ -128,7 +128,8 @@ def refit(
 
     tuned = load_run(run)
     require_folder(tuned.model, "model", "pseudoval train")
-    trained = tuned.header.get("trained_sha256", tuned.best["model_sha256"])
+    # Scored with other options than its own, the model has another hash than MODEL.
+    trained = tuned.header["trained_sha256"] if tuned.scoring else tuned.best["model_sha256"]
     if recorded_sha256(tuned.model) != trained:
         raise UserError(
             f"The model in {tuned.model} is not the one that {run} was tuned with; restore it, or "
