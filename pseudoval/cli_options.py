@@ -91,6 +91,16 @@ def tune_options(command: Command) -> Command:
         click.option("--repeats", type=click.IntRange(1), default=1, show_default=True,
                      help="Score with the noise of this many seeds, from --seed on, and choose on "
                      "the mean."),
+        click.option("--storage", metavar="URL", help="Database that keeps the study and carries "
+                     "the scores between machines, such as postgresql://USER@HOST/DATABASE.  "
+                     "[default: a journal in RUN]"),
+        click.option("--study-name", metavar="NAME", help="Of the study in the storage, the same "
+                     "on every machine.  [default: the study's; with --storage RUN/STUDY]"),
+        click.option("--workers", type=click.IntRange(1), help="Score with this many processes, "
+                     "and with those of the same command on machines that share RUN or --storage; "
+                     "blocks of one that dies are taken over.  [default: this one alone]"),
+        click.option("--retry-failed", is_flag=True, help="Run points again that failed, also in "
+                     "a finished RUN."),
         click.option("--resume/--overwrite", "resume", default=True,
                      help="Go on with the study in RUN, or start anew.  [default: resume]"),
     ]  # fmt: skip

@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 
 from pseudoval.examples import write_examples
-from pseudoval.files import atomic_path, write_json
-from pseudoval.objectives import values
+from pseudoval.files import atomic_path, sha256_json, write_json
+from pseudoval.objectives import values as objective_values
 from pseudoval.progress import ProgressCallback, labelled
 from pseudoval.scores import Config, ScoreMatrix, config_name
 from pseudoval.sweep import forget_blocks
+from studies.blocks import Team
 from studies.judging import Judged, choose, finish_member_runs, judge, of_choice
 from studies.sampling import tried
 from studies.seeds import (
@@ -25,7 +26,7 @@ from studies.seeds import (
     score_members,
 )
 from studies.spec import GRID, Stage, Study
-from studies.storage import finished, open_stage, record
+from studies.storage import Home, finished, open_stage, record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,19 +52,31 @@ def search(
     members: Sequence[Member],
     out: Path,
     *,
+    home: Home,
     objective: str,
     rule: str,
     seed: int,
     report: ProgressCallback,
-) -> Outcome:
+    retries: int = 0,
+) -> Outcome | None:
     """Stage after stage, then everything that RUN keeps; ``best.json`` last.
 
     A configuration with a score that is not a number has no value: its trial is recorded as
     failed, it never wins, and the search goes on with the others.
 
+    Args:
+        home: where Optuna keeps the trials.
+        retries: how often points that failed were run again, this time included.
+
+    Returns:
+        None for a process that only helps another: it records and writes nothing.
+
     Raises:
         UserError: no configuration of a stage has a value, or the objective is not available.
+        Finished: another process has finished the study meanwhile.
     """
+    team = members[0].team
+    helper = team is not None and team.helper
     selected: dict[str, int] = {}
     parts: list[list[ScoreMatrix]] = []
     stages: list[dict[str, Any]] = []
@@ -75,7 +88,8 @@ def search(
         configs = matrices[0].configs
         told = stage.values(configs)
         judged = judge(objective, members, matrices)
-        tables.append(_trials(out, plan, stage, judged, configs, order, seconds, seed))
+        if not helper:
+            tables.append(_trials(home, team, stage, judged, configs, order, seconds, seed))
         chosen = choose(rule, stage.name, configs, judged)
         selected |= stage.point(configs[chosen.row]) | dict(stage.fixed)
         parts.append(matrices)
@@ -91,6 +105,8 @@ def search(
                 "configs": configs,
             }
         )
+    if helper:
+        return None
     last = stages[-1]
     params = dict(last["configs"][last["values"].index(last["selected"])])
     best = {
@@ -103,6 +119,7 @@ def search(
         "split_sha256": members[0].detector.split_sha256,
         "model_sha256": joint_sha256(members),
         "seed": seed,
+        **({"retries": retries} if retries else {}),
     }
     wholes = [_once(ScoreMatrix.joined(of_member)) for of_member in zip(*parts, strict=True)]
     for member, whole in zip(members, wholes, strict=True):
@@ -147,7 +164,7 @@ def _score_stage(
         if stage.sampler != GRID:
             name += f"-{len(batches):03d}"
         batches.append(score_members(members, configs, name, report))
-        return mean_over_members([values(objective, matrix) for matrix in batches[-1]])
+        return mean_over_members([objective_values(objective, matrix) for matrix in batches[-1]])
 
     grid = stage.configs(selected)
     order = tried(stage, grid, seed, score)
@@ -163,8 +180,8 @@ def _once(matrix: ScoreMatrix) -> ScoreMatrix:
 
 
 def _trials(
-    out: Path,
-    plan: Study,
+    home: Home,
+    team: Team | None,
     stage: Stage,
     judged: Judged,
     configs: Sequence[Config],
@@ -175,12 +192,20 @@ def _trials(
     """Tell Optuna the stage's values and list its trials as ``trials.csv`` does."""
     rows = [configs.index(config) for config in order]
     attributes = [{"seconds": seconds, **judged.attributes(row)} for row in rows]
-    optuna_study = open_stage(out, plan.name, stage, seed)
-    record(optuna_study, stage, order, judged.value[rows], attributes)
-    points = [stage.point(config) for config in configs]
+    optuna_study = open_stage(home, stage, seed)
+    values = judged.value[rows]
+    if team is None:
+        record(optuna_study, stage, order, values, attributes)
+    else:
+        names = [config_name(config) for config in order]
+        told = [names, [number(value) for value in values]]
+        team.claims.settle(
+            f"record {stage.name} {sha256_json(told)}",
+            lambda: record(optuna_study, stage, order, values, attributes, alone=False),
+        )
     found = []
-    for trial in finished(optuna_study, stage):
-        row = points.index(trial.params)
+    for trial, config in finished(optuna_study, stage, configs):
+        row = configs.index(config)
         found.append(
             {
                 "stage": stage.name,

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from pseudoval.members import members_sha256
 from pseudoval.progress import ProgressCallback, labelled
 from pseudoval.scores import Config, ScoreMatrix
 from pseudoval.sweep import score_images
+from studies.blocks import Team, score_together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,8 @@ class Member:
         pseudo_sha256: of that set's manifest.
         items: the images of that set.
         folder: its RUN folder; that of the study itself where there is one member only.
+        team: who scores its blocks; None is this process alone.
+        known: what was scored before, for points that failed to be run again; None knows nothing.
     """
 
     name: str
@@ -40,6 +43,8 @@ class Member:
     pseudo_sha256: str
     items: list[ImageItem]
     folder: Path
+    team: Team | None = None
+    known: ScoreMatrix | None = None
 
 
 def open_members(
@@ -114,18 +119,43 @@ def score_members(
     name: str,
     progress: ProgressCallback,
 ) -> list[ScoreMatrix]:
-    """The score matrix of every member over the same configurations."""
-    return [
-        score_images(
-            member.detector,
-            member.items,
-            configs,
-            name=name,
-            store=member.folder / "blocks",
-            progress=labelled(progress, member.name),
-        )
-        for member in members
-    ]
+    """The score matrix of every member over the same configurations, scored by its team.
+
+    Raises:
+        Finished: another process has finished the study meanwhile.
+    """
+    begun = [_score(member, configs, name, progress) for member in members]
+    return [matrix() for matrix in begun]
+
+
+def _score(
+    member: Member, configs: Sequence[Config], name: str, progress: ProgressCallback
+) -> Callable[[], ScoreMatrix]:
+    """Score what is not known; the matrix may have to be waited for."""
+    missing = [config for config in configs if not _is_known(member.known, config)]
+    told: dict[str, Any] = {"name": name, "store": member.folder / "blocks"}
+    told["progress"] = labelled(progress, member.name)
+    parts: list[Callable[[], ScoreMatrix]] = []
+    if member.known is not None and len(missing) < len(configs):
+        known = member.known
+        parts.append(lambda: known)
+    if missing and member.team is not None:
+        parts.append(score_together(member.team, member.detector, member.items, missing, **told))
+    elif missing:
+        matrix = score_images(member.detector, member.items, missing, **told)
+        parts.append(lambda: matrix)
+
+    def whole() -> ScoreMatrix:
+        joined = ScoreMatrix.joined([part() for part in parts])
+        return joined.select([joined.row(config) for config in configs])
+
+    return whole
+
+
+def _is_known(matrix: ScoreMatrix | None, config: Config) -> bool:
+    if matrix is None or dict(config) not in matrix.configs:
+        return False
+    return bool(np.isfinite(matrix.scores[matrix.row(config)]).all())
 
 
 def mean_over_members(values: Sequence[np.ndarray]) -> np.ndarray:
