@@ -162,7 +162,7 @@ def answering(url: str | None) -> Iterator[None]:
         for secret in (url, _parsed(url).password):
             reason = reason.replace(str(secret), "***") if secret else reason
         raise UserError(
-            f"The storage {shown(url)} cannot be used: {reason.rstrip('.')}. Check address, user "
+            f"The storage {shown(url)} cannot be used: {reason.rstrip(' .?')}. Check address, user "
             "and password; nothing that was finished is lost, and the same command goes on."
         ) from None
 
