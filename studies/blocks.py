@@ -91,6 +91,7 @@ class Team:
         helper: whether this process only helps another on its machine.
         tells: whether this process has helpers, that wait for its matrices.
         threads: what this process may use of the cores while the others score too.
+        retries: how often points that failed were run again; a retry is work of its own.
         over: whether the study is finished.
     """
 
@@ -99,6 +100,7 @@ class Team:
     helper: bool
     tells: bool
     threads: int
+    retries: int
     over: Callable[[], bool]
     _lost: dict[str, float] = field(default_factory=dict)
 
@@ -120,9 +122,11 @@ class Team:
         count = len(missing)
         while missing:
             owners = self.claims.owners()
-            missing = [work for work in missing if not self._is_there(work, owners.get(work.key))]
+            missing = [
+                work for work in missing if not self._is_there(work, owners.get(self._key(work)))
+            ]
             show(count - len(missing))
-            free = [work for work in missing if work.key not in owners]
+            free = [work for work in missing if self._key(work) not in owners]
             if free:
                 # Every worker begins at another place, so that few want the same block.
                 place = zlib.crc32(self.claims.worker.encode())
@@ -131,7 +135,7 @@ class Team:
                 time.sleep(WAITS)
 
     def _score(self, work: BlockWork) -> None:
-        ticket = self.claims.take(work.key)
+        ticket = self.claims.take(self._key(work))
         if ticket is None:
             return
         began = time.monotonic()
@@ -146,6 +150,9 @@ class Team:
                     "sha256": hashlib.sha256(content).hexdigest(),
                 }
             self.claims.complete(ticket, result, time.monotonic() - began)
+
+    def _key(self, work: BlockWork) -> str:
+        return f"{work.key} retry {self.retries}" if self.retries else work.key
 
     def _is_there(self, work: BlockWork, owner: FrozenTrial | None) -> bool:
         """Whether the block is in RUN; with a storage for results, the one that counts."""

@@ -75,6 +75,7 @@ class Crew:
                 helper=helper,
                 tells=count > 1,
                 threads=threads_of_one(1 if helper else count),
+                retries=part.retries,
                 over=lambda: part.is_over(out),
             )
         again = part.kind == SEARCH and part.retries > 0

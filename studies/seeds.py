@@ -132,12 +132,12 @@ def _score(
     member: Member, configs: Sequence[Config], name: str, progress: ProgressCallback
 ) -> Callable[[], ScoreMatrix]:
     """Score what is not known; the matrix may have to be waited for."""
-    missing = [config for config in configs if not _is_known(member.known, config)]
+    known = _known(member.known, configs)
+    missing = [config for config in configs if known is None or config not in known.configs]
     told: dict[str, Any] = {"name": name, "store": member.folder / "blocks"}
     told["progress"] = labelled(progress, member.name)
     parts: list[Callable[[], ScoreMatrix]] = []
-    if member.known is not None and len(missing) < len(configs):
-        known = member.known
+    if known is not None:
         parts.append(lambda: known)
     if missing and member.team is not None:
         parts.append(score_together(member.team, member.detector, member.items, missing, **told))
@@ -152,10 +152,13 @@ def _score(
     return whole
 
 
-def _is_known(matrix: ScoreMatrix | None, config: Config) -> bool:
-    if matrix is None or dict(config) not in matrix.configs:
-        return False
-    return bool(np.isfinite(matrix.scores[matrix.row(config)]).all())
+def _known(matrix: ScoreMatrix | None, configs: Sequence[Config]) -> ScoreMatrix | None:
+    """The rows of an earlier matrix that need not be scored again; None if there are none."""
+    if matrix is None:
+        return None
+    sound = np.isfinite(matrix.scores).all(axis=1)
+    rows = [row for row, one in enumerate(matrix.configs) if one in configs and sound[row]]
+    return matrix.select(rows) if rows else None
 
 
 def mean_over_members(values: Sequence[np.ndarray]) -> np.ndarray:
