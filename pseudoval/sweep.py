@@ -134,6 +134,9 @@ def score_images(
     done = 0
     for work in plan.works:
         block = work.stored()
+        if block is None and share is not None:
+            share([work])  # it was there a moment ago; whoever put it away has finished
+            block = work.stored()
         scored = block is None
         if block is None:
             block = work.score()

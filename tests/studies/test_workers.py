@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
-from helpers import planned_scores
+from helpers import planned_scores, refused
 from optuna.trial import TrialState
 
 from pseudoval.cli import run
@@ -188,8 +188,6 @@ def test_points_that_failed_are_run_again_when_asked(  # type: ignore[no-untyped
 def test_wrong_numbers_and_other_names_are_refused(  # type: ignore[no-untyped-def]
     wide, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from helpers import refused
-
     out = tmp_path / "run"
     refused(capsys, wide.arguments(out, "--storage", "secret"), "not a URL")
     refused(
