@@ -165,6 +165,8 @@ class Team:
         result = owner.user_attrs[TOLD]
         if path.exists() and sha256_file(path) == result["sha256"]:
             return True
+        if self.over():
+            raise Finished
         try:
             content = self.results.get(result["trial"])
         except (KeyError, ValueError):
