@@ -87,7 +87,9 @@ class MemoryBank:
     def edit(self, neighbours: Neighbours, config: EditConfig) -> Tensor:
         """Feature editing: each patch becomes a weighted mean of its neighbours, ``[P, C]``."""
         weights = neighbour_weights(neighbours.distance, config)
-        return (self.vectors[neighbours.index] * weights[:, :, None]).sum(1)
+        return torch.nn.functional.embedding_bag(
+            neighbours.index, self.vectors, per_sample_weights=weights, mode="sum"
+        )
 
 
 def _faiss_search(vectors: Tensor) -> Callable[[Tensor, int], Tensor] | None:

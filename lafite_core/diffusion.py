@@ -1,4 +1,4 @@
-"""Section 3.3: cosine schedule, forward noising, and DDIM from step t back to 0.
+"""Section 3.3: cosine schedule, forward noising, and the solvers from step t back to 0.
 
 Notation as in DDIM (Song et al. 2021): ``alpha_bar[t]`` is the share of signal power left at
 step t; ``alpha_bar[0] = 1`` is the clean input, steps count from 1 to T.
@@ -7,7 +7,6 @@ step t; ``alpha_bar[0] = 1`` is the clean input, steps count from 1 to T.
 import hashlib
 import math
 from collections.abc import Callable
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -15,6 +14,9 @@ from torch import Tensor
 
 from lafite_core.config import DiffusionConfig, Target
 from lafite_core.errors import LafiteError
+
+LAST_EVALUATION = 0.1
+"""Share of t at which the last evaluation lies with the spacing ``log_snr``."""
 
 Network = Callable[[Tensor, Tensor], Tensor]
 """``(x_t [B, C, h, w], t [B])`` to the prediction of ``DiffusionConfig.target``, same shape."""
@@ -34,13 +36,26 @@ def add_noise(x0: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
     return a.sqrt() * x0 + (1 - a).sqrt() * noise
 
 
-def trajectory(t: int, sampling_steps: int) -> list[int]:
-    """Timesteps from t to 0, evenly spaced and rounded, ``sampling_steps + 1`` of them.
+def log_snr(alpha_bar: Tensor) -> Tensor:
+    """lambda, half the logarithm of the signal-to-noise ratio; infinite at step 0."""
+    return (alpha_bar / (1 - alpha_bar)).log() / 2
+
+
+def trajectory(t: int, config: DiffusionConfig, alpha_bar: Tensor) -> list[int]:
+    """Timesteps from t to 0, rounded, ``config.sampling_steps + 1`` of them.
 
     The first is t itself: the network is first called at exactly the noise level that the input
-    was brought to. With t below ``sampling_steps`` some repeat; such a step changes nothing.
+    was brought to. With a small t some repeat; such a step changes nothing. See ``Spacing`` in
+    the configuration for where the others lie.
     """
-    return [round(t * i / sampling_steps) for i in range(sampling_steps, -1, -1)]
+    count = config.sampling_steps
+    if config.spacing == "time" or count == 1:
+        return [round(t * i / count) for i in range(count, -1, -1)]
+    levels = log_snr(alpha_bar)[1:]  # steps 1 to T, falling
+    last = max(1, round(t * LAST_EVALUATION))
+    places = torch.linspace(float(levels[t - 1]), float(levels[last - 1]), count)
+    near = (levels[:, None] - places.to(levels)).abs().argmin(0) + 1
+    return [*near.tolist(), 0]
 
 
 def training_target(x0: Tensor, noise: Tensor, alpha_bar: Tensor, target: Target) -> Tensor:
@@ -53,39 +68,85 @@ def training_target(x0: Tensor, noise: Tensor, alpha_bar: Tensor, target: Target
     return a.sqrt() * noise - (1 - a).sqrt() * x0
 
 
-def split_prediction(
-    output: Tensor, x: Tensor, alpha_bar: Tensor, target: Target
-) -> tuple[Tensor, Tensor]:
-    """The clean features and the noise that a prediction means, ``(x_0, epsilon)``.
+def prediction_parts(alpha_bar: Tensor, target: Target) -> tuple[tuple[Tensor, Tensor], ...]:
+    """What a prediction ``output`` for x means, as factors ``(of x, of output)``.
 
     Args:
-        output: of the network for ``x``.
-        x: ``[B, C, h, w]`` at signal share ``alpha_bar`` ``[B]``, below 1.
+        alpha_bar: signal share of x, below 1; any shape.
+
+    Returns:
+        The factors of the clean features ``x_0``, and those of the noise ``epsilon``.
     """
-    a = alpha_bar.to(x)[:, None, None, None]
+    alpha, sigma = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+    zero, one = torch.zeros_like(alpha), torch.ones_like(alpha)
     if target == "epsilon":
-        return (x - (1 - a).sqrt() * output) / a.sqrt(), output
+        return (1 / alpha, -sigma / alpha), (zero, one)
     if target == "x0":
-        return output, (x - a.sqrt() * output) / (1 - a).sqrt()
-    return a.sqrt() * x - (1 - a).sqrt() * output, a.sqrt() * output + (1 - a).sqrt() * x
+        return (zero, one), (1 / sigma, -alpha / sigma)
+    return (alpha, -sigma), (sigma, alpha)
 
 
-def ddim_step(
-    x0: Tensor, epsilon: Tensor, now: Tensor, then: Tensor, eta: float, fresh: Tensor | None
-) -> Tensor:
-    """One DDIM step (Song et al. 2021, eq. 12 and 16).
+def ddim_parts(now: Tensor, then: Tensor, eta: float) -> tuple[Tensor, Tensor, Tensor]:
+    """One DDIM step (Song et al. 2021, eq. 12 and 16) as factors.
 
     Args:
-        x0, epsilon: ``[B, C, h, w]``, predicted from x at signal share ``now``.
-        now, then: ``alpha_bar`` before and after, ``[B]``.
-        eta: 0 is deterministic; above 0 ``fresh`` is the standard normal noise of this step.
+        now, then: ``alpha_bar`` before and after; any shape.
+        eta: 0 is deterministic, 1 as random as DDPM.
+
+    Returns:
+        Of the clean features, of the predicted noise, and of fresh standard normal noise.
     """
-    now, then = (a.to(x0)[:, None, None, None] for a in (now, then))
-    if fresh is None:
-        return then.sqrt() * x0 + (1 - then).sqrt() * epsilon
     sigma = eta * ((1 - then) / (1 - now) * (1 - now / then)).clamp_min(0).sqrt()
-    direction = (1 - then - sigma**2).clamp_min(0).sqrt()
-    return then.sqrt() * x0 + direction * epsilon + sigma * fresh
+    return then.sqrt(), (1 - then - sigma**2).clamp_min(0).sqrt(), sigma
+
+
+def dpmpp_2m_parts(now: Tensor, then: Tensor, before: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """One step of DPM-Solver++(2M) (Lu et al. 2022, algorithm 2), data prediction, as factors.
+
+    With lambda the log SNR, h the step in it and r the step before as a share of h: from x to
+    ``sigma_then / sigma_now x + alpha_then (1 - exp(-h)) D``, D being the prediction extrapolated
+    to the middle of the step, ``x_0 + (x_0 - earlier) / 2r``. To the clean input, where h is
+    infinite, the step is of first order and leads to ``x_0``.
+
+    Args:
+        now, then: ``alpha_bar`` before and after; any shape.
+        before: ``alpha_bar`` where the prediction ``earlier`` was made; where it equals ``now``
+            there is none, and the step is of first order.
+
+    Returns:
+        Of x, of the clean features ``x_0`` predicted from it, and of ``earlier``.
+    """
+    kept = ((1 - then) / (1 - now)).sqrt()
+    share = then.sqrt() - now.sqrt() * kept
+    weight = (log_snr(then) - log_snr(now)) / (2 * (log_snr(now) - log_snr(before)))
+    weight = torch.where((then < 1) & (before != now), weight, 0)
+    return kept, share * (1 + weight), -share * weight
+
+
+def step_factors(levels: Tensor, config: DiffusionConfig) -> Tensor:
+    """Every step of every trajectory as factors, ``[6, S, B]``.
+
+    They are of x, of the network's output, of fresh noise and of the clean features predicted one
+    step earlier, which add up to the next x; then of x and of the output in the clean features. A
+    step that repeats its level, also the clean one, leaves x as it is.
+
+    Args:
+        levels: ``alpha_bar`` along the trajectories, ``[S + 1, B]`` float64.
+    """
+    now, then = levels[:-1], levels[1:]
+    clean, epsilon = prediction_parts(now, config.target)
+    fresh = earlier = torch.zeros_like(now)
+    if config.solver == "ddim":
+        of_clean, of_epsilon, fresh = ddim_parts(now, then, config.eta)
+        of_x = of_clean * clean[0] + of_epsilon * epsilon[0]
+        of_output = of_clean * clean[1] + of_epsilon * epsilon[1]
+    else:
+        before = torch.cat([now[:1], now[:-1]])
+        kept, of_clean, earlier = dpmpp_2m_parts(now, then, before)
+        of_x, of_output = kept + of_clean * clean[0], of_clean * clean[1]
+    found = torch.stack([of_x, of_output, fresh, earlier, *clean])
+    nothing = torch.tensor([1.0, 0, 0, 0, 0, 0]).to(found)[:, None, None]
+    return torch.where(now == then, nothing, found)
 
 
 def denoise(
@@ -103,8 +164,8 @@ def denoise(
         noise: standard normal ``[B, noise_draws(config), C, h, w]``.
         t: corruption step of each map, 1 to T.
         alpha_bar: of ``cosine_schedule``.
-        config: number of DDIM steps (the same for every t, so that different t share a batch),
-            eta, and the network's target.
+        config: solver, number of steps (the same for every t, so that different t share a batch)
+            and their spacing, eta, and the network's target.
 
     Raises:
         LafiteError: a step outside 1 to T.
@@ -113,16 +174,24 @@ def denoise(
     for step in t:
         if not 1 <= step <= last:
             raise LafiteError(f"The corruption step t = {step} is outside 1 to {last}.")
-    steps = torch.tensor([trajectory(step, config.sampling_steps) for step in t]).T  # [S + 1, B]
+    steps = torch.tensor([trajectory(step, config, alpha_bar) for step in t]).T  # [S + 1, B]
+    factors = step_factors(alpha_bar[steps], config).to(x0)[..., None, None, None]
+    # The clean level, which a short trajectory repeats, is one that no network was trained at.
+    times = steps.clamp_min(1).to(x0.device)
     x = add_noise(x0, noise[:, 0], alpha_bar[steps[0]])
-    for number, (now, then) in enumerate(pairwise(steps), start=1):
-        output = network(x, now.to(x.device))
-        clean, epsilon = split_prediction(output, x, alpha_bar[now], config.target)
-        fresh = noise[:, number] if config.eta > 0 else None
-        stepped = ddim_step(clean, epsilon, alpha_bar[now], alpha_bar[then], config.eta, fresh)
-        # A repeated step changes nothing, and at step 0 there is no noise to divide by.
-        moves = (now != then).to(x.device)[:, None, None, None]
-        x = torch.where(moves, stepped, x)
+    earlier = torch.zeros_like(x)
+    for number in range(config.sampling_steps):
+        of_x, of_output, of_fresh, of_earlier, x_in_clean, output_in_clean = factors[:, number]
+        output = network(x, times[number])
+        clean = None
+        if config.solver != "ddim":
+            clean = (x * x_in_clean).addcmul_(output, output_in_clean)
+        x.mul_(of_x).addcmul_(output, of_output)
+        if clean is not None:
+            x.addcmul_(earlier, of_earlier)
+            earlier = clean
+        if config.eta > 0:
+            x.addcmul_(noise[:, number + 1], of_fresh)
     return x
 
 

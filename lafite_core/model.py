@@ -31,6 +31,7 @@ class LafiteModel:
     Attributes:
         unet: None in a model that only measures distances to the bank.
         info: JSON-able provenance, kept as it is.
+        piece: trajectories that a GPU's memory was found to hold at once; None is a whole batch.
     """
 
     config: LafiteConfig
@@ -41,6 +42,7 @@ class LafiteModel:
     seed: int
     info: dict[str, Any] = field(default_factory=dict)
     device: str = "cpu"
+    piece: int | None = None
 
     def __post_init__(self) -> None:
         self._extractor = FeatureExtractor(self.backbone, self.config.features, self.device)

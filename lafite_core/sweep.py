@@ -2,34 +2,20 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lafite_core.arithmetic import autocast, exact_convolutions
-from lafite_core.diffusion import (
-    add_noise,
-    cosine_schedule,
-    denoise,
-    image_noise,
-    noise_draws,
-)
+from lafite_core.diffusion import add_noise, cosine_schedule, image_noise, noise_draws
 from lafite_core.errors import LafiteError
 from lafite_core.features import patches
 from lafite_core.maps import error_map, image_scores, render
 from lafite_core.model import LafiteModel
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trajectory:
-    """One (image, configuration): where it starts, and which cell of the result it fills."""
-
-    start: Tensor
-    noise: Tensor
-    target: Tensor
-    t: int
-    cell: tuple[int, int]
+from lafite_core.parallel import on_each_core, single_threaded
+from lafite_core.reconstruction import Trajectory, reconstruct, to_host
 
 
 def lafite_errors(
@@ -40,9 +26,11 @@ def lafite_errors(
     Features, neighbours (searched once, at the largest K), edited maps and noise of an image are
     shared by its configurations; trajectories of different t and K share network calls. Every
     call has the same shape, the last one padded, so that a value does not depend on its company.
+    On a CPU images, and then network calls, are worked on side by side with one thread each, so
+    that it does not depend on the number of cores either.
 
     Args:
-        images: uint8 RGB ``[H, W, 3]`` each.
+        images: uint8 RGB ``[H, W, 3]`` each; their features are in memory together.
         configs: pairs (t, K); K = 0 is LafitE without feature editing.
         seed: of the noise; see ``image_noise``.
 
@@ -53,15 +41,16 @@ def lafite_errors(
     Raises:
         LafiteError: the model has no diffusion network, or t or K is out of range.
     """
-    if model.unet is None:
-        raise LafiteError("This model has no diffusion network; train it with --detector lafite.")
+    _require_network(model)
     grid = model.config.features.grid
     errors = np.empty((len(configs), len(images), grid, grid), dtype=np.float32)
-    for batch in _batches(_trajectories(model, images, configs, seed), model):
-        reconstruction = _reconstruct(model, batch)
-        found = error_map(torch.stack([job.target for job in batch]), reconstruction)
-        for job, grid_errors in zip(batch, found.numpy(), strict=True):
-            errors[job.cell] = grid_errors
+    prepare = partial(_prepare, model, {k for _, k in configs}, seed)
+    prepared = list(on_each_core(prepare, images, device=model.device))
+    batches = _batches(_trajectories(prepared, configs), model.config.score.batch_size)
+    found = on_each_core(partial(_batch_errors, model), batches, device=model.device)
+    for cells, grids in to_host(found, model.device):
+        for cell, grid_errors in zip(cells, grids.numpy(), strict=False):  # padding comes last
+            errors[cell] = grid_errors
     return errors
 
 
@@ -71,27 +60,32 @@ def knn_errors(model: LafiteModel, images: Sequence[np.ndarray], ks: Sequence[in
     Returns:
         ``[ks, images, grid, grid]`` float32, in units of standardised features.
     """
+
+    @torch.inference_mode()
+    def distances(image: np.ndarray) -> Tensor:
+        """Mean distances ``[ks, grid * grid]``."""
+        neighbours = model.bank.search(patches(model.features(image)[None]), max(ks))
+        sums = neighbours.distance.double().cumsum(1)
+        return torch.stack([sums[:, k - 1] / k for k in ks])
+
     grid = model.config.features.grid
     errors = np.empty((len(ks), len(images), grid, grid), dtype=np.float32)
-    for column, image in enumerate(images):
-        neighbours = model.bank.search(patches(model.features(image)[None]), max(ks))
-        means = neighbours.distance.double().cumsum(1)
-        for row, k in enumerate(ks):
-            errors[row, column] = (means[:, k - 1] / k).reshape(grid, grid).numpy()
+    for column, means in enumerate(on_each_core(distances, images, device=model.device)):
+        errors[:, column] = means.reshape(len(ks), grid, grid).numpy()
     return errors
 
 
 def scores(model: LafiteModel, errors: np.ndarray) -> np.ndarray:
     """Error grids ``[configs, images, h, w]`` to image scores ``[configs, images]`` float64."""
-    flat = torch.from_numpy(errors.reshape(-1, *errors.shape[2:]))
-    found = image_scores(flat, model.config.features.image_size, model.config.score)
-    return found.reshape(errors.shape[:2]).numpy()
+    score = partial(image_scores, size=model.config.features.image_size, config=model.config.score)
+    return torch.stack(list(on_each_core(score, torch.from_numpy(errors)))).numpy()
 
 
 def anomaly_maps(model: LafiteModel, errors: np.ndarray) -> np.ndarray:
     """Error grids ``[B, h, w]`` to anomaly maps ``[B, image_size, image_size]`` float32."""
     side = model.config.features.image_size
-    return render(torch.from_numpy(errors), side, model.config.score.sigma).numpy()
+    with single_threaded():
+        return render(torch.from_numpy(errors), side, model.config.score.sigma).numpy()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,67 +116,85 @@ def explain(
     Raises:
         LafiteError: as ``lafite_errors``.
     """
-    jobs = list(_trajectories(model, [image], [(t, 0), (t, k)], seed))
-    found = [_reconstruct(model, batch) for batch in _batches(iter(jobs), model)]
-    features, reconstructions = jobs[0].target, torch.cat(found)
-    errors = error_map(features[None].expand_as(reconstructions), reconstructions)
-    alpha_bar = cosine_schedule(model.config.diffusion)[noised_t : noised_t + 1]
+    _require_network(model)
+    with single_threaded():
+        prepared = _prepare(model, {0, k}, seed, image)
+        jobs = _trajectories([prepared], [(t, 0), (t, k)])
+        batches = _batches(jobs, model.config.score.batch_size)
+        found = torch.cat([reconstruct(model, batch) for batch in batches])[:2]
+        features = prepared.features
+        errors = error_map(features[None].expand_as(found), found).cpu()
+        alpha_bar = cosine_schedule(model.config.diffusion)[noised_t : noised_t + 1]
+        noised = add_noise(features[None], prepared.noise[:1], alpha_bar)[0]
     return Explanation(
         plain=errors[0].numpy(),
         edited=errors[1].numpy(),
-        features=features.numpy(),
-        noised=add_noise(features[None], jobs[0].noise[:1], alpha_bar)[0].numpy(),
-        reconstruction=reconstructions[1].numpy(),
+        features=features.cpu().numpy(),
+        noised=noised.cpu().numpy(),
+        reconstruction=found[1].cpu().numpy(),
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What all trajectories of an image share, on the model's device.
+
+    Attributes:
+        features: ``[C, grid, grid]``, standardised.
+        noise: ``[noise_draws, C, grid, grid]``.
+        starts: the edited feature map by K; K = 0 is the features themselves.
+    """
+
+    features: Tensor
+    noise: Tensor
+    starts: dict[int, Tensor]
+
+
+@torch.inference_mode()
+def _prepare(model: LafiteModel, ks: set[int], seed: int, image: np.ndarray) -> Prepared:
+    """Features, noise and edited feature maps of one image."""
+    features = model.features(image)
+    noise = image_noise((noise_draws(model.config.diffusion), *features.shape), image, seed)
+    starts = {0: features}
+    if max(ks, default=0) > 0:
+        neighbours = model.bank.search(patches(features[None]), max(ks))
+        for k in sorted(ks - {0}):
+            edited = model.bank.edit(neighbours.first(k), model.config.edit)
+            starts[k] = edited.T.reshape(features.shape)
+    there = {k: start.to(model.device) for k, start in starts.items()}
+    return Prepared(features=there[0], noise=noise.to(model.device), starts=there)
+
+
 def _trajectories(
-    model: LafiteModel, images: Sequence[np.ndarray], configs: Sequence[tuple[int, int]], seed: int
+    prepared: Sequence[Prepared], configs: Sequence[tuple[int, int]]
 ) -> Iterator[Trajectory]:
-    depth = max((k for _, k in configs), default=0)
-    for column, image in enumerate(images):
-        features = model.features(image)
-        draws = noise_draws(model.config.diffusion)
-        noise = image_noise((draws, *features.shape), image, seed)
-        starts = {0: features}
-        if depth:
-            neighbours = model.bank.search(patches(features[None]), depth)
-            for k in {k for _, k in configs if k}:
-                edited = model.bank.edit(neighbours.first(k), model.config.edit)
-                starts[k] = edited.T.reshape(features.shape)
+    for column, image in enumerate(prepared):
         for row, (t, k) in enumerate(configs):
-            yield Trajectory(start=starts[k], noise=noise, target=features, t=t, cell=(row, column))
+            yield Trajectory(
+                start=image.starts[k],
+                noise=image.noise,
+                target=image.features,
+                t=t,
+                cell=(row, column),
+            )
 
 
-def _batches(jobs: Iterator[Trajectory], model: LafiteModel) -> Iterator[list[Trajectory]]:
-    batch: list[Trajectory] = []
-    for job in jobs:
-        batch.append(job)
-        if len(batch) == model.config.score.batch_size:
-            yield batch
-            batch = []
-    if batch:
+def _batches(jobs: Iterator[Trajectory], size: int) -> Iterator[list[Trajectory]]:
+    while batch := list(islice(jobs, size)):
         yield batch
 
 
 @torch.inference_mode()
-def _reconstruct(model: LafiteModel, batch: list[Trajectory]) -> Tensor:
-    """``[len(batch), C, grid, grid]`` on the CPU from one padded run of the sampler."""
+def _batch_errors(
+    model: LafiteModel, batch: list[Trajectory]
+) -> tuple[list[tuple[int, int]], Tensor]:
+    """The cells of a batch and its error grids, padded to the batch size, on the device."""
+    found = reconstruct(model, batch)
+    targets = [job.target for job in batch]
+    targets += targets[-1:] * (len(found) - len(batch))
+    return [job.cell for job in batch], error_map(torch.stack(targets), found)
+
+
+def _require_network(model: LafiteModel) -> None:
     if model.unet is None:
         raise LafiteError("This model has no diffusion network; train it with --detector lafite.")
-    unet, precision = model.unet, model.config.score.precision
-
-    def network(x: Tensor, t: Tensor) -> Tensor:
-        with autocast(precision, model.device), exact_convolutions(model.device):
-            return unet(x, t).float()
-
-    padded = batch + [batch[-1]] * (model.config.score.batch_size - len(batch))
-    out = denoise(
-        torch.stack([job.start for job in padded]).to(model.device),
-        torch.stack([job.noise for job in padded]).to(model.device),
-        [job.t for job in padded],
-        network,
-        cosine_schedule(model.config.diffusion),
-        model.config.diffusion,
-    )
-    return out[: len(batch)].cpu()

@@ -87,12 +87,20 @@ def demo(out: Path, seed: int) -> None:
 @click.option("--split-seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--per-normal", type=click.IntRange(1), default=2, show_default=True,
               help="Anomalies made of each held-out normal.")  # fmt: skip
+@click.option(
+    "--foreground",
+    default="none",
+    show_default=True,
+    metavar="auto|none|DIR",
+    help="Where anomalies lie: on the object found, anywhere, or on a folder's masks.",
+)
 @seed_option("Seed of the anomalies; the split has its own.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True)
 @overwrite_option
 def build(
     data: Path, out: Path, categories: str | None, generator: str, settings: dict[str, str],
-    holdout: float, split_seed: int, per_normal: int, seed: int, workers: int, overwrite: bool,
+    holdout: float, split_seed: int, per_normal: int, foreground: str, seed: int, workers: int,
+    overwrite: bool,
 ) -> None:  # fmt: skip
     """Hold out normals of DATA and make a pseudo-validation set of them."""
     from pseudoval import pseudo_set
@@ -109,6 +117,7 @@ def build(
         seed=seed,
         workers=workers,
         overwrite=overwrite,
+        foreground=foreground if foreground in ("auto", "none") else Path(foreground),
         progress=Progress(),
     )
     anomalies = sum(image["label"] for image in manifest["images"])

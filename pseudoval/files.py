@@ -25,6 +25,16 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sha256_folder(folder: Path) -> str:
+    """Hex SHA-256 over the names and contents of all files below a folder, hidden ones left out."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        if path.is_file() and not any(part.startswith(".") for part in name.parts):
+            digest.update(f"{sha256_file(path)}  {name.as_posix()}\n".encode())
+    return digest.hexdigest()
+
+
 def sha256_json(value: Any) -> str:
     """Hex SHA-256 of a JSON value in its canonical form (sorted keys, no spaces)."""
     return hashlib.sha256(

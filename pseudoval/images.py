@@ -44,16 +44,24 @@ def read_mask(path: Path, shape: tuple[int, int]) -> np.ndarray:
     Raises:
         UserError: the file is not a readable image, or of another size than its image.
     """
+    return read_mask_values(path, shape) != 0
+
+
+def read_mask_values(path: Path, shape: tuple[int, int]) -> np.ndarray:
+    """Read a mask's values ``[H, W]`` as they are stored, of colours the largest channel.
+
+    Args, Raises: as ``read_mask``.
+    """
     image = _open(path)
     raw = image.mode in ("1", "L", "I", "F") or image.mode.startswith("I;16")
     values = np.asarray(image) if raw else _rgb(image, path)
-    mask = values != 0 if values.ndim == 2 else (values != 0).any(axis=2)
-    if mask.shape != shape:
+    values = values if values.ndim == 2 else values.max(axis=2)
+    if values.shape != shape:
         raise UserError(
-            f"The mask {path} is {mask.shape[1]}x{mask.shape[0]} pixels, its image "
+            f"The mask {path} is {values.shape[1]}x{values.shape[0]} pixels, its image "
             f"{shape[1]}x{shape[0]}; they must agree."
         )
-    return mask
+    return values
 
 
 def require_image(path: Path) -> None:
@@ -63,6 +71,16 @@ def require_image(path: Path) -> None:
         UserError: no such file, or not an image.
     """
     _open(path, decode=False)
+
+
+def image_shape(path: Path) -> tuple[int, int]:
+    """Height and width of an image file, from its header.
+
+    Raises:
+        UserError: no such file, or not an image.
+    """
+    width, height = _open(path, decode=False).size
+    return height, width
 
 
 def pixel_sha256(image: np.ndarray) -> str:

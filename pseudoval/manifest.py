@@ -153,12 +153,24 @@ def differences(known: Mapping[str, Any], request: Mapping[str, Any]) -> list[st
     if before["name"] != after["name"]:
         found.append(f"generator was {before['name']!r}, now {after['name']!r}")
     else:
+        old, new = _flat(before["parameters"]), _flat(after["parameters"])
         found += [
-            f"{name} was {before['parameters'].get(name)!r}, now {value!r}"
-            for name, value in after["parameters"].items()
-            if before["parameters"].get(name) != value
+            f"{name} was {old.get(name)!r}, now {new.get(name)!r}"
+            for name in {**new, **old}
+            if old.get(name) != new.get(name)
         ]
     # With other options the split differs as well; that need not be said.
     if not found and any(known.get(name) != request[name] for name in hashes):
         found = ["the train normals of the data have changed"]
     return found
+
+
+def _flat(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of the generators in a mixture as ``GENERATOR.OPTION``."""
+    flat: dict[str, Any] = {}
+    for name, value in parameters.items():
+        if isinstance(value, dict):
+            flat |= {f"{name}.{inner}": one for inner, one in _flat(value).items()}
+        else:
+            flat[name] = value
+    return flat

@@ -1,45 +1,36 @@
 """Build a pseudo set: held-out normals, anomalies made from them, and a manifest of both."""
 
-import multiprocessing
 import shutil
-import signal
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from functools import lru_cache, partial
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
-
-import cv2
-import numpy as np
+from typing import Any
 
 from pseudoval import __version__
 from pseudoval.dataset import list_categories, train_normals
 from pseudoval.errors import UserError
 from pseudoval.files import (
     FORMAT_VERSION,
-    atomic_path,
     claim_folder,
     clear_folder,
     read_json,
     sha256_file,
+    sha256_folder,
     write_json,
 )
-from pseudoval.generators import DEFAULT_GENERATOR, GENERATORS, parameters, parse_settings
-from pseudoval.images import pixel_sha256, read_rgb, write_png
+from pseudoval.foreground import make_foreground
+from pseudoval.generators import DEFAULT_GENERATOR, external, mix, parameters, parse_settings
+from pseudoval.images import pixel_sha256, read_rgb
 from pseudoval.manifest import MANIFEST, bank_normals, differences, load_manifest, pseudo_items
 from pseudoval.progress import ProgressCallback
-from pseudoval.pseudo_plan import Normal, Task, plan_category
+from pseudoval.pseudo_make import Workshop, copy_checked, spread
+from pseudoval.pseudo_plan import EXTERNAL, Copy, External, Normal, Pick, Task, plan_category
 from pseudoval.split import check_holdout, split_normals, split_sha256
 
 __all__ = ["bank_normals", "build", "load_manifest", "pseudo_items"]
 
 REQUEST = ".request.json"
 """What an unfinished set is being built from; gone once the manifest says it."""
-
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 def build(
@@ -55,6 +46,7 @@ def build(
     seed: int = 0,
     workers: int = 1,
     overwrite: bool = False,
+    foreground: str | Path = "none",
     progress: ProgressCallback | None = None,
 ) -> dict[str, Any]:
     """Build a pseudo set in the MVTec layout from the normals of ``data``.
@@ -77,13 +69,16 @@ def build(
         seed: seed of the anomalies, not negative.
         workers: processes; 1 works in this one.
         overwrite: replace a set of another request.
+        foreground: where anomalies may lie: ``auto`` finds the object, ``none`` takes the whole
+            image, a folder holds a mask of each normal.
 
     Returns:
         The manifest, as written to ``out/manifest.json``.
 
     Raises:
         UserError: an option or an image is at fault, ``out`` is not ours, or holds another set. A
-            folder that this call made is removed again.
+            folder that this call made is removed again. Or a file could not be written: then what
+            was written stays, and the same call completes it.
     """
     check_holdout(holdout)
     for name, value, least in (
@@ -97,14 +92,24 @@ def build(
     names = list_categories(data, categories)
     new = _check_out(data, out)
     normals = _read_normals(data, names, workers, progress)
+    folder, externals = _externals(data, config, normals)
+    finders = {
+        category: make_foreground(
+            foreground, category, [data / normal.name for normal in normals[category]]
+        )
+        for category in names
+    }
     request: dict[str, Any] = {
         "seed": seed,
         "split_seed": split_seed,
         "holdout": holdout,
         "per_normal": per_normal,
         "generator": {"name": generator, "parameters": parameters(config)},
+        "foreground": {category: finder.kind for category, finder in finders.items()},
         "categories": names,
     }
+    if "given" in request["foreground"].values():
+        request["foreground_sha256"] = sha256_folder(Path(foreground))
     held: dict[str, list[Normal]] = {}
     for category in names:
         pixels = {normal.name: normal.pixel_sha256 for normal in normals[category]}
@@ -131,21 +136,27 @@ def build(
         write_json(out / REQUEST, request)
         for leftover in out.rglob(".*.tmp*"):  # of a killed run
             leftover.unlink()
-        images: list[dict[str, Any]] = []
-        tasks: list[Task] = []
-        for category in names:
-            entries, todo = plan_category(
-                category, held[category], generator=generator, per_normal=per_normal, seed=seed
-            )
-            images += entries
-            tasks += todo
-        _write(data, out, images, tasks, generator, config, workers, progress)
-    except (UserError, OSError) as error:
+        images, tasks = _plan(names, held, externals, generator, config, per_normal, seed)
+        workshop = Workshop(
+            data=data,
+            out=out,
+            external=folder,
+            configs=config.configs if isinstance(config, mix.MixConfig) else {generator: config},
+            foregrounds=finders,
+        )
+        _write(data, out, images, tasks, workshop, workers, progress)
+    except UserError:
         if new:
             shutil.rmtree(out)
-        if isinstance(error, OSError):
-            raise UserError(f"The set cannot be written to {out}: {error}.") from None
         raise
+    except OSError as error:
+        if new and not (out / REQUEST).is_file():
+            shutil.rmtree(out)
+            raise UserError(f"The set cannot be written to {out}: {error}.") from None
+        raise UserError(
+            f"The set in {out} is not finished: {error}. Mend that and give the same command "
+            "again, which goes on where it stopped."
+        ) from None
     manifest = {
         "format_version": FORMAT_VERSION,
         "package_version": __version__,
@@ -184,7 +195,7 @@ def _read_normals(
     """Decode and hash every train normal."""
     paths = {category: train_normals(data, category) for category in categories}
     every = [path for category in categories for path in paths[category]]
-    hashes = _map(_hashes, every, workers, "reading", progress)
+    hashes = spread(_hashes, every, workers, "reading", progress)
     found = {
         path: Normal(
             name=path.relative_to(data).as_posix(), file_sha256=of_file, pixel_sha256=of_pixels
@@ -224,94 +235,94 @@ def _compare(out: Path, request: dict[str, Any]) -> dict[str, Any] | None:
     return None
 
 
+def _plan(
+    names: Sequence[str],
+    held: Mapping[str, list[Normal]],
+    externals: Mapping[str, list[External]],
+    generator: str,
+    config: Any,
+    per_normal: int,
+    seed: int,
+) -> tuple[list[dict[str, Any]], list[Task | Copy]]:
+    """The manifest entries and the tasks of all categories."""
+    makers, pick = [generator], _only(generator)
+    if isinstance(config, mix.MixConfig):
+        makers, pick = list(config.weights), partial(mix.pick, config)
+    images: list[dict[str, Any]] = []
+    tasks: list[Task | Copy] = []
+    for category in names:
+        entries, todo = plan_category(
+            category,
+            held[category],
+            makers=makers,
+            pick=pick,
+            per_normal=per_normal,
+            seed=seed,
+            externals=externals.get(category, ()),
+        )
+        images += entries
+        tasks += todo
+    return images, tasks
+
+
+def _only(generator: str) -> Pick:
+    return lambda rng, leave_out: generator
+
+
+def _externals(
+    data: Path, config: Any, normals: Mapping[str, list[Normal]]
+) -> tuple[Path | None, dict[str, list[External]]]:
+    """The external anomalies of each category, all checked, and the folder they are in."""
+    if isinstance(config, mix.MixConfig):
+        config = config.configs.get(EXTERNAL)
+    if not isinstance(config, external.ExternalConfig):
+        return None, {}
+    folder = config.folder
+    assert folder is not None
+    there, here = folder.resolve(), data.resolve()
+    if there.is_relative_to(here) or here.is_relative_to(there):
+        raise UserError(
+            f"The external folder {folder} and the data folder {data} lie one inside the other: a "
+            "pseudo set must not take images of the real test set; give a folder of its own."
+        )
+    found: dict[str, list[External]] = {}
+    for category, known in normals.items():
+        pictures = {normal.pixel_sha256: normal.name for normal in known}
+        found[category] = []
+        for pair in external.find_pairs(folder, category, alone=len(normals) == 1):
+            image, _ = external.read_pair(pair)
+            pixels = pixel_sha256(image)
+            if pixels in pictures:
+                raise UserError(
+                    f"The external image {pair.image} is a copy of the normal {pictures[pixels]}; "
+                    "remove it."
+                )
+            found[category].append(
+                External(
+                    image=pair.image.relative_to(folder).as_posix(),
+                    mask=pair.mask.relative_to(folder).as_posix(),
+                    sha256=sha256_file(pair.image),
+                    mask_sha256=sha256_file(pair.mask),
+                    pixel_sha256=pixels,
+                )
+            )
+    return folder, found
+
+
 def _write(
     data: Path,
     out: Path,
     entries: list[dict[str, Any]],
-    tasks: list[Task],
-    generator: str,
-    config: Any,
+    tasks: Sequence[Task | Copy],
+    workshop: Workshop,
     workers: int,
     progress: ProgressCallback | None,
 ) -> None:
     """Copy the normals, make the anomalies, and fill their hashes in."""
     for entry in entries:
         if entry["label"] == 0:
-            source = data / entry["source_files"][0]
-            with atomic_path(out / entry["path"]) as temporary:
-                shutil.copyfile(source, temporary)
-                if sha256_file(temporary) != entry["sha256"]:
-                    raise _changed(source)
-    make = partial(_make, data, out, generator, config)
-    hashes = iter(_map(make, tasks, workers, "writing", progress))
+            copy_checked(data / entry["source_files"][0], out / entry["path"], entry["sha256"])
+    hashes = iter(spread(workshop, tasks, workers, "writing", progress))
     for entry in entries:
         if entry["label"] == 1:
             entry["sha256"], entry["mask_sha256"] = next(hashes)
-
-
-def _make(data: Path, out: Path, generator: str, config: Any, task: Task) -> tuple[str, str]:
-    """Make one anomaly unless it is there; return the hashes of image and mask."""
-    image_path, mask_path = out / task.image, out / task.mask
-    if not (image_path.is_file() and mask_path.is_file()):
-        background = _decoded(data / task.background.name, task.background.file_sha256)
-        source = _decoded(data / task.source.name, task.source.file_sha256)
-        rng = np.random.default_rng(task.key)
-        try:
-            image, mask = GENERATORS[generator].generate(background, source, config, rng)
-        except UserError as error:
-            where = data / task.background.name
-            raise UserError(f"No anomaly can be made on {where}: {error}") from None
-        write_png(mask_path, mask)
-        write_png(image_path, image)
-    return sha256_file(image_path), sha256_file(mask_path)
-
-
-@lru_cache(maxsize=8)
-def _decoded(path: Path, sha256: str) -> np.ndarray:
-    """A normal's pixels; the anomalies on one background follow each other."""
-    if sha256_file(path) != sha256:
-        raise _changed(path)
-    image = read_rgb(path)
-    image.flags.writeable = False
-    return image
-
-
-def _changed(path: Path) -> UserError:
-    return UserError(f"{path} changed while the set was being built; build it again.")
-
-
-def _map(
-    function: Callable[[Item], Result],
-    items: Sequence[Item],
-    workers: int,
-    stage: str,
-    progress: ProgressCallback | None,
-) -> list[Result]:
-    """``function`` of every item, in order; in other processes if there is more than one worker."""
-    results: list[Result] = []
-
-    def collect(outcomes: Iterable[Result]) -> list[Result]:
-        for outcome in outcomes:
-            results.append(outcome)
-            if progress is not None:
-                progress(stage, len(results), len(items))
-        return results
-
-    workers = min(workers, len(items))
-    if workers <= 1:
-        return collect(map(function, items))
-    spawn = multiprocessing.get_context("spawn")  # forking a process with threads may hang
-    try:
-        with ProcessPoolExecutor(workers, spawn, initializer=_start_worker) as pool:
-            return collect(pool.map(function, items, chunksize=4))
-    except BrokenProcessPool:
-        raise UserError(
-            f"A worker process died while {stage} images, perhaps for want of memory; run again "
-            "with fewer --workers."
-        ) from None
-
-
-def _start_worker() -> None:
-    """One thread per worker, and an interrupt left to the parent to handle."""
-    cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

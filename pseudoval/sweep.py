@@ -1,9 +1,12 @@
 """Score matrices, block by block: what is computed is kept, and a kill loses one block."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -14,8 +17,14 @@ from pseudoval.dataset import ImageItem
 from pseudoval.detectors.protocol import Block, Detector
 from pseudoval.errors import UserError
 from pseudoval.files import read_npz, sha256_file, sha256_json, write_npz
-from pseudoval.images import read_mask, read_rgb
-from pseudoval.metrics import label_regions, pixel_metrics
+from pseudoval.images import image_shape, read_mask, read_rgb
+from pseudoval.pixel_metrics import (
+    MEMORY,
+    PixelMetrics,
+    Regions,
+    label_regions,
+    pixel_metrics,
+)
 from pseudoval.progress import ProgressCallback
 from pseudoval.scores import PIXEL_METRICS, Config, ScoreMatrix
 
@@ -230,6 +239,7 @@ def _pixel_figures(
     """
     names = sorted({item.category for item in items})
     count = len(coarse[0])
+    cores = _cores()
     pixel = {metric: np.full((count, len(names)), np.nan) for metric in PIXEL_METRICS}
     reasons = []
     maps = np.concatenate(list(coarse), axis=1)  # [configs, images, h, w]
@@ -244,12 +254,29 @@ def _pixel_figures(
             continue
         reasons.append("")
         regions = label_regions(np.stack([m for r in usable if (m := masks[r]) is not None]))
-        for config in range(count):
-            figures = pixel_metrics(judge.render(maps[config, usable]), regions)
-            pixel["pixel_auroc"][config, column] = figures.auroc
-            pixel["pixel_ap"][config, column] = figures.ap
-            pixel["pixel_aupro"][config, column] = figures.aupro
+        with ThreadPoolExecutor(cores) as pool:
+            measure = partial(_measured, judge, regions, MEMORY // cores)
+            for config, figures in enumerate(pool.map(measure, maps[:, usable])):
+                pixel["pixel_auroc"][config, column] = figures.auroc
+                pixel["pixel_ap"][config, column] = figures.ap
+                pixel["pixel_aupro"][config, column] = figures.aupro
     return pixel, reasons
+
+
+def _measured(judge: Detector, regions: Regions, memory: int, grids: np.ndarray) -> PixelMetrics:
+    """The figures of one configuration from its coarse maps, which are drawn a few at a time."""
+    parts = (
+        judge.render(grids[start : start + BLOCK_IMAGES])
+        for start in range(0, len(grids), BLOCK_IMAGES)
+    )
+    return pixel_metrics(parts, regions, memory=memory)
+
+
+def _cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _mask(item: ImageItem, side: tuple[int, ...]) -> np.ndarray | None:
@@ -261,7 +288,7 @@ def _mask(item: ImageItem, side: tuple[int, ...]) -> np.ndarray | None:
         return np.zeros(side, dtype=bool)
     if item.mask_path is None:
         return None
-    mask = read_mask(item.mask_path, read_rgb(item.path).shape[:2])
+    mask = read_mask(item.mask_path, image_shape(item.path))
     rows = ((np.arange(side[0]) + 0.5) * mask.shape[0] / side[0]).astype(int)
     columns = ((np.arange(side[1]) + 0.5) * mask.shape[1] / side[1]).astype(int)
     small = mask[rows[:, None], columns[None, :]]

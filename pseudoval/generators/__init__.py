@@ -1,37 +1,24 @@
 """Generators of synthetic anomalies: plain functions and their configurations, by name."""
 
 import dataclasses
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, get_args
-
-import numpy as np
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from pseudoval.errors import UserError
-from pseudoval.generators import lafite
+from pseudoval.files import sha256_folder
+from pseudoval.generators import mix
+from pseudoval.generators.options import parse_options
+from pseudoval.generators.registry import SINGLE, Generate, Generator
 
-Generate = Callable[
-    [np.ndarray, np.ndarray, Any, np.random.Generator], tuple[np.ndarray, np.ndarray]
-]
-"""``(background, source, config, rng) -> (image uint8 [H, W, 3], mask bool [H, W])``."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Generator:
-    """A way to make anomalies.
-
-    Attributes:
-        config: frozen dataclass of its options, each with a default, checked on creation.
-        generate: makes one anomaly; uses no randomness but its ``rng``.
-    """
-
-    config: type
-    generate: Generate
-
+__all__ = [
+    "DEFAULT_GENERATOR", "GENERATORS", "Generate", "Generator", "find_generator", "parameters",
+    "parse_settings",
+]  # fmt: skip
 
 GENERATORS: dict[str, Generator] = {
-    "lafite": Generator(config=lafite.LafiteGeneratorConfig, generate=lafite.generate),
+    **SINGLE,
+    "mix": Generator(config=mix.MixConfig, generate=mix.generate),
 }
 DEFAULT_GENERATOR = "lafite"
 
@@ -52,41 +39,30 @@ def find_generator(name: str) -> Generator:
 def parse_settings(generator: str, settings: Mapping[str, str]) -> Any:
     """The configuration of a generator from ``--set name=value`` texts.
 
-    Lists are separated by commas: ``masks=ellipse,scar``.
+    Lists are separated by commas: ``masks=ellipse,scar``; a range may be one number. Those of
+    ``mix`` are described at ``mix.parse``.
 
     Raises:
         UserError: an unknown name, or a value that does not parse or is out of range.
     """
     config = find_generator(generator).config
-    fields = {field.name: field for field in dataclasses.fields(config)}
-    values: dict[str, Any] = {}
-    for name, text in settings.items():
-        if name not in fields:
-            raise UserError(
-                f"Generator {generator!r} has no option {name!r}; it has {', '.join(fields)}."
-            )
-        values[name] = _parse(generator, name, text, fields[name].type)
-    return config(**values)
+    return mix.parse(settings) if generator == "mix" else parse_options(generator, config, settings)
 
 
 def parameters(config: Any) -> dict[str, Any]:
-    """Every option of a configuration as JSON values."""
+    """Every option of a configuration as JSON values; of a folder its name and content's hash.
+
+    A mixture has its ``weights``, and the options of each generator under the generator's name.
+    """
+    if isinstance(config, mix.MixConfig):
+        parts = {name: parameters(one) for name, one in config.configs.items()}
+        return {"weights": dict(config.weights), **parts}
     return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in dataclasses.asdict(config).items()
+        field.name: _json_value(getattr(config, field.name)) for field in dataclasses.fields(config)
     }
 
 
-def _parse(generator: str, name: str, text: str, kind: Any) -> Any:
-    """Read ``text`` as ``kind``: int, float, str, or a tuple of one of them."""
-    if members := get_args(kind):
-        parts = [part.strip() for part in text.split(",") if part.strip()]
-        return tuple(_parse(generator, name, part, members[0]) for part in parts)
-    try:
-        value = kind(text.strip())
-    except ValueError:
-        value = math.nan
-    if isinstance(value, float) and not math.isfinite(value):
-        what = "a whole number" if kind is int else "a number"
-        raise UserError(f"Option {name!r} of generator {generator!r} is {text!r}, not {what}.")
-    return value
+def _json_value(value: Any) -> Any:
+    if isinstance(value, Path):
+        return {"folder": value.resolve().name, "sha256": sha256_folder(value)}
+    return list(value) if isinstance(value, tuple) else value

@@ -1,4 +1,5 @@
 import math
+from functools import partial
 from itertools import pairwise
 from typing import get_args
 
@@ -6,15 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from lafite_core.config import DiffusionConfig, Target
+from lafite_core.config import DiffusionConfig, Solver, Spacing, Target
 from lafite_core.diffusion import (
     add_noise,
     cosine_schedule,
-    ddim_step,
+    ddim_parts,
     denoise,
+    dpmpp_2m_parts,
     image_noise,
+    log_snr,
     noise_draws,
-    split_prediction,
+    prediction_parts,
     training_target,
     trajectory,
 )
@@ -50,7 +53,7 @@ def test_one_step_never_adds_more_noise_than_allowed() -> None:
 
 @pytest.mark.parametrize("t", [1, 3, 25, 500, 999])
 def test_trajectory_starts_at_t_and_ends_at_0(t: int) -> None:
-    steps = trajectory(t, 10)
+    steps = trajectory(t, CONFIG, cosine_schedule(CONFIG))
     assert len(steps) == 11
     assert steps[0] == t
     assert steps[-1] == 0
@@ -65,11 +68,19 @@ def draw(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("target", get_args(Target))
-@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize(
+    "solver, spacing, eta",
+    [("ddim", "time", 0.0), ("ddim", "time", 0.5), ("ddim", "log_snr", 1.0),
+     ("dpmpp_2m", "time", 0.0), ("dpmpp_2m", "log_snr", 0.0)],
+)  # fmt: skip
 @pytest.mark.parametrize("steps", [1, 4, 10])
-def test_perfect_predictor_recovers_the_input(target: Target, eta: float, steps: int) -> None:
+def test_perfect_predictor_recovers_the_input(
+    target: Target, solver: Solver, spacing: Spacing, eta: float, steps: int
+) -> None:
     """A predictor that knows the answer leads back to x_0, whatever t each sample has."""
-    config = DiffusionConfig(sampling_steps=steps, eta=eta, target=target)
+    config = DiffusionConfig(
+        sampling_steps=steps, eta=eta, target=target, solver=solver, spacing=spacing
+    )
     x0 = draw(5, 5, 3, 3)
     noise = draw(5, noise_draws(config), 5, 3, 3, seed=1)
     alpha_bar = cosine_schedule(CONFIG)
@@ -92,21 +103,25 @@ def test_targets_say_the_same_in_other_words(target: Target) -> None:
     x0, noise = draw(2, 3, 2, 2), draw(2, 3, 2, 2, seed=1)
     a = torch.tensor([0.9, 0.2], dtype=torch.float64)
     output = training_target(x0, noise, a, target)
-    clean, epsilon = split_prediction(output, add_noise(x0, noise, a), a, target)
+    x = add_noise(x0, noise, a)
+    clean, epsilon = (
+        of_x[:, None, None, None] * x + of_output[:, None, None, None] * output
+        for of_x, of_output in prediction_parts(a, target)
+    )
     assert torch.allclose(clean, x0)
     assert torch.allclose(epsilon, noise)
 
 
 def test_fresh_noise_replaces_predicted_noise() -> None:
     """Song et al. 2021, eq. 12 and 16 by hand: from 0.25 to 0.5, and the variance is kept."""
-    zero, one = torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1)
-    now, then = torch.tensor([0.25]), torch.tensor([0.5])
+    now, then = torch.tensor(0.25), torch.tensor(0.5)
     sigma = math.sqrt(0.5 / 0.75 * (1 - 0.25 / 0.5))
-    fresh = float(ddim_step(zero, zero, now, then, 1.0, one))
-    kept = float(ddim_step(zero, one, now, then, 1.0, zero))
+    clean, kept, fresh = (float(part) for part in ddim_parts(now, then, 1.0))
     assert fresh == pytest.approx(sigma)
     assert fresh**2 + kept**2 == pytest.approx(0.5)
-    assert float(ddim_step(zero, one, now, then, 0.0, None)) == pytest.approx(math.sqrt(0.5))
+    assert clean == pytest.approx(math.sqrt(0.5))
+    clean, kept, fresh = (float(part) for part in ddim_parts(now, then, 0.0))
+    assert (clean, kept, fresh) == pytest.approx((math.sqrt(0.5), math.sqrt(0.5), 0))
 
 
 def test_eta_draws_one_noise_a_step() -> None:
@@ -117,9 +132,73 @@ def test_eta_draws_one_noise_a_step() -> None:
 def test_no_predicted_noise_scales_only() -> None:
     """Golden value: with epsilon = 0 a step to 0 divides by sqrt(alpha_bar)."""
     x = torch.full((1, 1, 1, 1), 3.0)
-    now, then = torch.tensor([0.25]), torch.tensor([1.0])
-    clean, epsilon = split_prediction(torch.zeros_like(x), x, now, "epsilon")
-    assert float(ddim_step(clean, epsilon, now, then, 0.0, None)) == pytest.approx(6.0)
+    config = DiffusionConfig(sampling_steps=1)
+    alpha_bar = torch.tensor([1.0, 0.25], dtype=torch.float64)
+    out = denoise(x, torch.zeros(1, 1, 1, 1, 1), [1], lambda x, t: 0 * x, alpha_bar, config)
+    assert float(out) == pytest.approx(3.0)  # 3 was scaled by a half on the way there
+
+
+def test_dpm_solver_by_hand() -> None:
+    """Lu et al. 2022, algorithm 2: from a signal share of 0.5 to 0.8, after a step from 0.2."""
+    before, now, then = (torch.tensor(a, dtype=torch.float64) for a in (0.2, 0.5, 0.8))
+    h = 0.5 * math.log(0.8 / 0.2)
+    r = (0.5 * math.log(0.8 / 0.2)) / h
+    share = math.sqrt(0.8) * (1 - math.exp(-h))
+    expected = math.sqrt(0.2 / 0.5), share * (1 + 1 / (2 * r)), -share / (2 * r)
+    assert [float(part) for part in dpmpp_2m_parts(now, then, before)] == pytest.approx(expected)
+    first = [float(part) for part in dpmpp_2m_parts(now, then, now)]
+    assert first == pytest.approx((math.sqrt(0.2 / 0.5), share, 0))
+    clean = [float(part) for part in dpmpp_2m_parts(now, torch.ones_like(now), before)]
+    assert clean == pytest.approx((0, 1, 0)), "the last step leads to the prediction"
+    assert float(log_snr(then)) == pytest.approx(math.log(2))
+
+
+def test_the_first_order_of_dpm_solver_is_ddim() -> None:
+    """Lu et al. 2022, section 4.1: with no earlier prediction both take the same step."""
+    now, then = torch.tensor([0.1, 0.5, 0.9]).double(), torch.tensor([0.3, 0.7, 1.0]).double()
+    of_clean, of_epsilon, _ = ddim_parts(now, then, 0.0)
+    kept, share, _ = dpmpp_2m_parts(now, then, now)
+    alpha, sigma = now.sqrt(), (1 - now).sqrt()  # x is alpha x_0 + sigma epsilon
+    assert torch.allclose(of_clean, kept * alpha + share)
+    assert torch.allclose(of_epsilon, kept * sigma)
+
+
+def exact_for_two_heaps(x: torch.Tensor, t: torch.Tensor, alpha_bar: torch.Tensor) -> torch.Tensor:
+    """The expected noise in x where a feature is -1 or 1 by chance, plus 0.5 standard normal."""
+    a = alpha_bar[t][:, None, None, None]
+    variance = 0.25 * a + 1 - a
+    centre = torch.tanh(a.sqrt() * x / variance)
+    clean = centre + 0.25 * a.sqrt() / variance * (x - a.sqrt() * centre)
+    return (x - a.sqrt() * clean) / (1 - a).sqrt()
+
+
+@pytest.mark.parametrize("spacing", get_args(Spacing))
+def test_dpm_solver_is_of_higher_order_than_ddim(spacing: Spacing) -> None:
+    """Against a trajectory in 300 steps, for the exact predictor of a known distribution."""
+    alpha_bar = cosine_schedule(CONFIG)
+    x0 = draw(4, 40, 3, 3).sign() + 0.5 * draw(4, 40, 3, 3, seed=2)
+    noise = draw(4, 1, 40, 3, 3, seed=1)
+    t = [300, 400, 500, 600]
+
+    def run(solver: Solver, steps: int, spacing: Spacing = "time") -> torch.Tensor:
+        config = DiffusionConfig(solver=solver, sampling_steps=steps, spacing=spacing)
+        network = partial(exact_for_two_heaps, alpha_bar=alpha_bar)
+        return denoise(x0, noise, t, network, alpha_bar, config)
+
+    exact = run("ddim", 300)
+    errors = [float((run(s, 10, spacing) - exact).square().mean().sqrt())
+              for s in ("ddim", "dpmpp_2m")]  # fmt: skip
+    assert errors[1] < 0.4 * errors[0]
+
+
+def test_levels_even_in_log_snr_lie_where_they_should() -> None:
+    alpha_bar = cosine_schedule(CONFIG)
+    config = DiffusionConfig(spacing="log_snr", sampling_steps=6)
+    steps = trajectory(800, config, alpha_bar)
+    assert (steps[0], steps[-2], steps[-1]) == (800, 80, 0)
+    gaps = log_snr(alpha_bar)[steps[:-1]].diff()
+    assert float(gaps.max() - gaps.min()) < 0.02
+    assert trajectory(1, config, alpha_bar) == [1, 1, 1, 1, 1, 1, 0]
 
 
 def test_add_noise_keeps_unit_variance() -> None:

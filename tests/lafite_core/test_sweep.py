@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lafite_core import sweep
+from lafite_core import reconstruction, sweep
 from lafite_core.config import (
     DiffusionConfig,
     FeatureConfig,
@@ -75,8 +75,8 @@ def test_noise_is_the_same_for_every_configuration(
 ) -> None:
     seen: list[torch.Tensor] = []
     depths: list[int] = []
-    denoise, search = sweep.denoise, model.bank.search
-    monkeypatch.setattr(sweep, "denoise", lambda *a: seen.append(a[1]) or denoise(*a))
+    denoise, search = reconstruction.denoise, model.bank.search
+    monkeypatch.setattr(reconstruction, "denoise", lambda *a: seen.append(a[1]) or denoise(*a))
     monkeypatch.setattr(model.bank, "search", lambda p, k: depths.append(k) or search(p, k))
     sweep.lafite_errors(model, pictures(1, 1), GRID, seed=0)
     noises = torch.cat(seen)
@@ -213,3 +213,65 @@ def test_neighbour_weights_are_an_option(model: LafiteModel) -> None:
     other = dataclasses.replace(model, config=uniform)
     one, two = (sweep.lafite_errors(m, pictures(1, 1), [(25, 5)], seed=0) for m in (model, other))
     assert not np.array_equal(one, two)
+
+
+def everything(model: LafiteModel) -> list[np.ndarray]:
+    """Whatever scoring computes, from images to maps."""
+    images = pictures(5, 1)
+    errors = sweep.lafite_errors(model, images, GRID, seed=0)
+    explained = sweep.explain(model, images[0], 200, 5, 0, noised_t=900)
+    nearest = sweep.knn_errors(model, images, [1, 4])
+    maps = sweep.anomaly_maps(model, errors[0])
+    return [errors, sweep.scores(model, errors), maps, nearest, *vars(explained).values()]
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_the_number_of_threads_changes_no_bit(model: LafiteModel, threads: int) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = everything(model)
+        torch.set_num_threads(threads)
+        several = everything(model)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert all(np.array_equal(a, b) for a, b in zip(one, several, strict=True))
+
+
+class Crowded(torch.nn.Module):
+    """A network on a device whose memory holds so many maps at once."""
+
+    def __init__(self, unet: torch.nn.Module, room: int) -> None:
+        super().__init__()
+        self.unet, self.room, self.sizes = unet, room, list[int]()
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        if len(x) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        self.sizes.append(len(x))
+        return self.unet(x, t)
+
+
+@pytest.mark.parametrize("room", [1, 2, 3])
+def test_without_memory_for_a_batch_it_is_taken_in_pieces(
+    model: LafiteModel, room: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert model.unet is not None
+    crowded = Crowded(model.unet, room)
+    other = dataclasses.replace(model, unet=crowded)
+    base = sweep.lafite_errors(model, pictures(2, 1), GRID, seed=0)
+    for _ in range(2):
+        found = sweep.lafite_errors(other, pictures(2, 1), GRID, seed=0)
+        assert np.allclose(found, base, rtol=1e-5, atol=1e-5)
+    assert set(crowded.sizes) == {1 if room == 1 else 2}, "one shape for all pieces"
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 1
+    assert "does not hold batches of 4" in told[0]
+
+
+def test_without_memory_for_one_trajectory_there_is_a_sentence(model: LafiteModel) -> None:
+    assert model.unet is not None
+    other = dataclasses.replace(model, unet=Crowded(model.unet, 0))
+    with pytest.raises(LafiteError, match="does not hold one trajectory"):
+        sweep.lafite_errors(other, pictures(1, 1), GRID, seed=0)

@@ -9,7 +9,7 @@ import pytest
 from helpers import contents
 from PIL import Image
 
-from pseudoval import pseudo_set
+from pseudoval import pseudo_make
 from pseudoval.errors import UserError
 from pseudoval.files import folder_kind
 from pseudoval.pseudo_set import build, load_manifest, pseudo_items
@@ -149,8 +149,8 @@ def test_an_interrupted_set_is_completed(
         build(data, out, seed=5)
     (out / "a" / "test" / "lafite" / ".half.123.tmp.png").write_bytes(b"half")
     made: list[Path] = []
-    write = pseudo_set.write_png
-    monkeypatch.setattr(pseudo_set, "write_png", lambda p, a: (made.append(p), write(p, a)))
+    write = pseudo_make.write_png
+    monkeypatch.setattr(pseudo_make, "write_png", lambda p, a: (made.append(p), write(p, a)))
     build(data, out)
     assert contents(out) == contents(tmp_path / "whole")
     assert len(made) == 2 * (8 - 3)  # image and mask of what was missing

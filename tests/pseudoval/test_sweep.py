@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -145,3 +148,31 @@ def test_missing_and_empty_masks_have_a_reason(items: list[ImageItem], tmp_path:
     assert np.isnan(matrix.pixel["pixel_auroc"][:, 0]).all()
     assert "mask" in matrix.pixel_reason[0]
     assert matrix.pixel["pixel_auroc"][:, 1].tolist() == [1.0, 1.0], "the empty mask is left out"
+
+
+def test_a_score_matrix_does_not_depend_on_the_number_of_threads(road: Path) -> None:
+    """From image files to pixel figures, with a real model; each count in a process of its own."""
+    script = f"""
+import sys, torch
+from pathlib import Path
+from pseudoval.detectors.feature_models import open_detector
+from pseudoval.manifest import load_manifest, pseudo_items
+from pseudoval.sweep import score_images
+torch.set_num_threads(int(sys.argv[1]))
+pseudo = Path({str(road / "pseudo")!r})
+detector = open_detector(Path({str(road / "model")!r}), seed=0)
+items = pseudo_items(pseudo, load_manifest(pseudo))
+configs = [{{"t": 25, "k": 0}}, {{"t": 500, "k": 0}}, {{"t": 200, "k": 3}}]
+matrix = score_images(detector, items, configs, name="x")
+assert (matrix.pixel["pixel_aupro"] > 0).any()
+matrix.save(Path(sys.argv[2]))
+"""
+    found = []
+    for count in (1, 2, 3):
+        path = road / f"threads-{count}.npz"
+        environment = {**os.environ, "OMP_NUM_THREADS": str(count)}
+        command = [sys.executable, "-c", script, str(count), str(path)]
+        subprocess.run(command, check=True, env=environment, timeout=300)
+        found.append(path.read_bytes())
+        path.unlink()
+    assert found[0] == found[1] == found[2]

@@ -1,0 +1,148 @@
+"""Anomalies made elsewhere: by a diffusion generator, in a paint program, or a few real defects.
+
+A folder holds, for each category, images and masks in pairs:
+
+    FOLDER/CATEGORY/test/DEFECT/NAME.*   with  FOLDER/CATEGORY/ground_truth/DEFECT/NAME_mask.*
+    FOLDER/CATEGORY/NAME.*               with  FOLDER/CATEGORY/NAME_mask.*
+
+The first is the MVTec layout, of which ``good`` images are left out. Without folders of
+categories, FOLDER itself holds the pairs, for one category.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+
+from pseudoval.dataset import IMAGE_SUFFIXES
+from pseudoval.errors import UserError
+from pseudoval.images import read_mask_values, read_rgb
+
+MASK = "_mask"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExternalConfig:
+    """Options of ``external``.
+
+    Attributes:
+        folder: where the images and masks are.
+    """
+
+    NAME: ClassVar[str] = "external"
+
+    folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.folder is None:
+            raise UserError("Generator 'external' needs a folder: --set folder=DIR.")
+        if not self.folder.is_dir():
+            raise UserError(f"Generator 'external': there is no folder {self.folder}.")
+
+
+class Pair(NamedTuple):
+    """An anomalous image and its mask, files in the folder."""
+
+    image: Path
+    mask: Path
+
+
+def generate(
+    background: np.ndarray,
+    source: np.ndarray,
+    config: ExternalConfig,
+    rng: np.random.Generator,
+    foreground: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """One of the folder's images of any category and its mask, as they are.
+
+    It has nothing of ``background`` or ``source``; ``build`` takes each image of a category once.
+
+    Returns:
+        image uint8 ``[H, W, 3]`` and mask bool ``[H, W]``, of the size that they have.
+
+    Raises:
+        UserError: as ``find_pairs`` and ``read_pair``.
+    """
+    assert config.folder is not None
+    names = sorted(path.name for path in config.folder.iterdir() if path.is_dir())
+    inner = [name for name in names if name not in ("test", "ground_truth")]
+    pairs = [
+        pair for name in inner or [""] for pair in find_pairs(config.folder, name, alone=not inner)
+    ]
+    return read_pair(pairs[int(rng.integers(len(pairs)))])
+
+
+def find_pairs(folder: Path, category: str, *, alone: bool) -> list[Pair]:
+    """The pairs of a category, sorted by path.
+
+    Args:
+        alone: no other category is asked for, so that the folder itself may hold the pairs.
+
+    Raises:
+        UserError: there is no folder of the category or no image in it, or an image has no mask.
+    """
+    root = folder / category
+    if not root.is_dir():
+        if not alone:
+            raise UserError(
+                f"The external folder {folder} has no folder {category!r}; make one with the "
+                "images and masks of that category, or leave the category out with --categories."
+            )
+        root = folder
+    if (root / "test").is_dir():
+        defects = sorted(p for p in (root / "test").iterdir() if p.is_dir() and p.name != "good")
+        places = [(path, root / "ground_truth" / path.name) for path in defects]
+    else:
+        places = [(root, root)]
+    pairs = [pair for images, masks in places for pair in _pairs(images, masks)]
+    if not pairs:
+        raise UserError(f"There is no anomalous image in {root}; put images and masks there.")
+    return pairs
+
+
+def read_pair(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
+    """Image uint8 ``[H, W, 3]`` and mask bool ``[H, W]``.
+
+    Raises:
+        UserError: one cannot be read, or the mask is of another size, has more than two values,
+            or is empty.
+    """
+    image = read_rgb(pair.image)
+    values = read_mask_values(pair.mask, image.shape[:2])
+    distinct = np.unique(values)
+    if len(distinct) > 2 or (len(distinct) == 2 and distinct[0] != 0):
+        raise UserError(
+            f"The mask {pair.mask} is not binary: it has {len(distinct)} values, {distinct[0]} to "
+            f"{distinct[-1]}; save it as black (normal) and white (anomalous) in a lossless format."
+        )
+    if not distinct.any():
+        raise UserError(
+            f"The mask {pair.mask} is empty: it marks no pixel as anomalous; mend it or remove "
+            "the image."
+        )
+    return image, values != 0
+
+
+def _pairs(images: Path, masks: Path) -> list[Pair]:
+    """Each image of a folder with the mask of its name in another (or the same) folder."""
+
+    def listed(folder: Path) -> list[Path]:
+        paths = sorted(folder.iterdir()) if folder.is_dir() else []
+        return [p for p in paths if p.suffix.lower() in IMAGE_SUFFIXES and p.name[0] != "."]
+
+    by_stem = {path.stem: path for path in listed(masks)}
+    pairs = []
+    for path in listed(images):
+        if images == masks and path.stem.endswith(MASK):
+            continue
+        mask = by_stem.get(path.stem + MASK)
+        if mask is None and images != masks:
+            mask = by_stem.get(path.stem)
+        if mask is None:
+            raise UserError(
+                f"The external image {path} has no mask; expected {masks / (path.stem + MASK)}.png."
+            )
+        pairs.append(Pair(path, mask))
+    return pairs

@@ -1,0 +1,45 @@
+"""The speed benchmarks run, measure what they say, and find equal results on both sides."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+def quick(name: str, out: Path, *more: str) -> dict[str, Any]:
+    command = [sys.executable, str(BENCHMARKS / f"{name}.py"), "--quick", "--out", str(out), *more]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(out.read_text())
+    assert {"figures", "checks", "versions", "device", "seed", "command"} <= set(found)
+    for row in found["figures"].values():
+        assert row["ratio"] == row["peer"] / row["ours"]
+    return found
+
+
+def test_pixel_figures(tmp_path: Path) -> None:
+    found = quick("metrics", tmp_path / "metrics.json")
+    checks = found["checks"]
+    assert found["figures"]["pixel_auroc_5m"]["peer"] > 0
+    assert abs(checks["auroc_minus_scikit_learn"]) < 1e-9
+    assert abs(checks["ap_minus_scikit_learn"]) < 1e-9
+    disk = checks["from_disk"]
+    assert disk["largest_difference"] < 1e-9
+    assert disk["most_held"] < disk["memory"] < 4 * disk["pixels"]
+
+
+def test_a_study_and_a_plain_loop_find_the_same(tmp_path: Path) -> None:
+    found = quick("sweep", tmp_path / "sweep.json")
+    checks = found["checks"]
+    assert {"sweep_study", "sweep_beside_network_ms"} <= set(found["figures"])
+    assert checks["configurations"] == 21
+    assert checks["scores_equal_up_to_rounding"]
+    assert checks["largest_difference_of_an_auroc"] < 1e-12
+    parts = checks["breakdown_ms"]
+    outside = sum(v for name, v in parts.items() if name not in ("network", "features"))
+    assert found["figures"]["sweep_beside_network_ms"]["ours"] == outside
+    assert {"decode", "neighbours", "editing", "noise", "error maps", "image scores",
+            "pixel figures", "network", "features"} <= set(parts)  # fmt: skip

@@ -1,0 +1,225 @@
+"""What all generators promise, whatever the options that they share."""
+
+import random
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from helpers import texture
+
+from pseudoval.errors import UserError
+from pseudoval.generators import GENERATORS, parameters, parse_settings
+from pseudoval.generators.augment import augmentation
+from pseudoval.generators.options import BLENDINGS, PasteConfig
+from pseudoval.generators.pasting import visibility_floor
+
+PASTING = ["lafite", "cutpaste", "cutpaste-scar", "cutpaste-3way", "nsa", "perlin"]
+COMMON = {"opacity", "scale", "min_change", "min_overlap", "blending"}
+
+
+def picture(seed: int, height: int = 96, width: int = 96, grey: bool = False) -> np.ndarray:
+    """Blotches, lines and noise: something to be seen at every scale."""
+    rng = np.random.default_rng(seed)
+    image = cv2.resize(texture(seed), (width, height), interpolation=cv2.INTER_CUBIC)
+    image[:: max(height // 9, 1)] = rng.integers(0, 255, 3)
+    noisy = image + rng.normal(0, 6, (height, width, 1))
+    image = np.clip(noisy, 0, 255).astype(np.uint8)
+    return np.repeat(image[..., :1], 3, axis=2) if grey else image
+
+
+def make(
+    name: str, seed: int, background: np.ndarray, source: np.ndarray, **settings: str
+) -> tuple[np.ndarray, np.ndarray]:
+    config = parse_settings(name, settings)
+    rng = np.random.default_rng(seed)
+    image, mask = GENERATORS[name].generate(background, source, config, rng)
+    assert image.shape == background.shape and image.dtype == np.uint8
+    assert mask.shape == background.shape[:2] and mask.dtype == bool and mask.any()
+    assert not (image != background).any(axis=2)[~mask].any()
+    if isinstance(config, PasteConfig):
+        change = np.abs(image.astype(int) - background)[mask]
+        assert change.mean() >= visibility_floor(background, config)
+        assert (change != 0).any(axis=1).mean() >= config.min_changed
+    return image, mask
+
+
+@pytest.mark.parametrize("name", [*PASTING, "mix"])
+@pytest.mark.parametrize("blending", BLENDINGS)
+def test_only_the_mask_changes_and_it_does_visibly(name: str, blending: str) -> None:
+    for seed in range(4):
+        background, source = picture(2 * seed), picture(2 * seed + 1)
+        before = background.copy(), source.copy()
+        make(name, seed, background, source, blending=blending, min_changed="0.5")
+        assert (background == before[0]).all() and (source == before[1]).all()
+
+
+@pytest.mark.parametrize("name", [*PASTING, "mix"])
+@pytest.mark.parametrize("sizes", [((40, 150), (60, 60)), ((16, 16), (300, 200))])
+def test_any_size_and_sources_of_another(name: str, sizes: tuple) -> None:
+    for seed in range(3):
+        make(name, seed, picture(0, *sizes[0]), picture(1, *sizes[1]), min_change="4")
+
+
+@pytest.mark.parametrize("name", PASTING)
+def test_native_resolution(name: str) -> None:
+    settings = {"max_patches": "1", "side": "0.06,0.1"} if name == "nsa" else {}
+    _, mask = make(name, 0, picture(0, 1100, 1024), picture(1, 1100, 1024), **settings)
+    assert mask.sum() > 200
+
+
+@pytest.mark.parametrize("name", [*PASTING, "mix"])
+def test_grey_stays_grey(name: str) -> None:
+    background, source = picture(0, grey=True), picture(1, grey=True)
+    image, _ = make(name, 0, background, source)
+    assert (np.ptp(image, axis=2) == 0).all()
+
+
+@pytest.mark.parametrize("name", [*PASTING, "mix"])
+def test_same_stream_same_bytes_and_no_global_state(name: str) -> None:
+    strong = {"jitter": "0.2", "flips": "0.5", "zoom": "0.3", "blur": "1", "elastic": "2"}
+    background, source = picture(0), picture(1)
+    results = []
+    threads = cv2.getNumThreads()
+    try:
+        for seed in (1, 2):
+            random.seed(seed)
+            np.random.seed(seed)  # noqa: NPY002
+            cv2.setNumThreads(seed)
+            before = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+            results.append(make(name, 5, background, source, **strong, blending="poisson"))
+            assert (random.getstate(), np.random.get_state()[1].tolist()) == before  # noqa: NPY002
+            make(name, 6, source, background, **strong)  # leaves nothing behind
+    finally:
+        cv2.setNumThreads(threads)
+    (image, mask), (again, same) = results
+    assert (image == again).all() and (mask == same).all()
+    assert (make(name, 7, background, source, **strong)[1] != mask).any()
+
+
+@pytest.mark.parametrize("name", PASTING)
+def test_fields_that_calibration_turns(name: str) -> None:
+    config = parse_settings(name, {"opacity": "0.5", "scale": "2", "min_overlap": "1"})
+    assert config.opacity == (0.5, 0.5) and config.scale == 2 and config.min_overlap == 1
+    assert parameters(config).keys() >= COMMON
+
+
+@pytest.mark.parametrize("name", PASTING)
+def test_scale_is_a_factor_on_areas(name: str) -> None:
+    free = {"min_change": "0", "min_changed": "0", "max_attempts": "10000", "min_shift": "0"}
+    if name == "perlin":
+        del free["min_shift"]
+        free |= {"min_area": "0.001", "max_area": "0.2"}
+    if name == "lafite":
+        free |= {"max_fragments": "1", "masks": "ellipse", "min_area": "0.005", "max_area": "0.02"}
+    areas = []
+    for scale in ("1", "2"):
+        masks = [
+            make(name, seed, picture(0, 200, 200), picture(1, 200, 200), **free, scale=scale)[1]
+            for seed in range(30)
+        ]
+        areas.append(np.mean([mask.mean() for mask in masks]))
+    assert 1.6 < areas[1] / areas[0] < 2.4
+
+
+@pytest.mark.parametrize("name", PASTING)
+def test_opacity_is_the_weight_of_the_fragment(name: str) -> None:
+    free = {"min_change": "0", "min_changed": "0", "blending": "hard"}
+    background, source = picture(0), picture(1)
+    full, mask = make(name, 0, background, source, **free, opacity="1")
+    half, same = make(name, 0, background, source, **free, opacity="0.5")
+    assert (mask == same).all()
+    expected = (background.astype(float) + full) / 2
+    assert np.abs(half - expected)[mask].max() <= 0.5
+
+
+@pytest.mark.parametrize("name", PASTING)
+def test_fragments_lie_on_the_foreground(name: str) -> None:
+    foreground = np.zeros((96, 96), bool)
+    foreground[8:70, 10:80] = True
+    for seed in range(8):
+        background, source = picture(seed), picture(50 + seed)
+        config = parse_settings(name, {"min_overlap": "0.8", "min_change": "3"})
+        rng = np.random.default_rng(seed)
+        _, mask = GENERATORS[name].generate(background, source, config, rng, foreground)
+        # Fragments may overlap where they are on it, so a set of them may be a little below.
+        assert mask[foreground].sum() >= 0.75 * mask.sum()
+        off = parse_settings(name, {"min_overlap": "0"})
+        masks = [
+            GENERATORS[name].generate(background, source, off, np.random.default_rng(seed), given)
+            for given in (foreground, None)
+        ]
+        assert (masks[0][1] == masks[1][1]).all()
+
+
+@pytest.mark.parametrize("name", PASTING)
+def test_impossible_constraints_are_counted(name: str) -> None:
+    black, config = np.zeros((64, 64, 3), np.uint8), parse_settings(name, {"max_attempts": "300"})
+    generate, rng = GENERATORS[name].generate, np.random.default_rng(0)
+    with pytest.raises(UserError, match=r"in 300 draws: .*below 1\.0 grey levels \d+ times"):
+        generate(black, black, config, rng)
+    nowhere = np.zeros((64, 64), bool)
+    with pytest.raises(UserError, match="foreground is empty"):
+        generate(picture(0, 64, 64), picture(1, 64, 64), config, rng, nowhere)
+    nowhere[5, 5] = True
+    whole = parse_settings(name, {"min_overlap": "1", "max_attempts": "20"})
+    with pytest.raises(UserError, match=r"in 20 draws: .*(foreground|area).* \d+ times.*Lower|Wid"):
+        generate(picture(0, 64, 64), picture(1, 64, 64), whole, rng, nowhere)
+    with pytest.raises(UserError, match="10x64 pixels"):
+        generate(np.zeros((64, 10, 3), np.uint8), black, config, rng)
+
+
+def changed_by(strengths: dict[str, Any], patch: np.ndarray, seed: int = 0) -> np.ndarray:
+    plain = {"jitter": 0.0, "flips": 0.0, "zoom": 0.0, "blur": 0.0, "elastic": 0.0}
+    config = PasteConfig(**{**plain, **strengths})
+    return augmentation(config, np.random.default_rng(seed))(patch)
+
+
+def test_augmentation_by_strength() -> None:
+    patch = np.ascontiguousarray(picture(0)[:40, :50])
+    assert (changed_by({}, patch) == patch).all()
+    assert (changed_by({"flips": 1.0}, patch) == patch[::-1, ::-1]).all()
+    for name, weak, strong in (
+        ("jitter", 0.05, 0.5), ("zoom", 0.02, 0.5), ("blur", 1.0, 4.0), ("elastic", 0.3, 6.0),
+    ):  # fmt: skip
+        change = [
+            np.mean([
+                np.abs(changed_by({name: strength}, patch, seed).astype(int) - patch).mean()
+                for seed in range(8)
+            ])
+            for strength in (weak, strong)
+        ]  # fmt: skip
+        assert 0 < change[0] < change[1], name
+
+
+def test_elastic_is_a_displacement_in_pixels() -> None:
+    """A ramp of one grey level per pixel tells by how much it was moved."""
+    ramp = np.tile(np.arange(200, dtype=np.uint8)[None, :, None], (120, 1, 3))
+    for strength in (2.0, 8.0):
+        moved = [
+            np.abs(changed_by({"elastic": strength}, ramp, seed).astype(int) - ramp)[20:-20, 30:-30]
+            for seed in range(6)
+        ]
+        assert 0.4 * strength < np.mean([m.max() for m in moved]) < 2.0 * strength
+
+
+@pytest.mark.parametrize("name", [*PASTING, "mix"])
+@pytest.mark.parametrize(
+    ("option", "value", "match"),
+    [
+        ("blending", "soft", "blending must be one of hard, feather, alpha, poisson"),
+        ("opacity", "0.9,0.2", "0 < low <= high <= 1"),
+        ("opacity", "0,1", "0 < low"),
+        ("opacity", "0.1,0.2,0.3", "not one number or LOW,HIGH"),
+        ("scale", "0", "scale must lie"),
+        ("flips", "2", "flips must lie in 0..1"),
+        ("zoom", "1", "zoom must lie"),
+        ("blur", "-1", "blur must lie"),
+        ("elastic", "-1", "elastic must lie"),
+        ("min_overlap", "1.5", "min_overlap must lie"),
+        ("blend_px", "-1", "blend_px must lie"),
+    ],
+)
+def test_bad_settings(name: str, option: str, value: str, match: str) -> None:
+    with pytest.raises(UserError, match=match):
+        parse_settings(name, {option: value})
