@@ -127,6 +127,8 @@ def choose_and_score(
     chosen: dict[str, int] = {"k": 0} if detector.name == "lafite" else {}
     stages = []
     for parameter in detector.parameters:
+        if parameter.needs_fit:
+            continue  # the model's own memory bank
         configs = [{**chosen, parameter.name: value} for value in parameter.grid]
         with watch.timing(f"{detector.name}/tune"):
             on_pseudo = scored(detector, pseudo, configs, f"pseudo-{parameter.name}", folder, watch)

@@ -42,3 +42,18 @@ def matmul_flops(device: str, precision: str, seconds: float = 1.0) -> float:
             torch.cuda.synchronize(device)
         times.append((time.perf_counter() - started) / 4)
     return 2 * math.pow(side, 3) / sorted(times)[len(times) // 2]
+
+
+def scoring_flops(config: Any, channels: int = 272) -> float:
+    """Floating-point operations of one pass of the network per image, counted on no data.
+
+    A configuration of LafitE takes ``config.diffusion.sampling_steps`` of them. Arguments as in
+    ``training_flops``.
+    """
+    grid = config.features.grid
+    with torch.device("meta"), torch.no_grad():
+        network = UNet(channels, config.unet)
+        x, t = torch.empty(1, channels, grid, grid), torch.ones(1)
+        with FlopCounterMode(display=False) as counter:
+            network(x, t)
+    return float(counter.get_total_flops())

@@ -8,12 +8,16 @@ from typing import Any
 def choice_lines(best: Mapping[str, Any], out: Path) -> Iterator[str]:
     """What a study found, from ``best.json``: a line per stage, the choice, the audit."""
     for stage in best["stages"]:
+        pruned = [one["value"] for one in stage.get("race", {"pruned": []})["pruned"]]
         judged = stage.get("objective_value", stage["pseudo_auroc"])  # absent in older RUNs
         cells = "  ".join(
-            f"{value}:{'failed' if figure is None else format(figure, '.3f')}"
+            f"{value}:{_figure(figure, value in pruned)}"
             for value, figure in zip(stage["values"], judged, strict=True)
         )
         yield f"{stage['param']:>2}  {cells}  -> {stage['selected']}"
+        if "race" in stage:
+            scored, grid = stage["race"]["image_configurations"], stage["race"]["full_grid"]
+            yield f"    raced: {scored} of {grid} image-configurations, {len(pruned)} pruned"
         if stage["selected"] != stage.get("leader", stage["selected"]):
             yield (
                 f"    {stage['param']} = {stage['leader']} is highest, "
@@ -32,3 +36,9 @@ def choice_lines(best: Mapping[str, Any], out: Path) -> Iterator[str]:
             f"{out}: {len(audit['configs'])} of {audit['cells']} cells off the path; the highest "
             f"pseudo AUROC among them is {highest}"
         )
+
+
+def _figure(figure: float | None, pruned: bool) -> str:
+    if figure is None:
+        return "pruned" if pruned else "failed"
+    return format(figure, ".3f")

@@ -200,7 +200,7 @@ def configuration(detector: Detector, run: Run | None, model: Path) -> tuple[Con
         return run.best["params"], "run"
     if detector.refit is not None:
         return detector.refit["params"], "refit"
-    return {parameter.name: parameter.default for parameter in detector.parameters}, "defaults"
+    return {p.name: p.default for p in detector.parameters if not p.needs_fit}, "defaults"
 
 
 def scale_of(

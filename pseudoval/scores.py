@@ -103,7 +103,10 @@ class ScoreMatrix:
             pixel={
                 name: np.concatenate([part.pixel[name] for part in parts]) for name in first.pixel
             },
-            pixel_reason=first.pixel_reason,
+            pixel_reason=[
+                next((reason for reason in told if reason), "")
+                for told in zip(*(part.pixel_reason for part in parts), strict=True)
+            ],
             header=first.header,
         )
 

@@ -123,6 +123,7 @@ def score_images(
     name: str,
     store: Path | None = None,
     progress: ProgressCallback | None = None,
+    pixels: bool = True,
     share: Callable[[Sequence[BlockWork]], None] | None = None,
 ) -> ScoreMatrix:
     """Scores and pixel figures of every image under every configuration.
@@ -130,6 +131,7 @@ def score_images(
     Args:
         name: what is being scored, for the progress display and the folder of the blocks.
         store: folder for finished blocks, taken up again by the next call; None keeps nothing.
+        pixels: False leaves the pixel figures out.
         share: is given the blocks before they are looked for in ``store``, so that others can
             score some of them; what is missing afterwards is scored here.
 
@@ -155,7 +157,10 @@ def score_images(
         # Blocks found on disk take no time; counting them would make the rest look fast.
         if progress is not None and (scored or done == len(items)):
             progress(f"scoring {name}", done, len(items))
-    pixel, reasons = _pixel_figures(detector, items, [block.coarse for block in blocks])
+    pixel: dict[str, np.ndarray] = {}
+    reasons: list[str] = []
+    if pixels:
+        pixel, reasons = _pixel_figures(detector, items, [block.coarse for block in blocks])
     return ScoreMatrix(
         scores=np.concatenate([block.scores for block in blocks], axis=1),
         configs=[dict(config) for config in configs],

@@ -13,11 +13,12 @@ from studies.spec import (
     joint_tpe,
     k_only,
     k_then_t,
+    stages_then_k,
     t_then_k,
 )
 from studies.study_files import read_study
 
 __all__ = [
     "STUDIES", "Outcome", "Stage", "Study", "joint", "joint_tpe", "k_only", "k_then_t",
-    "read_study", "run_study", "t_then_k",
+    "read_study", "run_study", "stages_then_k", "t_then_k",
 ]  # fmt: skip

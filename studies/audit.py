@@ -130,7 +130,10 @@ def draw_cells(
     it is among them, because what it costs cannot be told otherwise.
     """
     order = np.random.default_rng([seed, len(cells)]).permutation(len(cells)).tolist()
-    order.sort(key=lambda row: cells[row] != defaults)  # stable: the rest stays shuffled
+    # A parameter that the study leaves to the model has no say. Stable: the rest stays shuffled.
+    order.sort(
+        key=lambda row: any(defaults.get(name) != value for name, value in cells[row].items())
+    )
     taken = sorted(order[: math.ceil(share * len(cells))])
     return [dict(cells[row]) for row in taken]
 

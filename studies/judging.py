@@ -91,7 +91,6 @@ def judge(objective: str, members: Sequence[Member], matrices: Sequence[ScoreMat
         for member, matrix in zip(members, matrices, strict=True)
     }
     tables = [auroc_by_category(m.scores, m.categories, m.labels) for m in matrices]
-    made = [bootstrap(objective, matrix) for matrix in matrices if paired(members)]
     return Judged(
         objective=objective,
         categories=matrices[0].category_names,
@@ -100,8 +99,18 @@ def judge(objective: str, members: Sequence[Member], matrices: Sequence[ScoreMat
         auroc_by_category=np.mean(tables, axis=0),
         value=mean_over_members([values(objective, matrix) for matrix in matrices]),
         by_category=np.mean([by_category(objective, matrix) for matrix in matrices], axis=0),
-        replicates=averaged([part for part in made if part]) if made and all(made) else None,
+        replicates=replicates_of(objective, members, matrices),
     )
+
+
+def replicates_of(
+    objective: str, members: Sequence[Member], matrices: Sequence[ScoreMatrix]
+) -> Replicates | None:
+    """The mean objective of all members on resamples; None where there is no bootstrap of it."""
+    if not paired(members):
+        return None
+    made = [bootstrap(objective, matrix) for matrix in matrices]
+    return averaged([part for part in made if part]) if all(made) else None
 
 
 def choose(rule: str, stage: str, configs: Sequence[Config], judged: Judged) -> Choice:

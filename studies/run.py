@@ -36,6 +36,7 @@ from studies.checks import (
     check_objective,
     check_paired,
     check_sets,
+    check_stages,
 )
 from studies.crew import SEARCH, Crew, Part, agree
 from studies.search import Outcome, search
@@ -44,7 +45,7 @@ from studies.spec import STUDIES, Maker, Study
 from studies.storage import JOURNAL, Home, answering, connect, open_journal, shown
 from studies.study_files import read_study
 
-UNSAID = {"rule": BEST, "repeats": 1}
+UNSAID = {"rule": BEST, "repeats": 1, "refine": 0, "race": False}
 """What a RUN was made with that was made before there was a choice."""
 
 TOLD = ("model", "pseudo", "study_file", "members_are", "versions", "defaults", "ranges")
@@ -57,7 +58,7 @@ HERE = ("storage", "study_name")
 def run_study(
     study: str | Path | Maker,
     *,
-    model: str | Path,
+    model: str | Path | Detector,
     pseudo: str | Path | Sequence[str | Path],
     out: str | Path,
     t: Sequence[int] | None = None,
@@ -69,6 +70,8 @@ def run_study(
     device: str = "cpu",
     overwrite: bool = False,
     audit_share: float | None = None,
+    refine: int = 0,
+    race: bool = False,
     storage: str | None = None,
     study_name: str | None = None,
     workers: int | None = None,
@@ -82,7 +85,9 @@ def run_study(
 
     Args:
         study: a name in ``studies.STUDIES``, one of those functions, or a TOML file.
-        model: a MODEL folder, trained on the split of the pseudo set.
+        model: a MODEL folder, trained on the split of the pseudo set; or any object that keeps the
+            protocol ``pseudoval.detectors.Detector`` (``docs/own_detector.py`` is one), whose
+            noise has the seed of its own.
         pseudo: a PSEUDO folder, or several on one split; the choice is made on their mean.
         out: the RUN folder.
         t, k: grids; None is the detector's own.
@@ -96,6 +101,10 @@ def run_study(
         overwrite: start anew in a RUN of another study, model, set, grid or seed.
         audit_share: score this share of the grid's cells off the path of the stages when they
             are done, also in a finished RUN; the choice does not look at them.
+        refine: after each grid, so many rounds of values around its leader; see
+            ``studies.refining``.
+        race: score each grid on shares of the images, and drop what is worse than the leader; see
+            ``studies.racing``.
         storage: URL of the database that keeps the study and carries the scores from machine to
             machine; None is a journal in ``out``.
         study_name: what the study is called in the storage, the same on every machine; None is the
@@ -123,9 +132,11 @@ def run_study(
     """
     folders = [Path(pseudo)] if isinstance(pseudo, str | Path) else [Path(one) for one in pseudo]
     order = Order(
-        study=study, model=Path(model), folders=folders, out=Path(out), t=t, k=k,
+        study=study, model=Path(model) if isinstance(model, str) else model,
+        folders=folders, out=Path(out), t=t, k=k,
         objective=objective, rule=rule, seed=seed, repeats=repeats, device=device,
-        audit_share=audit_share, storage=storage, study_name=study_name, workers=workers,
+        audit_share=audit_share, refine=refine, race=race, storage=storage,
+        study_name=study_name, workers=workers,
     )  # fmt: skip
     with answering(storage):
         return _run(order, overwrite, retry_failed, progress or silent, notice or (lambda _: None))
@@ -136,7 +147,7 @@ class Order:
     """What is asked of ``run_study``, for this process and those that help it."""
 
     study: str | Path | Maker
-    model: Path
+    model: Path | Detector
     folders: list[Path]
     out: Path
     t: Sequence[int] | None
@@ -147,6 +158,8 @@ class Order:
     repeats: int
     device: str
     audit_share: float | None
+    refine: int
+    race: bool
     storage: str | None
     study_name: str | None
     workers: int | None
@@ -172,7 +185,7 @@ class Asked:
             home=home,
             objective=self.header["objective"],
             rule=self.header["rule"],
-            seed=self.order.seed,
+            seed=self.header["seed"],
             report=report,
             retries=retries,
         )
@@ -199,28 +212,42 @@ def ask(order: Order) -> Asked:
     if order.workers is not None and order.workers < 1:
         raise UserError(f"{order.workers} workers cannot score anything; give at least 1.")
     check_rule(order.rule or BEST)
-    check_objective(order.objective or MACRO, order.rule or BEST)
+    if order.refine < 0:
+        raise UserError(f"{order.refine} rounds of refining cannot be made; give 0 or more.")
+    check_objective(order.objective or MACRO, order.rule or BEST, order.race)
     make = _maker(order.study)
-    require_folder(model, "model", "pseudoval train DATA")
+    if isinstance(model, Path):
+        require_folder(model, "model", "pseudoval train DATA")
+    seed = order.seed if isinstance(model, Path) else model.seed
+    named = model if isinstance(model, Path) else Path(model.name)
     for folder in folders:
         require_folder(folder, "pseudo", "pseudoval build DATA")
     manifests = [(folder, load_manifest(folder)) for folder in folders]
     check_sets(manifests)
     sets = [(folder, pseudo_items(folder, manifest)) for folder, manifest in manifests]
-    members = open_members(
-        model, sets, out, seed=order.seed, repeats=order.repeats, device=order.device
-    )
+    members = open_members(model, sets, out, seed=seed, repeats=order.repeats, device=order.device)
     detector = members[0].detector
     plan = make(detector, order.t, order.k)
+    plan = replace(
+        plan,
+        stages=tuple(
+            replace(stage, refine=order.refine or stage.refine, race=order.race or stage.race)
+            for stage in plan.stages
+        ),
+    )
+    race = any(stage.race for stage in plan.stages)
     objective, rule = order.objective or plan.objective or MACRO, order.rule or plan.rule or BEST
-    check_objective(objective, rule)
-    check_paired(members, rule)
+    check_objective(objective, rule, race)
+    check_paired(members, rule, race)
+    check_stages(plan)
     if order.audit_share is not None:
         check_share(plan, order.audit_share)
     for member in members:
         check_fit(plan, member.detector, manifests[0][1], member.model, folders[0])
         check_masks(objective, member.items, member.pseudo)
         check_configs(plan, member.detector)
+    names = {name for config in plan.cells() for name in config}
+    tuned = [parameter for parameter in detector.parameters if parameter.name in names]
     name = order.study_name or plan.name
     if order.storage is not None and order.study_name is None:
         name = f"{out.resolve().name}/{plan.name}"
@@ -228,15 +255,17 @@ def ask(order: Order) -> Asked:
         "study": plan.name,
         "objective": objective,
         "rule": rule,
+        "race": race,
+        "refine": max(stage.refine for stage in plan.stages),
         "detector": detector.name,
-        "model": os.path.relpath(model, out),
+        "model": os.path.relpath(named, out),
         "pseudo": [os.path.relpath(folder, out) for folder in folders],
         "categories": list(manifests[0][1]["categories"]),
         "grids": plan.grids(),
         "stages": [stage.described() for stage in plan.stages],
-        "defaults": {p.name: p.default for p in detector.parameters},
-        "ranges": {p.name: [p.low, p.high] for p in detector.parameters},
-        "seed": order.seed,
+        "defaults": {p.name: p.default for p in tuned},
+        "ranges": {p.name: [p.low, p.high] for p in tuned},
+        "seed": seed,
         "repeats": order.repeats,
         "model_sha256": joint_sha256(members),
         "split_sha256": detector.split_sha256,
@@ -286,7 +315,7 @@ def _run(
             best = read_json(out / BEST_FILE, "The run's choice")
         if is_open(best, share):
             with scoring(Part(kind=AUDIT, share=share)) as team, suppress(Finished):
-                add_audit(asked.plan, team, out, share, order.seed, report)
+                add_audit(asked.plan, team, out, share, asked.header["seed"], report)
         return replace(_finished(out, members), fresh=True)
 
 
@@ -299,7 +328,7 @@ def assist(order: Order, part: Part) -> None:
         if part.kind == SEARCH:
             asked.search(crew.home, members, silent, part.retries)
         else:
-            add_audit(asked.plan, members, order.out, part.share, order.seed, silent)
+            add_audit(asked.plan, members, order.out, part.share, asked.header["seed"], silent)
 
 
 def _storage(asked: Asked, overwrite: bool) -> BaseStorage | None:
@@ -327,7 +356,12 @@ def _begin(asked: Asked, overwrite: bool) -> None:
 
 def _failures(best: Mapping[str, Any]) -> bool:
     """Whether a configuration of a stage has no value."""
-    return any(None in stage["objective_value"] for stage in best["stages"])
+    for stage in best["stages"]:
+        pruned = [one["value"] for one in stage.get("race", {}).get("pruned", [])]
+        for value, figure in zip(stage["values"], stage["objective_value"], strict=True):
+            if figure is None and value not in pruned:
+                return True
+    return False
 
 
 def _maker(study: str | Path | Maker) -> Maker:

@@ -1,32 +1,25 @@
 """Searching: score a stage, choose by a named rule, go on to the next; all of it resumable."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
+from optuna.trial import TrialState
 
 from pseudoval.examples import write_examples
 from pseudoval.files import atomic_path, sha256_json, write_json
-from pseudoval.objectives import values as objective_values
 from pseudoval.progress import ProgressCallback, labelled
-from pseudoval.scores import Config, ScoreMatrix, config_name
+from pseudoval.scores import ScoreMatrix, config_name
 from pseudoval.sweep import forget_blocks
 from studies.blocks import Team
 from studies.judging import Judged, choose, finish_member_runs, judge, of_choice
-from studies.sampling import tried
-from studies.seeds import (
-    Member,
-    joint_sha256,
-    mean_over_members,
-    number,
-    score_members,
-)
-from studies.spec import GRID, Stage, Study
-from studies.storage import Home, finished, open_stage, record
+from studies.scoring import Scored, score_stage
+from studies.seeds import Member, joint_sha256, number
+from studies.spec import Stage, Study
+from studies.storage import REASON, Home, finished, open_stage, record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +32,61 @@ class Outcome:
         matrix: pseudo scores of every configuration that was tried; those of the first seed where
             there are several.
         fresh: False if the run was already finished and nothing was done.
+
+    Example:
+        With a ``model`` and a ``pseudo`` folder at hand:
+
+        >>> from studies import run_study
+        >>> outcome = run_study(
+        ...     "t_then_k", model="model", pseudo="pseudo", out="found", t=[25, 300], k=[1, 4]
+        ... )
+        >>> outcome.curves[["stage", "value"]].values.tolist()
+        [['t', 25], ['t', 300], ['k', 1], ['k', 4]]
+        >>> outcome.curves.groupby("stage")["selected"].sum().to_dict()
+        {'k': 1, 't': 1}
+        >>> sorted(outcome.trials["state"].unique())
+        ['COMPLETE']
     """
 
     best: dict[str, Any]
     trials: pd.DataFrame
     matrix: ScoreMatrix
     fresh: bool
+
+    @property
+    def curves(self) -> pd.DataFrame:
+        """A row for every configuration of every stage, values ascending: what to plot.
+
+        Columns: ``stage``, ``value``, ``params``, ``pseudo_auroc``, ``objective_value`` with its
+        95 % interval ``low`` and ``high``, and ``selected``. NaN where there is no value.
+        """
+        rows = []
+        for stage in self.best["stages"]:
+            nothing = [None] * len(stage["values"])  # in RUNs from before there were objectives
+            judged = stage.get("objective_value", stage["pseudo_auroc"])
+            for value, config, auroc, figure, bounds in zip(
+                stage["values"],
+                stage["configs"],
+                stage["pseudo_auroc"],
+                judged,
+                stage.get("objective_interval", nothing),
+                strict=True,
+            ):
+                low, high = bounds or (None, None)
+                rows.append(
+                    {
+                        "stage": stage["name"],
+                        "value": value,
+                        "params": config_name(config),
+                        "pseudo_auroc": auroc,
+                        "objective_value": figure,
+                        "low": low,
+                        "high": high,
+                        "selected": value == stage["selected"],
+                    }
+                )
+        figures = ["pseudo_auroc", "objective_value", "low", "high"]
+        return pd.DataFrame(rows).astype(dict.fromkeys(figures, "float64"))
 
 
 def search(
@@ -83,16 +125,16 @@ def search(
     tables: list[pd.DataFrame] = []
     for stage in plan.stages:
         started = time.monotonic()
-        order, matrices = _score_stage(stage, selected, members, objective, seed, report)
-        seconds = (time.monotonic() - started) / len(order)
-        configs = matrices[0].configs
+        scored = score_stage(stage, selected, members, objective, seed, report)
+        seconds = (time.monotonic() - started) / len(scored.order)
+        configs = scored.configs
         told = stage.values(configs)
-        judged = judge(objective, members, matrices)
+        judged = judge(objective, members, scored.matrices)
         if not helper:
-            tables.append(_trials(home, team, stage, judged, configs, order, seconds, seed))
+            tables.append(_trials(home, team, stage, judged, scored, seconds, seed))
         chosen = choose(rule, stage.name, configs, judged)
         selected |= stage.point(configs[chosen.row]) | dict(stage.fixed)
-        parts.append(matrices)
+        parts.append(scored.matrices)
         stages.append(
             {
                 "name": stage.name,
@@ -103,6 +145,7 @@ def search(
                 "leader": told[chosen.leader],
                 "within": [told[row] for row in chosen.within],
                 "configs": configs,
+                **({"race": scored.raced} if scored.raced else {}),
             }
         )
     if helper:
@@ -143,36 +186,6 @@ def search(
     return Outcome(best=best, trials=trials, matrix=wholes[0], fresh=True)
 
 
-def _score_stage(
-    stage: Stage,
-    selected: Mapping[str, int],
-    members: Sequence[Member],
-    objective: str,
-    seed: int,
-    report: ProgressCallback,
-) -> tuple[list[Config], list[ScoreMatrix]]:
-    """Score what the sampler of a stage asks for.
-
-    Returns:
-        The configurations in the order in which they were tried, and of each member the matrix,
-        the smallest t first, then the smallest K.
-    """
-    batches: list[list[ScoreMatrix]] = []
-
-    def score(configs: Sequence[Config]) -> np.ndarray:
-        name = f"stage-{stage.name}"
-        if stage.sampler != GRID:
-            name += f"-{len(batches):03d}"
-        batches.append(score_members(members, configs, name, report))
-        return mean_over_members([objective_values(objective, matrix) for matrix in batches[-1]])
-
-    grid = stage.configs(selected)
-    order = tried(stage, grid, seed, score)
-    wholes = [ScoreMatrix.joined(of_member) for of_member in zip(*batches, strict=True)]
-    rows = [wholes[0].row(config) for config in grid if config in order]
-    return order, [whole.select(rows) for whole in wholes]
-
-
 def _once(matrix: ScoreMatrix) -> ScoreMatrix:
     """Without the configurations that an earlier stage has scored already."""
     firsts = [row for row, config in enumerate(matrix.configs) if matrix.row(config) == row]
@@ -184,16 +197,23 @@ def _trials(
     team: Team | None,
     stage: Stage,
     judged: Judged,
-    configs: Sequence[Config],
-    order: Sequence[Config],
+    scored: Scored,
     seconds: float,
     seed: int,
 ) -> pd.DataFrame:
     """Tell Optuna the stage's values and list its trials as ``trials.csv`` does."""
-    rows = [configs.index(config) for config in order]
+    configs = scored.configs
+    rows = [scored.matrices[0].row(config) for config in scored.order]
     attributes = [{"seconds": seconds, **judged.attributes(row)} for row in rows]
+    pruned = {place: scored.pruned[row] for place, row in enumerate(rows) if row in scored.pruned}
+    for place, one in pruned.items():
+        attributes[place] |= {
+            REASON: one.reason,
+            "images": one.images,
+            "value_on_images": one.value,
+        }
     optuna_study = open_stage(home, stage, seed)
-    values = judged.value[rows]
+    order, values = scored.order, judged.value[rows]
     if team is None:
         record(optuna_study, stage, order, values, attributes)
     else:
@@ -205,7 +225,8 @@ def _trials(
         )
     found = []
     for trial, config in finished(optuna_study, stage, configs):
-        row = configs.index(config)
+        row = scored.matrices[0].row(config)
+        failed = "a score is not a number" if trial.state == TrialState.FAIL else ""
         found.append(
             {
                 "stage": stage.name,
@@ -215,6 +236,7 @@ def _trials(
                 "pseudo_auroc": number(judged.auroc[row]),
                 "seconds": round(float(trial.user_attrs["seconds"]), 3),
                 "objective_value": trial.value,
+                "reason": trial.user_attrs.get(REASON, failed),
             }
         )
     return pd.DataFrame(found)

@@ -12,6 +12,7 @@ import numpy as np
 from pseudoval.dataset import ImageItem
 from pseudoval.detectors import Detector
 from pseudoval.detectors.feature_models import open_detectors
+from pseudoval.errors import UserError
 from pseudoval.files import claim_folder, sha256_file, write_json
 from pseudoval.members import members_sha256
 from pseudoval.progress import ProgressCallback, labelled
@@ -48,7 +49,7 @@ class Member:
 
 
 def open_members(
-    model: Path,
+    model: Path | Detector,
     pseudos: Sequence[tuple[Path, list[ImageItem]]],
     out: Path,
     *,
@@ -59,16 +60,26 @@ def open_members(
     """Every model of a MODEL folder on every pseudo set, with the noise of every seed.
 
     Args:
+        model: a MODEL folder, or a detector, which has its own seed.
         pseudos: PSEUDO folders with their images.
         seed: of the noise, the same for all models; ``repeats`` of them, from this one on.
 
     Raises:
-        UserError: see ``open_detectors``.
+        UserError: see ``open_detectors``; or repeats of a detector that is not in a folder.
     """
+    if not isinstance(model, Path) and repeats > 1:
+        raise UserError(
+            f"{repeats} repeats need a MODEL folder, to open the model with other seeds; the "
+            f"detector {model.name} was given itself. Leave the repeats out."
+        )
     members = []
     hashes = [sha256_file(folder / "manifest.json") for folder, _ in pseudos]
     for repeat in range(repeats):
-        for name, detector in open_detectors(model, seed=seed + repeat, device=device).items():
+        for name, detector in (
+            open_detectors(model, seed=seed + repeat, device=device)
+            if isinstance(model, Path)
+            else {"": model}
+        ).items():
             for number, (folder, items) in enumerate(pseudos):
                 parts = [
                     name,
@@ -80,7 +91,7 @@ def open_members(
                     Member(
                         name=joined,
                         detector=detector,
-                        model=model / name,
+                        model=model / name if isinstance(model, Path) else Path(model.name),
                         pseudo=folder,
                         pseudo_sha256=hashes[number],
                         items=items,
@@ -118,31 +129,45 @@ def score_members(
     configs: Sequence[Config],
     name: str,
     progress: ProgressCallback,
+    places: Sequence[Sequence[int]] | None = None,
 ) -> list[ScoreMatrix]:
     """The score matrix of every member over the same configurations, scored by its team.
+
+    Args:
+        places: of each member the images to score, without pixel figures; None is all of them.
 
     Raises:
         Finished: another process has finished the study meanwhile.
     """
-    begun = [_score(member, configs, name, progress) for member in members]
+    parts: Sequence[Sequence[int] | None] = places or [None] * len(members)
+    begun = [
+        _score(member, configs, name, progress, part)
+        for member, part in zip(members, parts, strict=True)
+    ]
     return [matrix() for matrix in begun]
 
 
 def _score(
-    member: Member, configs: Sequence[Config], name: str, progress: ProgressCallback
+    member: Member,
+    configs: Sequence[Config],
+    name: str,
+    progress: ProgressCallback,
+    places: Sequence[int] | None,
 ) -> Callable[[], ScoreMatrix]:
     """Score what is not known; the matrix may have to be waited for."""
-    known = _known(member.known, configs)
+    items, known = member.items, _known(member.known, configs)
+    if places is not None:  # what is known is of all images
+        items, known = [member.items[place] for place in places], None
     missing = [config for config in configs if known is None or config not in known.configs]
     told: dict[str, Any] = {"name": name, "store": member.folder / "blocks"}
-    told["progress"] = labelled(progress, member.name)
+    told |= {"progress": labelled(progress, member.name), "pixels": places is None}
     parts: list[Callable[[], ScoreMatrix]] = []
     if known is not None:
         parts.append(lambda: known)
     if missing and member.team is not None:
-        parts.append(score_together(member.team, member.detector, member.items, missing, **told))
+        parts.append(score_together(member.team, member.detector, items, missing, **told))
     elif missing:
-        matrix = score_images(member.detector, member.items, missing, **told)
+        matrix = score_images(member.detector, items, missing, **told)
         parts.append(lambda: matrix)
 
     def whole() -> ScoreMatrix:

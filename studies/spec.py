@@ -29,6 +29,16 @@ class Stage:
         inherits: parameters taken from what earlier stages selected.
         sampler: a name in ``SAMPLERS``.
         trials: how many configurations ``tpe`` tries; None is a third of the grid, rounded up.
+        refine: rounds of values added around the leader, see ``studies.refining``.
+        race: whether clearly worse configurations are dropped early, see ``studies.racing``.
+        codes: parameters of the grid without an order (``Parameter.ordered``), such as feature
+            stages: they are told by their names and not refined.
+
+    Example:
+        >>> from studies import Stage
+        >>> stage = Stage(name="k", grid={"k": (1, 4)}, inherits=("t",), refine=1)
+        >>> stage.configs({"t": 300})
+        [{'t': 300, 'k': 1}, {'t': 300, 'k': 4}]
     """
 
     name: str
@@ -37,11 +47,14 @@ class Stage:
     inherits: tuple[str, ...] = ()
     sampler: str = GRID
     trials: int | None = None
+    refine: int = 0
+    race: bool = False
+    codes: tuple[str, ...] = ()
 
     @property
     def param(self) -> str:
-        """The one parameter that varies, or ``configuration`` where several do."""
-        return next(iter(self.grid)) if len(self.grid) == 1 else "configuration"
+        """The one parameter that varies, or ``configuration`` where several do, or a code."""
+        return "configuration" if len(self.grid) > 1 or self.codes else next(iter(self.grid))
 
     @property
     def names(self) -> list[str]:
@@ -66,9 +79,9 @@ class Stage:
 
     def values(self, configs: Sequence[Config]) -> list[float | str]:
         """What tells some configurations apart: the parameter's value, or their names."""
-        if len(self.grid) == 1:
-            return [config[self.param] for config in configs]
-        return [config_name(config) for config in configs]
+        if self.param == "configuration":
+            return [config_name(config) for config in configs]
+        return [config[self.param] for config in configs]
 
     def point(self, config: Config) -> dict[str, int]:
         """The parameters that vary, as a configuration has them."""
@@ -83,6 +96,10 @@ class Stage:
             "inherits": list(self.inherits),
             "sampler": self.sampler,
             "trials": self.budget,
+            # Named where they are used: RUNs from before there was a choice stay the same.
+            **({"refine": self.refine} if self.refine else {}),
+            **({"race": True} if self.race else {}),
+            **({"codes": list(self.codes)} if self.codes else {}),
         }
 
 
@@ -95,6 +112,22 @@ class Study:
         summary: one line for a person.
         objective, rule: what a study file asks for; None leaves it to the caller.
         file: the study file, None for a study that is built in.
+
+    Example:
+        >>> from studies import Stage, Study
+        >>> study = Study(
+        ...     name="two_t",
+        ...     detector="lafite",
+        ...     summary="two t without editing, then K at the better one",
+        ...     stages=(
+        ...         Stage(name="t", grid={"t": (100, 200)}, fixed={"k": 0}),
+        ...         Stage(name="k", grid={"k": (1, 4)}, inherits=("t",)),
+        ...     ),
+        ... )
+        >>> len(study.cells())
+        6
+        >>> study.grids()
+        {'t': [100, 200], 'k': [1, 4]}
     """
 
     name: str
@@ -238,6 +271,40 @@ def k_only(
     )
 
 
+def stages_then_k(
+    detector: Detector, t: Sequence[int] | None = None, k: Sequence[int] | None = None
+) -> Study:
+    """The feature stages of the nearest-neighbour detector at its default K, then K with them.
+
+    Every value of ``stages`` needs a memory bank of its own, fitted from the training features
+    that MODEL keeps.
+
+    Raises:
+        UserError: a grid over t was given, or the detector has no ``stages``.
+
+    Example:
+        >>> from studies import stages_then_k
+        >>> study = stages_then_k(knn, k=[1, 4])
+        >>> study.stages[0].configs({})[:2]
+        [{'k': 5, 'stages': 1}, {'k': 5, 'stages': 2}]
+        >>> study.stages[1].configs({"stages": 23})
+        [{'k': 1, 'stages': 23}, {'k': 4, 'stages': 23}]
+    """
+    if t is not None:
+        raise UserError("The study stages_then_k has no parameter t; leave --t out.")
+    stages = {"stages": grid(detector, "stages", None, 1)}
+    default = {p.name: p.default for p in detector.parameters}.get("k", 1)
+    return Study(
+        name="stages_then_k",
+        detector="knn",
+        summary="feature stages at the default K, then nearest neighbours K with these",
+        stages=(
+            Stage(name="stages", grid=stages, fixed={"k": default}, codes=("stages",)),
+            Stage(name="k", grid={"k": grid(detector, "k", k, 1)}, inherits=("stages",)),
+        ),
+    )
+
+
 Maker = Callable[[Detector, Sequence[int] | None, Sequence[int] | None], Study]
 
 STUDIES: dict[str, Maker] = {
@@ -246,7 +313,9 @@ STUDIES: dict[str, Maker] = {
     "joint": joint,
     "joint_tpe": joint_tpe,
     "k": k_only,
+    "stages_then_k": stages_then_k,
 }
+"""The studies that are built in, by name."""
 
 
 def grid(

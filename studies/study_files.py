@@ -14,7 +14,8 @@
     values.k = [1, 2, 3, 5, 8]
 
 ``values.t = "default"`` is the detector's own grid; ``fixed.t = 200`` holds a parameter;
-``sampler = "tpe"`` with ``trials = 20`` tries some of a stage's combinations.
+``sampler = "tpe"`` with ``trials = 20`` tries some of a stage's combinations; ``refine = 2`` adds
+two rounds of values around the leader of a grid; ``race = true`` drops early what is worse than it.
 """
 
 import re
@@ -32,7 +33,7 @@ from studies.spec import GRID, SAMPLERS, Stage, Study, grid
 STUDY_KEYS = {"name": str, "summary": str, "detector": str, "objective": str, "rule": str,
               "stage": list}  # fmt: skip
 STAGE_KEYS = {"name": str, "values": dict, "fixed": dict, "editing": bool, "sampler": str,
-              "trials": int}  # fmt: skip
+              "trials": int, "refine": int, "race": bool}  # fmt: skip
 RANGE_KEYS = {"from", "to", "step"}
 
 
@@ -41,6 +42,18 @@ def read_study(path: Path, detector: Detector) -> Study:
 
     Raises:
         UserError: the file, the line, what is wrong in it and how to mend it.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from studies import read_study
+        >>> path = Path("fine.toml")
+        >>> _ = path.write_text(
+        ...     "[[stage]]\\n"
+        ...     "values.t = {from = 100, to = 300, step = 100}\\n"
+        ...     "editing = false\\n"
+        ... )
+        >>> read_study(path, detector).stages[0].configs({})
+        [{'t': 100, 'k': 0}, {'t': 200, 'k': 0}, {'t': 300, 'k': 0}]
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -60,6 +73,8 @@ class _Reader:
         self.lines = text.splitlines()
         self.detector = detector
         self.names = [parameter.name for parameter in detector.parameters]
+        self.optional = [p.name for p in detector.parameters if p.needs_fit]
+        self.codes = [p.name for p in detector.parameters if not p.ordered]
 
     def study(self, content: dict[str, Any]) -> Study:
         self._check_keys(content, STUDY_KEYS, None)
@@ -80,7 +95,7 @@ class _Reader:
                     f"two stages are named {stage.name!r}; rename one", "name", number
                 )
             stages.append(stage)
-            known |= set(self.names)
+            known |= {*stage.grid, *stage.fixed}
         return Study(
             name=content.get("name", self.path.stem),
             detector=content.get("detector", self.detector.name),
@@ -122,7 +137,12 @@ class _Reader:
             raise self._wrong("the stage varies nothing; give it values", "values", number)
         for name, value in fixed.items():
             self._check_whole(value, name, number)
-        open_ones = [n for n in self.names if n not in varied and n not in fixed]
+        # What needs a fit is the model's own value until a stage says otherwise.
+        open_ones = [
+            n
+            for n in self.names
+            if n not in varied and n not in fixed and (n in known or n not in self.optional)
+        ]
         for name in open_ones:
             if name not in known:
                 raise self._wrong(
@@ -135,6 +155,14 @@ class _Reader:
                 f"there is no sampler {sampler!r}; the samplers are {', '.join(SAMPLERS)}",
                 "sampler", number,
             )  # fmt: skip
+        for key in ("refine", "race"):
+            if sampler != GRID and entry.get(key):
+                raise self._wrong(
+                    f"{key} is for whole grids, not for what {sampler} suggests; leave one of "
+                    "them out", key, number,
+                )  # fmt: skip
+        if entry.get("refine", 0) < 0:
+            raise self._wrong("refine is a number of rounds, 0 or more; mend it", "refine", number)
         if trials is not None and (sampler == GRID or trials < 1):
             raise self._wrong(
                 "trials is for the sampler tpe and at least 1; mend it or leave it out",
@@ -147,6 +175,9 @@ class _Reader:
             inherits=tuple(open_ones),
             sampler=sampler,
             trials=trials,
+            refine=entry.get("refine", 0),
+            race=entry.get("race", False),
+            codes=tuple(name for name in varied if name in self.codes),
         )
 
     def _values(self, name: str, told: Any, number: int) -> tuple[int, ...]:

@@ -2,11 +2,12 @@
 
 import dataclasses
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from lafite_core import sweep
 from lafite_core.backbones import Backbone
@@ -17,6 +18,7 @@ from lafite_core.model import LafiteModel
 from lafite_core.step import Notice
 from pseudoval import __version__
 from pseudoval.dataset import ImageItem
+from pseudoval.detectors.banks import Banks, keep_parameter, stages_parameter
 from pseudoval.detectors.per_category import PerCategoryDetector
 from pseudoval.detectors.protocol import Block, Detector, Parameter, limited
 from pseudoval.errors import UserError
@@ -57,48 +59,76 @@ class FeatureModelDetector:
     parameters: tuple[Parameter, ...]
     of_all = True
 
-    def __init__(self, model: LafiteModel, seed: int) -> None:
+    def __init__(self, model: LafiteModel, seed: int, folder: Path | None = None) -> None:
         self.model = model
+        self.banks = Banks(model, folder)
         self.seed = seed
         self.categories: list[str] = list(model.info["categories"])
         self.split_sha256: str | None = model.info["split_sha256"]
         self.refit: Mapping[str, Any] | None = model.info.get("refit")
         self.model_sha256 = model.sha256()
         limits = {"k": len(model.bank), "t": model.config.diffusion.steps}
-        self.parameters = tuple(limited(p, limits[p.name]) for p in self.parameters)
+        self.parameters = (
+            *(limited(p, limits[p.name]) for p in self.parameters),
+            *self.fitted_parameters(),
+        )
 
     def of(self, category: str) -> Detector:
         """See ``Detector``; all categories share the model."""
         return self
 
+    def fitted_parameters(self) -> list[Parameter]:
+        """The parameters whose other values need a new memory bank."""
+        return [keep_parameter(self.model)]
+
     def check(self, config: Config) -> None:
         """See ``Detector``."""
-        names = [parameter.name for parameter in self.parameters]
-        if sorted(config) != sorted(names):
+        needed = [p.name for p in self.parameters if not p.needs_fit]
+        optional = [p.name for p in self.parameters if p.needs_fit]
+        if not set(needed) <= set(config) <= {*needed, *optional}:
             raise UserError(
-                f"A configuration of {self.name} has {' and '.join(names)}, not "
-                f"{', '.join(config) or 'nothing'}."
+                f"A configuration of {self.name} has {' and '.join(needed)}, and may have "
+                f"{' and '.join(optional)}; not {', '.join(config) or 'nothing'}."
             )
-        for parameter in self.parameters:
-            value = config[parameter.name]
-            if not isinstance(value, int) or not parameter.low <= value <= parameter.high:
+        for parameter in sorted(self.parameters, key=lambda p: not p.needs_fit):
+            if parameter.name not in config:
+                continue
+            value, high = config[parameter.name], parameter.high
+            if parameter.name == "k" and set(config) & set(optional):
+                high = min(K_EDIT.high, self.banks.size(self.banks.fit_of(config)))
+            if not isinstance(value, int) or not parameter.low <= value <= high:
                 raise UserError(
                     f"{parameter.name} = {value} cannot be scored; it must be a whole number "
-                    f"from {parameter.low} to {parameter.high}."
+                    f"from {parameter.low} to {high}."
                 )
 
     def score_block(self, images: Sequence[np.ndarray], configs: Sequence[Config]) -> Block:
-        """See ``Detector``."""
-        errors = self.errors(images, configs)
+        """See ``Detector``; configurations of one memory bank share their work."""
+        fits = [self.banks.fit_of(config) for config in configs]
+        features = remembered(self.model.features)
+        grid = self.model.config.features.grid
+        errors = np.empty((len(configs), len(images), grid, grid), dtype=np.float32)
+        for one in dict.fromkeys(fits):
+            rows = [row for row, other in enumerate(fits) if other == one]
+            # The model itself where it will do: it need not be asked image by image.
+            alone = one == self.banks.own and len(set(fits)) == 1
+            model = self.model if alone else self.banks.model_of(one, features)
+            errors[rows] = self.errors(model, images, [configs[row] for row in rows])
         return Block(scores=sweep.scores(self.model, errors), coarse=errors)
 
     def scores(self, items: Sequence[ImageItem], configs: Sequence[Config]) -> ScoreMatrix:
         """See ``Detector``."""
         return score_images(self, items, configs, name=self.name)
 
-    def errors(self, images: Sequence[np.ndarray], configs: Sequence[Config]) -> np.ndarray:
-        """Error grids ``[configs, images, h, w]`` float32."""
+    def errors(
+        self, model: LafiteModel, images: Sequence[np.ndarray], configs: Sequence[Config]
+    ) -> np.ndarray:
+        """Error grids ``[configs, images, h, w]`` float32 with the bank of a model."""
         raise NotImplementedError
+
+    def fitted(self, config: Config) -> LafiteModel:
+        """The model with the memory bank that a configuration asks for."""
+        return self.banks.model_of(self.banks.fit_of(config), self.model.features)
 
     def explain(self, image: np.ndarray, config: Config) -> dict[str, np.ndarray]:
         """See ``Detector``."""
@@ -120,15 +150,20 @@ class FeatureModelDetector:
 
 
 class LafiteDetector(FeatureModelDetector):
-    """LafitE; a configuration is ``{"t": 200, "k": 5}``, and ``k = 0`` means no editing."""
+    """LafitE; a configuration is ``{"t": 200, "k": 5}``, and ``k = 0`` means no editing.
+
+    ``keep`` may be added: a memory bank for editing of so many percent of the training patches.
+    """
 
     name = "lafite"
     parameters = (T, K_EDIT)
 
-    def errors(self, images: Sequence[np.ndarray], configs: Sequence[Config]) -> np.ndarray:
+    def errors(
+        self, model: LafiteModel, images: Sequence[np.ndarray], configs: Sequence[Config]
+    ) -> np.ndarray:
         """L2 distance of the reconstruction to the original features."""
         pairs = [(int(config["t"]), int(config["k"])) for config in configs]
-        return sweep.lafite_errors(self.model, images, pairs, self.seed)
+        return sweep.lafite_errors(model, images, pairs, self.seed)
 
     def explain(self, image: np.ndarray, config: Config) -> dict[str, np.ndarray]:
         """See ``Detector``.
@@ -138,7 +173,7 @@ class LafiteDetector(FeatureModelDetector):
         """
         t, k = int(config["t"]), int(config["k"])
         large = max(self.parameters[0].grid, default=self.parameters[0].high)
-        found = sweep.explain(self.model, image, t, k, self.seed, noised_t=large)
+        found = sweep.explain(self.fitted(config), image, t, k, self.seed, noised_t=large)
         return {
             "map": self.render(found.edited[None])[0],
             "error_plain": found.plain,
@@ -151,19 +186,42 @@ class LafiteDetector(FeatureModelDetector):
 
 
 class KnnDetector(FeatureModelDetector):
-    """Mean distance of each patch to its K nearest memory-bank members; no diffusion."""
+    """Mean distance of each patch to its K nearest memory-bank members; no diffusion.
+
+    A configuration is ``{"k": 5}``. ``stages`` may be added, to use the channels of these feature
+    stages alone, and ``keep``, the core set in percent of the training patches.
+    """
 
     name = "knn"
     parameters = (K_NEAREST,)
 
-    def errors(self, images: Sequence[np.ndarray], configs: Sequence[Config]) -> np.ndarray:
+    def fitted_parameters(self) -> list[Parameter]:
+        """See ``FeatureModelDetector``."""
+        stages = stages_parameter(self.model)
+        return [keep_parameter(self.model), *([stages] if stages else [])]
+
+    def errors(
+        self, model: LafiteModel, images: Sequence[np.ndarray], configs: Sequence[Config]
+    ) -> np.ndarray:
         """Mean distance to the K nearest members."""
-        return sweep.knn_errors(self.model, images, [int(config["k"]) for config in configs])
+        return sweep.knn_errors(model, images, [int(config["k"]) for config in configs])
 
     def explain(self, image: np.ndarray, config: Config) -> dict[str, np.ndarray]:
         """See ``Detector``; without editing there is one error map, given under both names."""
-        error = sweep.knn_errors(self.model, [image], [int(config["k"])])[0]
+        error = self.errors(self.fitted(config), [image], [config])[0]
         return {"map": self.render(error)[0], "error_plain": error[0], "error_edited": error[0]}
+
+
+def remembered(features: Callable[[np.ndarray], Tensor]) -> Callable[[np.ndarray], Tensor]:
+    """The same function, computed once for each of a block of images."""
+    known: dict[int, tuple[np.ndarray, Tensor]] = {}
+
+    def once(image: np.ndarray) -> Tensor:
+        if id(image) not in known:
+            known[id(image)] = image, features(image)  # the image too, so that its id stays its own
+        return known[id(image)][1]
+
+    return once
 
 
 DETECTORS = {"lafite": LafiteDetector, "knn": KnnDetector}
@@ -257,4 +315,4 @@ def _open_single(folder: Path, seed: int | None, device: str) -> Detector:
         raise UserError(f"{folder} holds a model of an unknown detector {name!r}; train it again.")
     if seed is None:
         seed = int((model.info.get("refit") or {}).get("seed", model.seed))
-    return DETECTORS[name](model, seed)
+    return DETECTORS[name](model, seed, folder)

@@ -19,8 +19,12 @@ class Parameter:
         low, high: the range of values that make sense; integers.
         grid: the values that a study tries by default, ascending.
         default: a fixed choice to compare with.
-        needs_fit: whether another value needs a new fit, or only new scores.
+        needs_fit: whether another value needs a new fit, or only new scores. Such a parameter may
+            be left out of a configuration, which then is scored with the value that the model was
+            fitted with.
         meaning: one line for a person, with the unit.
+        ordered: False for a code, such as the digits of feature stages, where a value half-way
+            between two others means nothing.
     """
 
     name: str
@@ -30,6 +34,7 @@ class Parameter:
     default: int
     needs_fit: bool
     meaning: str
+    ordered: bool = True
 
 
 def limited(parameter: Parameter, high: int) -> Parameter:

@@ -1,6 +1,5 @@
 """Studies beside the paper's: the other order, the full grid, TPE; and their examples."""
 
-import doctest
 import json
 from pathlib import Path
 
@@ -12,12 +11,10 @@ from helpers import planned_scores
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-import studies.run
-import studies.spec
 from pseudoval.cli import run
-from pseudoval.detectors.feature_models import LafiteDetector, open_detector
+from pseudoval.detectors.feature_models import LafiteDetector
 from pseudoval.scores import ScoreMatrix
-from studies import Outcome, Stage, joint_tpe, run_study
+from studies import Outcome, Stage, run_study
 from studies.sampling import tried
 
 T, K = [25, 50, 100, 300, 900], [1, 2, 4, 6]
@@ -150,16 +147,3 @@ def test_interrupted_tpe_suggests_the_same_again(
     again = tuned("joint_tpe", road, tmp_path / "run").best
     assert again == whole
     assert calls == [3, 3, 3, 1], "the first batch is not scored again"
-
-
-def test_the_examples_run(
-    planned: None, road: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("model", "pseudo"):
-        (tmp_path / name).symlink_to(road / name)
-    monkeypatch.chdir(tmp_path)
-    given = {"detector": open_detector(road / "model", seed=0, device="cpu")}
-    for module in (studies.run, studies.spec):
-        result = doctest.testmod(module, extraglobs=given)
-        assert result.attempted > 0 and result.failed == 0
-    assert joint_tpe(given["detector"]).stages[0].budget >= 1

@@ -52,6 +52,7 @@ def test_trials_are_in_the_file_and_in_optuna(road: Path) -> None:
     trials = pd.read_csv(road / "run" / "trials.csv")
     assert list(trials) == [
         "stage", "number", "params", "state", "pseudo_auroc", "seconds", "objective_value",
+        "reason",
     ]  # fmt: skip
     assert trials["params"].tolist()[:3] == ["t=25;k=0", "t=300;k=0", "t=900;k=0"]
     assert (trials["state"] == "COMPLETE").all()
@@ -155,7 +156,7 @@ def test_default_grids_are_the_documented_ones(road: Path) -> None:
     assert plan.stages[0].grid["t"] == (25, 50, 100, 150, 200, 300, 400, 500, 600, 700, 800, 900)
     assert plan.stages[1].grid["k"] == (1, 2, 3, 5, 8, 12, 20, 30, 50)
     assert grid(LafiteDetector, "t", [7, 3, 7], 1) == (3, 7)  # type: ignore[arg-type]
-    assert set(STUDIES) == {"t_then_k", "k_then_t", "joint", "joint_tpe", "k"}
+    assert set(STUDIES) == {"t_then_k", "k_then_t", "joint", "joint_tpe", "k", "stages_then_k"}
 
 
 @pytest.mark.parametrize("alone", [True, False])

@@ -1,0 +1,48 @@
+"""The documented example of a detector of one's own, with a parameter that needs a new fit."""
+
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pseudoval.cli import run
+from pseudoval.errors import UserError
+from studies import run_study
+
+SCRIPT = Path(__file__).parents[2] / "docs" / "own_detector.py"
+
+
+def test_the_example_of_the_documentation(road: Path, tmp_path: Path) -> None:
+    own = runpy.run_path(str(SCRIPT))
+    fits: list[int] = []
+    honest = own["Thumbnails"].fitted
+
+    def counted(self, side: int):  # type: ignore[no-untyped-def]
+        if side not in self._fits:
+            fits.append(side)
+        return honest(self, side)
+
+    own["Thumbnails"].fitted = counted
+    found = own["tune"](road / "data", road / "pseudo", tmp_path / "run")
+    first, last = found.best["stages"]
+    assert set(first["values"]) >= {4, 8, 16, 32}
+    assert all(value is not None for value in first["pseudo_auroc"])
+    assert len(set(first["pseudo_auroc"])) > 1, "the sides differ"
+    assert last["configs"][0]["side"] == first["selected"]
+    assert sorted(fits) == sorted([*first["values"]] * 2), "once a side and category"
+    assert np.isfinite(found.matrix.pixel["pixel_auroc"]).all()
+    again = own["tune"](road / "data", road / "pseudo", tmp_path / "run")
+    assert not again.fresh and again.best == found.best
+    assert run(["report", str(tmp_path / "run")]) == 0
+
+
+def test_repeats_need_a_folder(road: Path, tmp_path: Path) -> None:
+    own = runpy.run_path(str(SCRIPT))
+    detector = own["Thumbnails"]("fabric", [np.zeros((8, 8, 3), np.uint8)], "0" * 64)
+    with pytest.raises(UserError, match="2 repeats need a MODEL folder"):
+        run_study(own["side_then_percent"], model=detector, pseudo=road / "pseudo",
+                  out=tmp_path / "run", repeats=2)  # fmt: skip
+    with pytest.raises(UserError, match="thumbnails was trained on another split"):
+        run_study(own["side_then_percent"], model=detector, pseudo=road / "pseudo",
+                  out=tmp_path / "run")  # fmt: skip
