@@ -293,7 +293,8 @@ def _run(
     out, members = order.out, asked.members
     with claimed(out, "run"):
         best = _standing(out, asked, overwrite)
-        share = order.audit_share or 0.0
+        audited = (best or {}).get(AUDIT, {"share": 0.0})["share"]  # kept when points run again
+        share = max(order.audit_share or 0.0, audited)
         if best is not None and not (retry_failed and _failures(best)) and not is_open(best, share):
             return _finished(out, members)
         storage = _storage(asked, overwrite)

@@ -20,7 +20,7 @@ from studies import run_study
 from studies.storage import open_journal
 
 
-def until(true: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120) -> None:
+def until(true: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 300) -> None:
     """Wait for something that a process does."""
     end = time.monotonic() + seconds
     while not true():
@@ -105,7 +105,7 @@ def test_interrupted_workers_leave_no_process_and_no_claim(  # type: ignore[no-u
         os.killpg(process.pid, number)  # as a terminal does
     else:
         process.send_signal(number)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=120)
     assert process.returncode == 130, said
     assert "the same command goes on with it" in said
     assert "Traceback" not in said
@@ -123,7 +123,7 @@ def test_helpers_end_when_the_first_process_is_killed(wide, tmp_path: Path) -> N
     assert len(helpers) == 2
     process.kill()
     process.communicate()
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while any(alive(pid) for pid in helpers):
         assert time.monotonic() < end, "a helper is left behind"
         time.sleep(0.05)
