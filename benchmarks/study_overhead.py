@@ -27,7 +27,7 @@ from pseudoval.files import write_json
 from pseudoval.manifest import load_manifest, pseudo_items
 from pseudoval.sweep import score_images
 from studies import Stage, joint, run_study
-from studies.storage import finished, open_stage, record
+from studies.storage import Home, finished, open_journal, open_stage, record
 
 SEED = 0
 T_GRID = tuple(range(25, 525, 25))
@@ -116,9 +116,11 @@ def measure_storage(folder: Path, trials: int) -> dict[str, Any]:
         for value in values.tolist()
     ]
     started = time.perf_counter()
-    record(open_stage(folder, "benchmark", stage, SEED), stage, configs, values, attributes)
+    home = Home(storage=open_journal(folder), name="benchmark")
+    record(open_stage(home, stage, SEED), stage, configs, values, attributes)
     written = time.perf_counter()
-    found = finished(open_stage(folder, "benchmark", stage, SEED), stage)
+    home = Home(storage=open_journal(folder), name="benchmark")
+    found = finished(open_stage(home, stage, SEED), stage, configs)
     read = time.perf_counter()
     if len(found) != len(configs):
         raise UserError(f"{len(found)} of {len(configs)} trials came back from the storage.")

@@ -2,7 +2,9 @@
 
 import logging
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -152,6 +154,7 @@ def tune(study: str, out: Path, device: str, resume: bool, **options: Any) -> No
             device=find_device(device),
             overwrite=not resume,
             progress=Progress(),
+            notice=say,
             **options,
         )
     if not outcome.fresh:
@@ -292,11 +295,24 @@ def list_studies() -> None:
 
 @contextmanager
 def interruptible(what: str) -> Iterator[None]:
-    """Turn Ctrl-C inside the block into a sentence that says how to go on, and exit code 130."""
+    """Turn Ctrl-C or SIGTERM inside the block into a sentence on how to go on; exit code 130."""
+
+    def stop(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop) if in_main_thread() else None
     try:
         yield
     except KeyboardInterrupt:
         raise Interrupted(f"Interrupted. Nothing finished is lost: {what}.") from None
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
+
+
+def in_main_thread() -> bool:
+    """Whether this thread may handle signals."""
+    return threading.current_thread() is threading.main_thread()
 
 
 class Interrupted(Exception):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -49,7 +50,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     raises leaves neither the temporary file nor a changed ``path``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    writer = f"{platform.node()}-{os.getpid()}"  # several machines may write into one folder
+    temporary = path.with_name(f".{path.stem}.{writer}.tmp{path.suffix}")
     try:
         yield temporary
         temporary.replace(path)
@@ -139,9 +141,8 @@ def claim_folder(folder: Path, kind: str) -> None:
         write_json(fresh / MARKER, {"format_version": FORMAT_VERSION, "kind": kind})
         fresh.replace(folder)
     except OSError as error:
-        if folder_kind(folder) == kind:
-            return  # another process was faster
-        raise UserError(f"The output folder {folder} cannot be created: {error}.") from None
+        if folder_kind(folder) != kind:  # another process may have made it meanwhile
+            raise UserError(f"The output folder {folder} cannot be created: {error}.") from None
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
 
@@ -186,10 +187,15 @@ def require_folder(folder: Path, kind: str, made_by: str) -> None:
     raise UserError(f"{folder} is {other}; expected a {kind} folder, made with '{made_by}'.")
 
 
-def clear_folder(folder: Path) -> None:
-    """Empty a folder of ours, keeping its marker: for ``--overwrite``."""
-    for child in folder.iterdir():
-        if child.name == MARKER:
+def clear_folder(folder: Path, *, first: str = "", keep: str = "") -> None:
+    """Empty a folder of ours, keeping its marker: for ``--overwrite``.
+
+    Args:
+        first: what goes before all else, such as what says that the rest is complete.
+        keep: what stays, to be replaced in one step.
+    """
+    for child in sorted(folder.iterdir(), key=lambda child: child.name != first):
+        if child.name in (MARKER, keep):
             continue
         if child.is_dir() and not child.is_symlink():
             shutil.rmtree(child)

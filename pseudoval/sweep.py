@@ -3,11 +3,13 @@
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +31,90 @@ from pseudoval.scores import PIXEL_METRICS, Config, ScoreMatrix
 BLOCK_IMAGES = 16
 
 
+@dataclass(frozen=True, kw_only=True)
+class BlockWork:
+    """The unit of scoring: some images under some configurations.
+
+    Attributes:
+        key: hash of all that the result depends on: model, noise, configurations, image files.
+            Whoever does the work gets the same block.
+        path: where the block is kept; None keeps it nowhere.
+    """
+
+    detector: Detector
+    items: Sequence[ImageItem]
+    configs: Sequence[Config]
+    key: str
+    path: Path | None
+
+    def score(self) -> Block:
+        """Do the work."""
+        images = [(item.category, item.path) for item in self.items]
+        return score_by_category(self.detector, images, self.configs)
+
+    def stored(self) -> Block | None:
+        """The finished block, or None if there is none for exactly this work."""
+        if self.path is None or not self.path.exists():
+            return None
+        try:
+            arrays = read_npz(self.path, "A block of scores")
+            if json.loads(str(arrays["key"])) != self.key:
+                return None
+            return Block(scores=arrays["scores"], coarse=arrays["coarse"])
+        except (UserError, KeyError, ValueError):
+            return None  # damaged: computed again
+
+    def is_kept(self) -> bool:
+        """Whether there is a block for exactly this work, by its key alone."""
+        try:
+            with np.load(self.path or "", allow_pickle=False) as archive:
+                return bool(json.loads(str(archive["key"])) == self.key)
+        except Exception:  # missing, or damaged in one of many ways
+            return False
+
+    def keep(self, block: Block) -> None:
+        """Write the finished block, unless it has no place; the same block gives the same bytes."""
+        if self.path is not None:
+            key = np.array(json.dumps(self.key))
+            write_npz(self.path, {"scores": block.scores, "coarse": block.coarse, "key": key})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The blocks of a score matrix, and the header that it will have."""
+
+    works: list[BlockWork]
+    header: dict[str, Any]
+
+
+def plan_blocks(
+    detector: Detector,
+    items: Sequence[ImageItem],
+    configs: Sequence[Config],
+    *,
+    name: str,
+    store: Path | None = None,
+) -> Plan:
+    """The blocks that a score matrix is made of; arguments and errors as in ``score_images``."""
+    for config in configs:
+        detector.check(config)
+    data = [[item.id, sha256_file(item.path)] for item in items]
+    request = {**detector.provenance(), "configs": [dict(config) for config in configs]}
+    works = []
+    for start in range(0, len(items), BLOCK_IMAGES):
+        part = slice(start, start + BLOCK_IMAGES)
+        works.append(
+            BlockWork(
+                detector=detector,
+                items=items[part],
+                configs=configs,
+                key=sha256_json({**request, "data": data[part]}),
+                path=store / name / f"block-{start:07d}.npz" if store else None,
+            )
+        )
+    return Plan(works=works, header={**detector.provenance(), "data_sha256": sha256_json(data)})
+
+
 def score_images(
     detector: Detector,
     items: Sequence[ImageItem],
@@ -38,6 +124,7 @@ def score_images(
     store: Path | None = None,
     progress: ProgressCallback | None = None,
     pixels: bool = True,
+    share: Callable[[Sequence[BlockWork]], None] | None = None,
 ) -> ScoreMatrix:
     """Scores and pixel figures of every image under every configuration.
 
@@ -45,31 +132,28 @@ def score_images(
         name: what is being scored, for the progress display and the folder of the blocks.
         store: folder for finished blocks, taken up again by the next call; None keeps nothing.
         pixels: False leaves the pixel figures out.
+        share: is given the blocks before they are looked for in ``store``, so that others can
+            score some of them; what is missing afterwards is scored here.
 
     Raises:
         UserError: an image cannot be read, or a configuration cannot be scored.
     """
-    for config in configs:
-        detector.check(config)
-    hashes = [sha256_file(item.path) for item in items]
-    data = [[item.id, digest] for item, digest in zip(items, hashes, strict=True)]
-    request = {**detector.provenance(), "configs": [dict(config) for config in configs]}
+    plan = plan_blocks(detector, items, configs, name=name, store=store)
+    if share is not None:
+        share(plan.works)
     blocks = []
-    for start in range(0, len(items), BLOCK_IMAGES):
-        part = slice(start, start + BLOCK_IMAGES)
-        path = store / name / f"block-{start:07d}.npz" if store else None
-        key = sha256_json({**request, "data": data[part]})
-        block = _stored(path, key)
-        scored = False
+    done = 0
+    for work in plan.works:
+        block = work.stored()
+        if block is None and share is not None:
+            share([work])  # it was there a moment ago; whoever put it away has finished
+            block = work.stored()
+        scored = block is None
         if block is None:
-            block = score_by_category(
-                detector, [(item.category, item.path) for item in items[part]], configs
-            )
-            scored = True
-            if path is not None:
-                _store(path, key, block)
+            block = work.score()
+            work.keep(block)
         blocks.append(block)
-        done = min(start + BLOCK_IMAGES, len(items))
+        done += len(work.items)
         # Blocks found on disk take no time; counting them would make the rest look fast.
         if progress is not None and (scored or done == len(items)):
             progress(f"scoring {name}", done, len(items))
@@ -86,7 +170,7 @@ def score_images(
         groups=[item.group for item in items],
         pixel=pixel,
         pixel_reason=reasons,
-        header={**detector.provenance(), "data_sha256": sha256_json(data)},
+        header=plan.header,
     )
 
 
@@ -148,26 +232,6 @@ def _earlier(detector: Detector, items: Sequence[ImageItem], known: Path) -> Sco
 def forget_blocks(store: Path) -> None:
     """Remove the blocks of matrices that are safely written."""
     shutil.rmtree(store, ignore_errors=True)
-
-
-def _stored(path: Path | None, key: str) -> Block | None:
-    """A finished block, or None if there is none for exactly this work."""
-    if path is None or not path.exists():
-        return None
-    try:
-        arrays = read_npz(path, "A block of scores")
-        if json.loads(str(arrays["key"])) != key:
-            return None
-        return Block(scores=arrays["scores"], coarse=arrays["coarse"])
-    except (UserError, KeyError, ValueError):
-        return None  # damaged: computed again
-
-
-def _store(path: Path, key: str, block: Block) -> None:
-    write_npz(
-        path,
-        {"scores": block.scores, "coarse": block.coarse, "key": np.array(json.dumps(key))},
-    )
 
 
 def _pixel_figures(

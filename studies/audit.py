@@ -5,7 +5,7 @@ They enter the score matrix, so that the test set is scored on them too, but nev
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,10 @@ import pandas as pd
 from pseudoval.errors import UserError
 from pseudoval.files import atomic_path, read_json, write_json
 from pseudoval.metrics import macro_auroc
-from pseudoval.progress import ProgressCallback, labelled
+from pseudoval.progress import ProgressCallback
 from pseudoval.scores import Config, ScoreMatrix, config_name
-from pseudoval.sweep import forget_blocks, score_images
-from studies.seeds import Member, listed, mean_over_members
+from pseudoval.sweep import forget_blocks
+from studies.seeds import Member, listed, mean_over_members, score_members
 from studies.spec import GRID, Study
 
 AUDIT = "audit"
@@ -58,7 +58,7 @@ def add_audit(
         Whether there was anything to do.
     """
     best = read_json(out / BEST, "The run's choice")
-    if share <= best.get(AUDIT, {"share": 0.0})["share"]:
+    if not is_open(best, share):
         return False
     on_path: list[Config] = []
     for stage in best["stages"]:
@@ -67,6 +67,11 @@ def add_audit(
     defaults = {parameter.name: parameter.default for parameter in members[0].detector.parameters}
     wanted = draw_cells(cells, share, seed, defaults)
     started = time.monotonic()
+    team = members[0].team
+    if team is not None and team.helper:
+        for member in members:
+            _missing(member, wanted, progress)
+        return False
     by_member = {member.name: _score_cells(member, on_path, wanted, progress) for member in members}
     values = mean_over_members([aurocs for aurocs, _ in by_member.values()])
     scored = max(count for _, count in by_member.values())
@@ -85,6 +90,23 @@ def add_audit(
     return True
 
 
+def is_open(best: Mapping[str, Any], share: float) -> bool:
+    """Whether a RUN with this ``best.json`` lacks cells of an audit of this share."""
+    return bool(share > best.get(AUDIT, {"share": 0.0})["share"])
+
+
+def _missing(
+    member: Member, wanted: Sequence[Config], progress: ProgressCallback
+) -> tuple[ScoreMatrix, int]:
+    """A member's matrix with the wanted cells in it, and how many had to be scored for it."""
+    matrix = ScoreMatrix.load(member.folder / "pseudo_scores.npz")
+    fresh = [cell for cell in wanted if cell not in matrix.configs]
+    if fresh:
+        (scored,) = score_members([member], fresh, AUDIT, progress)
+        matrix = ScoreMatrix.joined([matrix, scored])
+    return matrix, len(fresh)
+
+
 def _score_cells(
     member: Member,
     on_path: Sequence[Config],
@@ -92,23 +114,11 @@ def _score_cells(
     progress: ProgressCallback,
 ) -> tuple[np.ndarray, int]:
     """Macro AUROC of each wanted cell with one member, and how many had to be scored for it."""
-    path = member.folder / "pseudo_scores.npz"
-    matrix = ScoreMatrix.load(path)
-    fresh = [cell for cell in wanted if cell not in matrix.configs]
-    if fresh:
-        scored = score_images(
-            member.detector,
-            member.items,
-            fresh,
-            name=AUDIT,
-            store=member.folder / "blocks",
-            progress=labelled(progress, member.name),
-        )
-        matrix = ScoreMatrix.joined([matrix, scored])
+    matrix, count = _missing(member, wanted, progress)
     matrix = matrix.select([matrix.row(config) for config in [*on_path, *wanted]])
-    matrix.save(path)
+    matrix.save(member.folder / "pseudo_scores.npz")
     audited = matrix.select(range(len(on_path), len(matrix.configs)))
-    return macro_auroc(audited.scores, audited.categories, audited.labels), len(fresh)
+    return macro_auroc(audited.scores, audited.categories, audited.labels), count
 
 
 def draw_cells(

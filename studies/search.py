@@ -10,15 +10,16 @@ import pandas as pd
 from optuna.trial import TrialState
 
 from pseudoval.examples import write_examples
-from pseudoval.files import atomic_path, write_json
+from pseudoval.files import atomic_path, sha256_json, write_json
 from pseudoval.progress import ProgressCallback, labelled
 from pseudoval.scores import ScoreMatrix, config_name
 from pseudoval.sweep import forget_blocks
+from studies.blocks import Team
 from studies.judging import Judged, choose, finish_member_runs, judge, of_choice
 from studies.scoring import Scored, score_stage
 from studies.seeds import Member, joint_sha256, number
 from studies.spec import Stage, Study
-from studies.storage import REASON, finished, open_stage, record
+from studies.storage import REASON, Home, finished, open_stage, record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,19 +94,31 @@ def search(
     members: Sequence[Member],
     out: Path,
     *,
+    home: Home,
     objective: str,
     rule: str,
     seed: int,
     report: ProgressCallback,
-) -> Outcome:
+    retries: int = 0,
+) -> Outcome | None:
     """Stage after stage, then everything that RUN keeps; ``best.json`` last.
 
     A configuration with a score that is not a number has no value: its trial is recorded as
     failed, it never wins, and the search goes on with the others.
 
+    Args:
+        home: where Optuna keeps the trials.
+        retries: how often points that failed were run again, this time included.
+
+    Returns:
+        None for a process that only helps another: it records and writes nothing.
+
     Raises:
         UserError: no configuration of a stage has a value, or the objective is not available.
+        Finished: another process has finished the study meanwhile.
     """
+    team = members[0].team
+    helper = team is not None and team.helper
     selected: dict[str, int] = {}
     parts: list[list[ScoreMatrix]] = []
     stages: list[dict[str, Any]] = []
@@ -117,7 +130,8 @@ def search(
         configs = scored.configs
         told = stage.values(configs)
         judged = judge(objective, members, scored.matrices)
-        tables.append(_trials(out, plan, stage, judged, scored, seconds, seed))
+        if not helper:
+            tables.append(_trials(home, team, stage, judged, scored, seconds, seed))
         chosen = choose(rule, stage.name, configs, judged)
         selected |= stage.point(configs[chosen.row]) | dict(stage.fixed)
         parts.append(scored.matrices)
@@ -134,6 +148,8 @@ def search(
                 **({"race": scored.raced} if scored.raced else {}),
             }
         )
+    if helper:
+        return None
     last = stages[-1]
     params = dict(last["configs"][last["values"].index(last["selected"])])
     best = {
@@ -146,6 +162,7 @@ def search(
         "split_sha256": members[0].detector.split_sha256,
         "model_sha256": joint_sha256(members),
         "seed": seed,
+        **({"retries": retries} if retries else {}),
     }
     wholes = [_once(ScoreMatrix.joined(of_member)) for of_member in zip(*parts, strict=True)]
     for member, whole in zip(members, wholes, strict=True):
@@ -176,8 +193,8 @@ def _once(matrix: ScoreMatrix) -> ScoreMatrix:
 
 
 def _trials(
-    out: Path,
-    plan: Study,
+    home: Home,
+    team: Team | None,
     stage: Stage,
     judged: Judged,
     scored: Scored,
@@ -195,12 +212,20 @@ def _trials(
             "images": one.images,
             "value_on_images": one.value,
         }
-    optuna_study = open_stage(out, plan.name, stage, seed)
-    record(optuna_study, stage, scored.order, judged.value[rows], attributes)
-    points = [stage.point(config) for config in configs]
+    optuna_study = open_stage(home, stage, seed)
+    order, values = scored.order, judged.value[rows]
+    if team is None:
+        record(optuna_study, stage, order, values, attributes)
+    else:
+        names = [config_name(config) for config in order]
+        told = [names, [number(value) for value in values]]
+        team.claims.settle(
+            f"record {stage.name} {sha256_json(told)}",
+            lambda: record(optuna_study, stage, order, values, attributes, alone=False),
+        )
     found = []
-    for trial in finished(optuna_study, stage):
-        row = points.index(trial.params)
+    for trial, config in finished(optuna_study, stage, configs):
+        row = scored.matrices[0].row(config)
         failed = "a score is not a number" if trial.state == TrialState.FAIL else ""
         found.append(
             {

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from pseudoval.members import members_sha256, recorded_sha256
 from pseudoval.progress import ProgressCallback, labelled
 from pseudoval.scores import Config, ScoreMatrix
 from pseudoval.sweep import score_images
+from studies.blocks import Team, score_together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,8 @@ class Member:
         pseudo_sha256: of that set's manifest.
         items: the images of that set.
         folder: its RUN folder; that of the study itself where there is one member only.
+        team: who scores its blocks; None is this process alone.
+        known: what was scored before, for points that failed to be run again; None knows nothing.
     """
 
     name: str
@@ -41,6 +44,8 @@ class Member:
     pseudo_sha256: str
     items: list[ImageItem]
     folder: Path
+    team: Team | None = None
+    known: ScoreMatrix | None = None
 
 
 def open_members(
@@ -136,24 +141,59 @@ def score_members(
     progress: ProgressCallback,
     places: Sequence[Sequence[int]] | None = None,
 ) -> list[ScoreMatrix]:
-    """The score matrix of every member over the same configurations.
+    """The score matrix of every member over the same configurations, scored by its team.
 
     Args:
         places: of each member the images to score, without pixel figures; None is all of them.
+
+    Raises:
+        Finished: another process has finished the study meanwhile.
     """
     parts: Sequence[Sequence[int] | None] = places or [None] * len(members)
-    return [
-        score_images(
-            member.detector,
-            member.items if part is None else [member.items[place] for place in part],
-            configs,
-            name=name,
-            store=member.folder / "blocks",
-            progress=labelled(progress, member.name),
-            pixels=part is None,
-        )
+    begun = [
+        _score(member, configs, name, progress, part)
         for member, part in zip(members, parts, strict=True)
     ]
+    return [matrix() for matrix in begun]
+
+
+def _score(
+    member: Member,
+    configs: Sequence[Config],
+    name: str,
+    progress: ProgressCallback,
+    places: Sequence[int] | None,
+) -> Callable[[], ScoreMatrix]:
+    """Score what is not known; the matrix may have to be waited for."""
+    items, known = member.items, _known(member.known, configs)
+    if places is not None:  # what is known is of all images
+        items, known = [member.items[place] for place in places], None
+    missing = [config for config in configs if known is None or config not in known.configs]
+    told: dict[str, Any] = {"name": name, "store": member.folder / "blocks"}
+    told |= {"progress": labelled(progress, member.name), "pixels": places is None}
+    parts: list[Callable[[], ScoreMatrix]] = []
+    if known is not None:
+        parts.append(lambda: known)
+    if missing and member.team is not None:
+        parts.append(score_together(member.team, member.detector, items, missing, **told))
+    elif missing:
+        matrix = score_images(member.detector, items, missing, **told)
+        parts.append(lambda: matrix)
+
+    def whole() -> ScoreMatrix:
+        joined = ScoreMatrix.joined([part() for part in parts])
+        return joined.select([joined.row(config) for config in configs])
+
+    return whole
+
+
+def _known(matrix: ScoreMatrix | None, configs: Sequence[Config]) -> ScoreMatrix | None:
+    """The rows of an earlier matrix that need not be scored again; None if there are none."""
+    if matrix is None:
+        return None
+    sound = np.isfinite(matrix.scores).all(axis=1)
+    rows = [row for row, one in enumerate(matrix.configs) if one in configs and sound[row]]
+    return matrix.select(rows) if rows else None
 
 
 def mean_over_members(values: Sequence[np.ndarray]) -> np.ndarray:

@@ -15,7 +15,7 @@ from pseudoval.metrics import macro_auroc
 from pseudoval.scores import ScoreMatrix
 from studies import STUDIES, Stage, run_study, t_then_k
 from studies.spec import grid
-from studies.storage import finished, open_stage, record
+from studies.storage import Home, finished, open_journal, open_stage, record
 
 
 def study(road: Path, out: Path, **options):  # type: ignore[no-untyped-def]
@@ -61,7 +61,7 @@ def test_trials_are_in_the_file_and_in_optuna(road: Path) -> None:
     assert [trial.params["t"] for trial in loaded.trials] == [25, 300, 900]
     assert [trial.value for trial in loaded.trials] == trials["pseudo_auroc"].tolist()[:3]
     assert set(loaded.trials[0].user_attrs) == {
-        "seconds", "interval", "auroc/fabric", "auroc/flange",
+        "seconds", "interval", "auroc/fabric", "auroc/flange", "config",
     }  # fmt: skip
 
 
@@ -159,9 +159,11 @@ def test_default_grids_are_the_documented_ones(road: Path) -> None:
     assert set(STUDIES) == {"t_then_k", "k_then_t", "joint", "joint_tpe", "k", "stages_then_k"}
 
 
-def test_recording_twice_doubles_no_trial(tmp_path: Path) -> None:
+@pytest.mark.parametrize("alone", [True, False])
+def test_recording_twice_doubles_no_trial(tmp_path: Path, alone: bool) -> None:
     stage = Stage(name="t", grid={"t": (1, 2, 3)})
-    opened = open_stage(tmp_path, "s", stage, 0)
+    home = Home(storage=open_journal(tmp_path), name="s")
+    opened = open_stage(home, stage, 0)
     opened.add_trial(
         optuna.trial.create_trial(
             params={"t": 2}, value=0.5,
@@ -170,8 +172,9 @@ def test_recording_twice_doubles_no_trial(tmp_path: Path) -> None:
     )  # fmt: skip
     configs, values = stage.configs({}), [0.1, 0.5, 0.3]
     for _ in range(2):
-        again = open_stage(tmp_path, "s", stage, 0)
-        record(again, stage, configs, values, [{}] * 3)
-    found = finished(open_stage(tmp_path, "s", stage, 0), stage)
-    assert sorted(trial.params["t"] for trial in found) == [1, 2, 3]
+        again = open_stage(home, stage, 0)
+        record(again, stage, configs, values, [{}] * 3, alone=alone)
+    found = finished(again, stage, configs)
+    assert sorted(trial.params["t"] for trial, _ in found) == [1, 2, 3]
+    assert len(again.trials) == 3
     assert again.best_params == {"t": 2}
