@@ -60,10 +60,14 @@ class Crew:
     workers: int | None
     remote: bool
 
-    def members(
+    @contextmanager
+    def scoring(
         self, members: Sequence[Member], out: Path, part: Part, *, helper: bool = False
-    ) -> list[Member]:
-        """The members of a study, to be scored by this crew; with what is known of each."""
+    ) -> Iterator[list[Member]]:
+        """The members of a study, to be scored by this crew; with what is known of each.
+
+        However the block ends, this process holds no work afterwards.
+        """
         team = None
         if self.remote or self.workers is not None:
             count = self.workers or 1
@@ -79,14 +83,18 @@ class Crew:
                 over=lambda: part.is_over(out),
             )
         again = part.kind == SEARCH and part.retries > 0
-        return [
-            replace(
-                member,
-                team=team,
-                known=ScoreMatrix.load(member.folder / "pseudo_scores.npz") if again else None,
-            )
-            for member in members
-        ]
+        try:
+            yield [
+                replace(
+                    member,
+                    team=team,
+                    known=ScoreMatrix.load(member.folder / "pseudo_scores.npz") if again else None,
+                )
+                for member in members
+            ]
+        finally:
+            if team is not None:
+                team.claims.let_go()
 
     @contextmanager
     def at_work(
@@ -99,12 +107,12 @@ class Crew:
         notice: Callable[[str], None],
     ) -> Iterator[list[Member]]:
         """The same, with ``work(order, part)`` done by helpers during the block."""
-        own = self.members(members, out, part)
-        if (self.workers or 1) == 1:
-            yield own
-            return
-        with helped((self.workers or 1) - 1, work, (order, part), notice):
-            yield own
+        with self.scoring(members, out, part) as own:
+            if (self.workers or 1) == 1:
+                yield own
+                return
+            with helped((self.workers or 1) - 1, work, (order, part), notice):
+                yield own
 
 
 def agree(

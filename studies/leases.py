@@ -123,6 +123,12 @@ class Claims:
         self._mine.discard(ticket)
         self._close(ticket, TrialState.FAIL)
 
+    def let_go(self) -> None:
+        """Release what this process still holds, also what it was interrupted in claiming."""
+        self._mine.clear()
+        with suppress(Exception):  # the lease does it if the storage cannot be told
+            self.owners()
+
     def settle(self, work: str, make: Callable[[], Any]) -> Any:
         """Have something done by one of all; what ``make`` returned to the one that did it."""
         while True:

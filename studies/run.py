@@ -343,11 +343,11 @@ def assist(order: Order, part: Part) -> None:
     asked = ask(order)
     with answering(order.storage), suppress(Finished):
         crew = asked.crew(connect(order.storage) if order.storage else None)
-        members = crew.members(asked.members, order.out, part, helper=True)
-        if part.kind == SEARCH:
-            asked.search(crew.home, members, silent, part.retries)
-        else:
-            add_audit(asked.plan, members, order.out, part.share, asked.header["seed"], silent)
+        with crew.scoring(asked.members, order.out, part, helper=True) as members:
+            if part.kind == SEARCH:
+                asked.search(crew.home, members, silent, part.retries)
+            else:
+                add_audit(asked.plan, members, order.out, part.share, asked.header["seed"], silent)
 
 
 def _storage(asked: Asked, overwrite: bool) -> BaseStorage | None:

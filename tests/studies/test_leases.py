@@ -122,6 +122,26 @@ def test_a_ticket_of_mine_that_i_do_not_know_holds_nobody_up(storage: BaseStorag
     assert claims.take("a") is not None
 
 
+def test_an_interrupted_claim_is_let_go_of(
+    storage: BaseStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = two(storage, monkeypatch)
+    honest = storage.create_new_trial
+
+    def interrupted(*arguments, **more):  # type: ignore[no-untyped-def]
+        honest(*arguments, **more)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(storage, "create_new_trial", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        one.take("a")
+    monkeypatch.setattr(storage, "create_new_trial", honest)
+    assert one.take("b") is not None
+    one.let_go()
+    assert other.take("a") is not None
+    assert other.take("b") is not None
+
+
 def test_something_is_settled_once(storage: BaseStorage, monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = two(storage, monkeypatch)
     assert one.settle("name", lambda: ["first"]) == ["first"]
