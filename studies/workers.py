@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -39,6 +40,7 @@ def helped(
         spawn.Process(target=_help, args=(threads, work, *arguments), daemon=True)
         for _ in range(count)
     ]
+    resource_tracker.ensure_running()  # else the first start does it, and lets Ctrl-C through
     # Ctrl-C goes to all processes of a terminal; helpers hear of it from this one.
     held = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     before = os.environ.get("OMP_NUM_THREADS")
