@@ -9,6 +9,9 @@ from helpers import make_data, road_commands, with_options
 
 # A test must never wait for the network that albumentations asks for updates.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+# Tests side by side share the cores: several with several threads each would slow each other.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture
