@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ class Judged:
     by_category: np.ndarray
     replicates: Replicates | None
 
-    @property
+    @cached_property
     def intervals(self) -> list[list[float] | None]:
         """95 % interval of each configuration's objective, None where there is none."""
         if self.replicates is None:
