@@ -3,6 +3,7 @@ import math
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -95,7 +96,7 @@ def test_interrupted_workers_leave_no_process_and_no_claim(  # type: ignore[no-u
 ) -> None:
     out = tmp_path / "run"
     process = subprocess.Popen(
-        ["python", "-m", "pseudoval", *wide.arguments(out, "--workers", "2")],
+        [sys.executable, "-m", "pseudoval", *wide.arguments(out, "--workers", "2")],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
     until(lambda: bool(at_work(out)), process)
