@@ -86,8 +86,11 @@ def read_json(path: Path, what: str) -> Any:
         raise UserError(f"{what} cannot be read from {path}: {error}.") from None
 
 
-def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+def write_npz(path: Path, arrays: Mapping[str, np.ndarray], *, compress: bool = True) -> None:
     """Write arrays without pickle, atomically; the same arrays give the same bytes.
+
+    Args:
+        compress: False for what is soon read again and removed, where compressing is wasted time.
 
     Raises:
         ValueError: an array holds Python objects, which only pickle could write.
@@ -97,7 +100,7 @@ def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     if objects:
         raise ValueError(f"{objects[0]} holds Python objects")
     with atomic_path(path) as temporary:
-        np.savez_compressed(temporary, **plain)
+        (np.savez_compressed if compress else np.savez)(temporary, **plain)
 
 
 def read_npz(path: Path, what: str) -> dict[str, np.ndarray]:

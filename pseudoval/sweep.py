@@ -76,7 +76,8 @@ class BlockWork:
         """Write the finished block, unless it has no place; the same block gives the same bytes."""
         if self.path is not None:
             key = np.array(json.dumps(self.key))
-            write_npz(self.path, {"scores": block.scores, "coarse": block.coarse, "key": key})
+            arrays = {"scores": block.scores, "coarse": block.coarse, "key": key}
+            write_npz(self.path, arrays, compress=False)
 
 
 @dataclass(frozen=True, kw_only=True)
