@@ -81,10 +81,6 @@ class FeatureModelDetector:
         """The parameters whose other values need a new memory bank."""
         return [keep_parameter(self.model)]
 
-    def members(self, config: Config) -> int:
-        """How many members the memory bank of a configuration has."""
-        return self.banks.size(self.banks.fit_of(config))
-
     def check(self, config: Config) -> None:
         """See ``Detector``."""
         needed = [p.name for p in self.parameters if not p.needs_fit]
@@ -99,7 +95,7 @@ class FeatureModelDetector:
                 continue
             value, high = config[parameter.name], parameter.high
             if parameter.name == "k" and set(config) & set(optional):
-                high = min(K_EDIT.high, self.members(config))
+                high = min(K_EDIT.high, self.banks.size(self.banks.fit_of(config)))
             if not isinstance(value, int) or not parameter.low <= value <= high:
                 raise UserError(
                     f"{parameter.name} = {value} cannot be scored; it must be a whole number "
