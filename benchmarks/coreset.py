@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from harness import result, show
-from lafite_core import bank
+from lafite_core import bank, nearest
 from lafite_core.backbones import make_backbone
 from lafite_core.config import FeatureConfig
 from lafite_core.coreset import SPARE, coreset_radius, greedy_coreset, sharded_coreset
@@ -224,8 +224,8 @@ def left_to_compute(points: Tensor, picks: Tensor) -> dict[str, float]:
 def searches(points: Tensor, device: str) -> dict[str, float]:
     """Milliseconds to find 50 neighbours of 196 patches in 10 % of the points, on one thread."""
     members, queries = points[::10].contiguous(), points[1 : 196 * 20 : 20].contiguous()
-    forms = {"product": bank._product_search(members, device)}
-    if device == "cpu" and (flat := bank._faiss_search(members)) is not None:
+    forms = {"product": nearest.product_search(members, device)}
+    if device == "cpu" and (flat := nearest.faiss_search(members)) is not None:
         forms["faiss"] = flat
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -4,24 +4,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from lafite_core.config import EditConfig
 from lafite_core.coreset import first_equal, greedy_coreset
 from lafite_core.errors import LafiteError
+from lafite_core.nearest import Search, faiss_search, product_search, ranked, search_error
 
-SEARCH_ROWS = 1024
-"""Patches of one matrix product; with a bank of 100,000 that is 400 MB."""
-RANK_ROWS = 16
-"""Patches whose neighbours are ranked at once; with 58 members of 272 channels 2 MB."""
-SPARE = 8
+SPARE = 4
 """Members that the fast search finds beyond those asked for; rarely are any of them needed."""
-
-Search = Callable[[Tensor, int], tuple[Tensor, Tensor]]
-"""From ``[P, C]`` patches and k to float32 squared distances and rows ``[P, k]``, nearest first
-up to rounding."""
 
 
 def kept(count: int, config: EditConfig) -> int:
@@ -101,19 +93,20 @@ class MemoryBank:
             )
         search = self._index = self._index or self._fastest(patches, min(k + SPARE, len(self)))
         index = torch.empty(len(patches), k, dtype=torch.int64)
-        squared = torch.empty(len(patches), k, dtype=torch.float64)
+        distance = torch.empty(len(patches), k)
         open_rows, width = torch.arange(len(patches)), min(k + SPARE, len(self))
         while len(open_rows):
             own = patches[open_rows]
             rough, found = search(own, width)
-            near, order = self._ranked(own, found)
-            index[open_rows], squared[open_rows] = order[:, :k], near[:, :k]
+            near, order = ranked(self.vectors, own, found)
+            index[open_rows], distance[open_rows] = order[:, :k], near[:, :k].float()
             if width == len(self):
                 break
-            error = _search_error(own, near[:, k - 1])
-            open_rows = open_rows[near[:, k - 1] >= rough[:, -1].double() - error]
+            last = near[:, k - 1]
+            outside = rough[:, -1].double() - search_error(own, last)
+            open_rows = open_rows[last.square() >= outside]
             width = min(4 * width, len(self))
-        return Neighbours(index=index, distance=squared.sqrt().float())
+        return Neighbours(index=index, distance=distance)
 
     def _fastest(self, patches: Tensor, k: int) -> Search:
         """The form of the search that answers sooner here; the members found are the same.
@@ -121,8 +114,8 @@ class MemoryBank:
         faiss comes with linear algebra of its own, which does not know every processor: it was
         five times slower than torch's on one, and may be the faster one elsewhere.
         """
-        product = _product_search(self.vectors, self.device)
-        flat = _faiss_search(self.vectors) if self.device == "cpu" else None
+        product = product_search(self.vectors, self.device)
+        flat = faiss_search(self.vectors) if self.device == "cpu" else None
         if flat is None:
             return product
         seconds = []
@@ -133,71 +126,12 @@ class MemoryBank:
             seconds.append(time.perf_counter() - started)
         return product if seconds[0] <= seconds[1] else flat
 
-    def _ranked(self, patches: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
-        """Squared distances in float64 and rows, ``[P, width]`` each, nearest first."""
-        near, order = [], []
-        for part, rows in zip(patches.split(RANK_ROWS), found.split(RANK_ROWS), strict=True):
-            rows = rows.sort(dim=1).values
-            away = part.double()[:, None, :] - self.vectors[rows].double()
-            distance, place = away.square_().sum(2).sort(dim=1, stable=True)
-            near.append(distance)
-            order.append(rows.gather(1, place))
-        return torch.cat(near), torch.cat(order)
-
     def edit(self, neighbours: Neighbours, config: EditConfig) -> Tensor:
         """Feature editing: each patch becomes a weighted mean of its neighbours, ``[P, C]``."""
         weights = neighbour_weights(neighbours.distance, config)
         return torch.nn.functional.embedding_bag(
             neighbours.index, self.vectors, per_sample_weights=weights, mode="sum"
         )
-
-
-def _search_error(patches: Tensor, squared: Tensor) -> Tensor:
-    """How far off a squared distance of the fast search can be, ``[P]`` float64.
-
-    It is a sum of C products in float32 (Higham 2002, "Accuracy and stability of numerical
-    algorithms", section 3.1), for members that are no farther than ``squared``.
-    """
-    norm = patches.double().square().sum(1).sqrt()
-    rounding = (patches.shape[1] + 3) * torch.finfo(torch.float32).eps
-    return rounding * (2 * norm + squared.sqrt()).square()
-
-
-def _faiss_search(vectors: Tensor) -> Search | None:
-    """Search with a flat faiss index, or None where faiss is not installed."""
-    try:
-        import faiss
-    except ImportError:
-        return None
-    index = faiss.IndexFlatL2(vectors.shape[1])
-    index.add(vectors.numpy())
-
-    def search(patches: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        # Images are searched side by side, each on one thread, which faiss counts by itself.
-        faiss.omp_set_num_threads(1)
-        rough, found = index.search(np.ascontiguousarray(patches.numpy()), k)
-        return torch.from_numpy(rough), torch.from_numpy(found)
-
-    return search
-
-
-def _product_search(vectors: Tensor, device: str) -> Search:
-    """Search with one matrix product and a selection."""
-    there = vectors.to(device)
-    norms = there.double().square().sum(1).float()
-
-    def search(patches: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        rough, found = [], []
-        for part in patches.split(SEARCH_ROWS):
-            own = part.to(device)
-            squared = torch.addmm(norms[None, :], own, there.T, alpha=-2)
-            best = squared.topk(k, dim=1, largest=False)
-            # The patch's own norm is the same for all members, and need not take part in this.
-            rough.append((best.values + own.square().sum(1, keepdim=True)).cpu())
-            found.append(best.indices.cpu())
-        return torch.cat(rough), torch.cat(found)
-
-    return search
 
 
 def neighbour_weights(distance: Tensor, config: EditConfig) -> Tensor:

@@ -21,11 +21,11 @@ def search_with(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     if name == "faiss":
         pytest.importorskip("faiss")
         monkeypatch.setattr(
-            "lafite_core.bank._product_search", lambda vectors, _: bank._faiss_search(vectors)
+            "lafite_core.bank.product_search", lambda vectors, _: bank.faiss_search(vectors)
         )
     else:
         monkeypatch.setitem(sys.modules, "faiss", None)
-        monkeypatch.setattr("lafite_core.bank.SEARCH_ROWS", 16)
+        monkeypatch.setattr("lafite_core.nearest.SEARCH_ROWS", 16)
     return name
 
 
@@ -122,7 +122,7 @@ def test_a_rate_of_one_keeps_every_distinct_patch_without_work(
     assert torch.equal(bank.vectors, vectors(30))
 
 
-@pytest.mark.parametrize("slow", ["_product_search", "_faiss_search"])
+@pytest.mark.parametrize("slow", ["product_search", "faiss_search"])
 def test_the_faster_form_of_the_search_is_taken(slow: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("faiss")
     honest, calls = getattr(bank, slow), []
