@@ -10,7 +10,14 @@ from torch import Tensor
 from lafite_core.config import EditConfig
 from lafite_core.coreset import first_equal, greedy_coreset
 from lafite_core.errors import LafiteError
-from lafite_core.nearest import Search, faiss_search, product_search, ranked, search_error
+from lafite_core.nearest import (
+    Search,
+    faiss_search,
+    integer_search,
+    product_search,
+    ranked,
+    search_error,
+)
 
 SPARE = 4
 """Members that the fast search finds beyond those asked for; rarely are any of them needed."""
@@ -91,40 +98,48 @@ class MemoryBank:
                 f"K = {k} neighbours were asked of a memory bank of {len(self)} patches; "
                 f"use K between 1 and {len(self)}."
             )
-        search = self._index = self._index or self._fastest(patches, min(k + SPARE, len(self)))
+        if self._index is None:
+            self._index = self._fastest(patches, k)
+        return self._nearest(self._index, patches, k)
+
+    def _nearest(self, search: Search, patches: Tensor, k: int) -> Neighbours:
         index = torch.empty(len(patches), k, dtype=torch.int64)
         distance = torch.empty(len(patches), k)
         open_rows, width = torch.arange(len(patches)), min(k + SPARE, len(self))
         while len(open_rows):
             own = patches[open_rows]
-            rough, found = search(own, width)
-            near, order = ranked(self.vectors, own, found)
-            index[open_rows], distance[open_rows] = order[:, :k], near[:, :k].float()
+            found, outside = search(own, width)
+            near, index[open_rows] = ranked(self.vectors, own, found, k)
+            distance[open_rows] = near.float()
             if width == len(self):
                 break
-            last = near[:, k - 1]
-            outside = rough[:, -1].double() - search_error(own, last)
-            open_rows = open_rows[last.square() >= outside]
-            width = min(4 * width, len(self))
+            last = near[:, -1]
+            closed = last.square() < outside - search_error(own, last)
+            open_rows, width = open_rows[~closed], min(4 * width, len(self))
         return Neighbours(index=index, distance=distance)
 
     def _fastest(self, patches: Tensor, k: int) -> Search:
         """The form of the search that answers sooner here; the members found are the same.
 
-        faiss comes with linear algebra of its own, which does not know every processor: it was
-        five times slower than torch's on one, and may be the faster one elsewhere.
+        Processors differ in how fast they multiply integers of 8 bits, and banks in how many
+        members these leave to be ranked. faiss comes with linear algebra of its own, which does
+        not know every processor: it was five times slower than torch's on one, and may be the
+        faster one elsewhere.
         """
         product = product_search(self.vectors, self.device)
-        flat = faiss_search(self.vectors) if self.device == "cpu" else None
-        if flat is None:
+        if self.device != "cpu":
+            return product
+        others = integer_search(self.vectors, product), faiss_search(self.vectors)
+        forms = [product, *(form for form in others if form is not None)]
+        if len(forms) == 1:
             return product
         seconds = []
-        for form in (product, flat):
-            form(patches[:4], k)  # the first call pays for waking up
+        for form in forms:
+            self._nearest(form, patches[:4], k)  # the first call pays for waking up
             started = time.perf_counter()
-            form(patches, k)
+            self._nearest(form, patches, k)
             seconds.append(time.perf_counter() - started)
-        return product if seconds[0] <= seconds[1] else flat
+        return forms[seconds.index(min(seconds))]
 
     def edit(self, neighbours: Neighbours, config: EditConfig) -> Tensor:
         """Feature editing: each patch becomes a weighted mean of its neighbours, ``[P, C]``."""
