@@ -19,9 +19,6 @@ from lafite_core.nearest import (
     search_error,
 )
 
-SPARE = 4
-"""Members that the fast search finds beyond those asked for; rarely are any of them needed."""
-
 
 def kept(count: int, config: EditConfig) -> int:
     """How many of ``count`` patches the core set has."""
@@ -105,7 +102,7 @@ class MemoryBank:
     def _nearest(self, search: Search, patches: Tensor, k: int) -> Neighbours:
         index = torch.empty(len(patches), k, dtype=torch.int64)
         distance = torch.empty(len(patches), k)
-        open_rows, width = torch.arange(len(patches)), min(k + SPARE, len(self))
+        open_rows, width = torch.arange(len(patches)), k
         while len(open_rows):
             own = patches[open_rows]
             found, outside = search(own, width)
