@@ -224,8 +224,8 @@ def left_to_compute(points: Tensor, picks: Tensor) -> dict[str, float]:
 def searches(points: Tensor, device: str) -> dict[str, float]:
     """Milliseconds to find 50 neighbours of 196 patches in 10 % of the points, on one thread."""
     members, queries = points[::10].contiguous(), points[1 : 196 * 20 : 20].contiguous()
-    forms = {"product": nearest.product_search(members, device)}
-    if device == "cpu" and (flat := nearest.faiss_search(members)) is not None:
+    forms = {"topk": nearest.rough_product(members, device)}
+    if device == "cpu" and (flat := nearest.rough_faiss(members)) is not None:
         forms["faiss"] = flat
     before = torch.get_num_threads()
     torch.set_num_threads(1)

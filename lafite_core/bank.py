@@ -12,11 +12,12 @@ from lafite_core.coreset import first_equal, greedy_coreset
 from lafite_core.errors import LafiteError
 from lafite_core.nearest import (
     Search,
-    faiss_search,
-    integer_search,
-    product_search,
-    ranked,
-    search_error,
+    checked_search,
+    folded_search,
+    integer_scan,
+    product_scan,
+    rough_faiss,
+    rough_product,
 )
 
 
@@ -97,23 +98,8 @@ class MemoryBank:
             )
         if self._index is None:
             self._index = self._fastest(patches, k)
-        return self._nearest(self._index, patches, k)
-
-    def _nearest(self, search: Search, patches: Tensor, k: int) -> Neighbours:
-        index = torch.empty(len(patches), k, dtype=torch.int64)
-        distance = torch.empty(len(patches), k)
-        open_rows, width = torch.arange(len(patches)), k
-        while len(open_rows):
-            own = patches[open_rows]
-            found, outside = search(own, width)
-            near, index[open_rows] = ranked(self.vectors, own, found, k)
-            distance[open_rows] = near.float()
-            if width == len(self):
-                break
-            last = near[:, -1]
-            closed = last.square() < outside - search_error(own, last)
-            open_rows, width = open_rows[~closed], min(4 * width, len(self))
-        return Neighbours(index=index, distance=distance)
+        distance, index = self._index(patches, k)
+        return Neighbours(index=index, distance=distance.float())
 
     def _fastest(self, patches: Tensor, k: int) -> Search:
         """The form of the search that answers sooner here; the members found are the same.
@@ -123,18 +109,21 @@ class MemoryBank:
         not know every processor: it was five times slower than torch's on one, and may be the
         faster one elsewhere.
         """
-        product = product_search(self.vectors, self.device)
+        plain = checked_search(self.vectors, rough_product(self.vectors, self.device))
         if self.device != "cpu":
-            return product
-        others = integer_search(self.vectors, product), faiss_search(self.vectors)
-        forms = [product, *(form for form in others if form is not None)]
+            return plain
+        forms = [folded_search(self.vectors, product_scan(self.vectors), plain)]
+        if (scan := integer_scan(self.vectors)) is not None:
+            forms.append(folded_search(self.vectors, scan, forms[0]))
+        if (rough := rough_faiss(self.vectors)) is not None:
+            forms.append(checked_search(self.vectors, rough))
         if len(forms) == 1:
-            return product
+            return forms[0]
         seconds = []
         for form in forms:
-            self._nearest(form, patches[:4], k)  # the first call pays for waking up
+            form(patches[:4], k)  # the first call pays for waking up
             started = time.perf_counter()
-            self._nearest(form, patches, k)
+            form(patches, k)
             seconds.append(time.perf_counter() - started)
         return forms[seconds.index(min(seconds))]
 

@@ -1,87 +1,172 @@
-"""Fast searches for nearest neighbours in Euclidean distance, and the exact ranking of them."""
+"""Searches for nearest neighbours in Euclidean distance, fast ones, exact to float64.
 
-from collections.abc import Callable, Iterable, Iterator
+Every search finds the members that brute force in float64 finds, and their distances. Of members
+at equal distances the earlier one comes first.
+"""
+
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
 SEARCH_ROWS = 1024
-"""Patches of one matrix product; with all of a bank of 100,000 that is 400 MB."""
-RANK_PAIRS = 256
-"""Pairs of patch and member that are ranked at once: with 272 channels half a megabyte, which
-stays in the cache of a core."""
+"""Patches of one matrix product; with a bank of 100,000 that is 400 MB."""
 TILE = 4096
-"""Members of one matrix product on a CPU: with 196 patches 3 MB, which stay in its cache."""
+"""Members of one matrix product on a CPU: with 196 patches 3 MB, near the size of its cache."""
 FOLD = 16
-"""Members of which the nearest alone is looked at first; see ``_smallest``."""
+"""Members of which the nearest alone is looked at first; see ``_Scan``."""
+RANK_PAIRS = 256
+"""Pairs of patch and member whose distances are taken at once: with 272 channels half a megabyte,
+which stays in the cache of a core."""
+SPARE = 8
+"""Members that ``topk`` and faiss find beyond those asked for; rarely are any of them needed."""
 MOST = 8
-"""Times as many members as asked for, at which another form of the search takes over."""
+"""Times as many members as asked for at which ``folded_search`` leaves the search to another."""
 CODE = 127
 """Largest number of 8 bits that has a negative."""
 LARGEST = 2**31 - 1
 """Of the numbers of 32 bits that products of codes are summed in."""
-SPARE = 4
-"""Members that searches in float32 find beyond those asked for; rarely are any of them needed."""
-SLACK = 1.05
-"""How much farther than the k-th in codes members are looked at, in errors of the codes; with 1
-the k-th itself would be in doubt for half of the patches."""
 
 Search = Callable[[Tensor, int], tuple[Tensor, Tensor]]
-"""From ``[P, C]`` patches and k to int64 rows ``[P, W]`` of members, about k or more of each patch
-and filled up with the number of all members, and float64 squared distances ``[P]`` that no other
-member is nearer than, up to the rounding of float32 (``search_error``)."""
+"""From ``[P, C]`` patches and k to float64 distances and int64 rows ``[P, k]``, nearest first."""
+Rough = Callable[[Tensor, int], tuple[Tensor, Tensor]]
+"""The same with float32 squared distances, and in order only up to rounding."""
 
 
-def product_search(vectors: Tensor, device: str) -> Search:
-    """Search in ``[M, C]`` float32 vectors with matrix products and a selection."""
-    there = vectors.to(device)
-    norms = there.double().square().sum(1).float()
-    count = len(there)
+class _Scan:
+    """Something like the squared distances of P patches to all members, to look the smallest up.
 
-    def tiles(own: Tensor) -> Iterator[tuple[int, Tensor]]:
-        whole = own.new_empty(len(own), TILE)
-        for at in range(0, count, TILE):
-            part = there[at : at + TILE]
-            squared = whole[:, : FOLD * -(-len(part) // FOLD)]
-            squared[:, len(part) :] = torch.inf
-            out = squared[:, : len(part)]
-            torch.addmm(norms[None, at : at + TILE], own, part.T, alpha=-2, out=out)
-            yield at, squared
+    Tiles ``[P, FOLD * n]`` of values are folded into the n minima of their columns j, j + n,
+    j + 2 n and so on, which takes one pass. The k-th smallest minimum is no less than the k-th
+    smallest value, and few more than k values are no greater. Only folds whose minimum is no
+    greater have any.
+
+    Args:
+        tiles: the first column of each, and its values.
+        threshold: from distances ``[P]`` float64 to the greatest values that members at these
+            distances may have, ``[P]``.
+    """
+
+    def __init__(
+        self, tiles: Iterator[tuple[int, Tensor]], threshold: Callable[[Tensor], Tensor]
+    ) -> None:
+        self.threshold = threshold
+        self.parts: list[tuple[int, np.ndarray, np.ndarray]] = []
+        for at, values in tiles:
+            folded = values.view(len(values), FOLD, -1)
+            self.parts.append((at, folded.numpy(), folded.amin(1).numpy()))
+
+    def limit(self, k: int) -> np.ndarray:
+        """The k-th smallest minimum of each patch, ``[P]``."""
+        minima = np.concatenate([minima for _, _, minima in self.parts], axis=1)
+        return np.partition(minima, k - 1, axis=1)[:, k - 1]
+
+    def between(
+        self, low: np.ndarray | None, high: np.ndarray, most: int
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Patches and columns of values above ``low`` and up to ``high``, ``[P]`` each.
+
+        Returns:
+            ``[pairs]`` each; None if there are more than ``most``.
+        """
+        found, total = [], 0
+        for at, folded, minima in self.parts:
+            patch, fold = np.divmod(np.flatnonzero(minima <= high[:, None]), minima.shape[1])
+            if total + len(patch) > most:
+                return None
+            inside = folded[patch, :, fold]
+            wanted = inside <= high[patch, None]
+            if low is not None:
+                wanted &= inside > low[patch, None]
+            which, place = np.divmod(np.flatnonzero(wanted), FOLD)
+            found.append((patch[which], at + fold[which] + place * minima.shape[1]))
+            total += len(which)
+        patches, columns = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return (patches, columns) if total <= most else None
+
+
+def folded_search(vectors: Tensor, scan: Callable[[Tensor], _Scan], otherwise: Search) -> Search:
+    """Search with values that order members roughly, and bound their distances exactly.
+
+    The k nearest by their values are ranked in float64, and then the few others among them whose
+    values do not exclude that they are as near as the k-th.
+
+    Args:
+        otherwise: searches where too many members are left.
+    """
+    count = len(vectors)
 
     def search(patches: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        k = min(k + SPARE, count)
-        found, outside = [], []
+        near, rows = [], []
         for part in patches.split(SEARCH_ROWS):
-            own = part.to(device)
-            best = None
-            if device == "cpu" and k <= _most_by_folds(count):
-                best = _smallest(tiles(own), len(own), k, lambda limit: limit)
-            if best is None:
-                squared = torch.addmm(norms[None, :], own, there.T, alpha=-2)
-                values, rows = squared.topk(k, dim=1, largest=False)
-                best = rows.cpu(), values[:, -1]
-            # The patch's own norm is the same for all members, and need not take part in this.
-            found.append(best[0])
-            outside.append((best[1] + own.square().sum(1)).cpu().double())
-        return _joined(found, count), torch.cat(outside)
+            found = one(part, k) if k <= min(TILE, count) // FOLD // 2 else None
+            distance, columns = otherwise(part, k) if found is None else found
+            near.append(distance)
+            rows.append(columns)
+        return torch.cat(near), torch.cat(rows)
+
+    def one(patches: Tensor, k: int) -> tuple[Tensor, Tensor] | None:
+        scanned, most = scan(patches), MOST * k * len(patches)
+        limit = scanned.limit(k)
+        found = scanned.between(None, limit, most)
+        if found is None:
+            return None
+        columns = _table(*found, len(patches), count)
+        distance = _distances(vectors, patches, columns)
+        last = _kth(distance, k)
+        if not np.isfinite(last).all():
+            return None
+        high = scanned.threshold(torch.from_numpy(last)).numpy()
+        found = scanned.between(limit, high, most)
+        if found is None:
+            return None
+        more = _table(*_as_near(vectors, patches, *found, last), len(patches), count)
+        if more.shape[1]:
+            columns = np.concatenate([columns, more], axis=1)
+            further = _distances(vectors, patches, more)
+            distance = np.concatenate([distance, further], axis=1)
+        return _nearest(distance, columns, k)
 
     return search
 
 
-def integer_search(vectors: Tensor, otherwise: Search) -> Search | None:
-    """Search with matrix products of integers, or None where these are not exact or of no use.
+def product_scan(vectors: Tensor) -> Callable[[Tensor], _Scan]:
+    """Squared distances to ``[M, C]`` float32 vectors, less the squared norm of the patch."""
+    norms = vectors.double().square().sum(1).float()
 
-    Members and patches are rounded to multiples of one step, codes of 8 bits, which processors
+    def tiles(patches: Tensor) -> Iterator[tuple[int, Tensor]]:
+        for at in range(0, len(vectors), TILE):
+            part = vectors[at : at + TILE]
+            squared = patches.new_empty(len(patches), _folds(len(part)) * FOLD)
+            squared[:, len(part) :] = torch.inf
+            out = squared[:, : len(part)]
+            torch.addmm(norms[None, at : at + TILE], patches, part.T, alpha=-2, out=out)
+            yield at, squared
+
+    def scan(patches: Tensor) -> _Scan:
+        own = patches.double().square().sum(1)
+
+        def threshold(distance: Tensor) -> Tensor:
+            high = distance.square() - own + search_error(patches, distance)
+            return torch.nextafter(high.float(), torch.tensor(torch.inf))
+
+        return _Scan(tiles(patches), threshold)
+
+    return scan
+
+
+def integer_scan(vectors: Tensor) -> Callable[[Tensor], _Scan] | None:
+    """Half the squared distances of codes, less what is the same for all members.
+
+    Vectors and patches are rounded to multiples of one step, codes of 8 bits, which processors
     multiply up to four times as fast as float32, and without error. By the triangle inequality
     two vectors are at least as far apart as their codes, less the distances of both from their
-    codes. That leaves about twice the members that are asked for.
+    codes. Half the squared norm of a vector's code is written into further columns, to the base
+    of ``CODE``, so that one product has all.
 
-    Half the squared norm of a member's code is written into further columns, to the base of
-    ``CODE``, so that the product is half the squared distance, up to the norm of the patch.
-
-    Args:
-        otherwise: answers where codes leave too many members in question.
+    Returns:
+        None where products of integers are not exact, or all vectors are equal.
     """
     count, channels = vectors.shape
     centre = vectors.mean(0)
@@ -104,43 +189,30 @@ def integer_search(vectors: Tensor, otherwise: Search) -> Search | None:
     least = int(half.min())
     half -= least
     digits = 2 + int(half.max()) // CODE**2
-    # Rows beyond the members have the largest norm there is.
-    members = torch.full((FOLD * -(-count // FOLD), channels + digits), CODE, dtype=torch.int8)
+    # Rows beyond the vectors have the largest norm there is.
+    members = torch.full((_folds(count) * FOLD, channels + digits), CODE, dtype=torch.int8)
     members[:, :channels] = 0
     members[:count, :channels] = codes
     members[:count, channels] = half % CODE
     for digit in range(1, digits):
         members[:count, channels + digit] = (half // CODE - CODE * (digit - 1)).clamp_(0, CODE)
-    del codes, norms, errors, half
 
-    def search(patches: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        if k > _most_by_folds(count):
-            return otherwise(patches, k)
-        found, outside = [], []
-        for part in patches.split(SEARCH_ROWS):
-            codes, norms, own_error = coded(part)
-            own = torch.full((len(part), channels + digits), CODE, dtype=torch.int8)
-            own[:, :channels] = -codes
-            own[:, channels] = 1
-            base, unsure = norms + 2 * least, own_error + error
+    def scan(patches: Tensor) -> _Scan:
+        codes, norms, unsure = coded(patches)
+        own = torch.full((len(patches), channels + digits), CODE, dtype=torch.int8)
+        own[:, :channels] = -codes
+        own[:, channels] = 1
+        tiles = (
+            (at, torch._int_mm(own, members[at : at + TILE].T)) for at in range(0, count, TILE)
+        )
 
-            def reach(limit: Tensor, base: Tensor = base, unsure: Tensor = unsure) -> Tensor:
-                nearest = (base + 2 * limit).clamp_min_(0).sqrt_() + SLACK / step * unsure
-                return ((nearest.square() - base) / 2).floor().clamp_max_(LARGEST).int()
+        def threshold(distance: Tensor) -> Tensor:
+            apart = (distance + unsure + error) / step
+            return ((apart.square() - norms) / 2 - least).add_(1).clamp_max_(LARGEST).int()
 
-            tiles = (
-                (at, torch._int_mm(own, members[at : at + TILE].T)) for at in range(0, count, TILE)
-            )
-            best = _smallest(tiles, len(part), k, reach)
-            if best is None:
-                return otherwise(patches, k)
-            found.append(best[0])
-            # The next number of the codes' distances is 1 farther.
-            apart = (base + 2 * (best[1].double() + 1)).clamp_min_(0).sqrt_() * step
-            outside.append((apart - unsure).clamp_min_(0).square())
-        return _joined(found, count), torch.cat(outside)
+        return _Scan(tiles, threshold)
 
-    return search
+    return scan
 
 
 def _integers_are_exact() -> bool:
@@ -152,101 +224,137 @@ def _integers_are_exact() -> bool:
     return torch.equal(torch._int_mm(codes, codes.T).long(), CODE**2 * (signs @ signs.T))
 
 
-def _most_by_folds(count: int) -> int:
-    """The largest k that ``_smallest`` finds without looking into most of the folds."""
-    return min(TILE, count) // FOLD // 2
+def _folds(count: int) -> int:
+    return -(-count // FOLD)
 
 
-def _smallest(
-    tiles: Iterable[tuple[int, Tensor]], count: int, k: int, reach: Callable[[Tensor], Tensor]
-) -> tuple[Tensor, Tensor] | None:
-    """Columns of the smallest values of each row, found without sorting the rows.
-
-    A tile ``[P, FOLD * n]`` is folded into the n minima of its columns j, j + n, j + 2 n and so on,
-    which takes one pass. The k-th smallest of the minima of all tiles so far is no less than the
-    k-th smallest of their values, and few more than k values are no greater. Only folds whose
-    minimum is no greater have any.
-
-    Args:
-        tiles: the first column of each, and its values.
-        count: rows.
-        reach: from that k-th smallest ``[P]`` to the greatest value that is wanted, ``[P]``.
-
-    Returns:
-        Columns ``[P, W]`` int64, filled up with one beyond the last, and the greatest value wanted
-        ``[P]``; None if far more than k are wanted.
-    """
-    best: np.ndarray | None = None
-    rows, columns, near = np.empty(0, int), np.empty(0, int), np.empty(0, np.int32)
-    wanted, end = np.empty(0), 0
-    for at, values in tiles:
-        folded = values.reshape(count, FOLD, -1)
-        minima, inner = folded.amin(1).numpy(), folded.numpy()
-        end, n = at + values.shape[1], minima.shape[1]
-        best = minima if best is None else np.concatenate([best, minima], axis=1)
-        best = np.partition(best, k - 1, axis=1)[:, :k]
-        wanted = reach(torch.from_numpy(best[:, -1])).numpy()
-        row, fold = np.divmod(np.flatnonzero(minima <= wanted[:, None]), n)
-        if len(row) > MOST * k * count:
-            return None
-        inside = inner[row, :, fold]
-        which, place = np.divmod(np.flatnonzero(inside <= wanted[row, None]), FOLD)
-        rows = np.concatenate([rows, row[which]])
-        columns = np.concatenate([columns, at + fold[which] + place * n])
-        near = np.concatenate([near, inside[which, place]], dtype=minima.dtype)
-        still = near <= wanted[rows]
-        rows, columns, near = rows[still], columns[still], near[still]
-        if len(rows) > MOST * k * count:
-            return None
-    order = np.argsort(rows, kind="stable")
-    rows, columns = rows[order], columns[order]
-    amount = np.bincount(rows, minlength=count)
-    padded = np.full((count, amount.max()), end)
-    padded[rows, np.arange(len(rows)) - (amount.cumsum() - amount)[rows]] = columns
-    return torch.from_numpy(padded), torch.from_numpy(wanted)
+def _table(patches: np.ndarray, columns: np.ndarray, count: int, fill: int) -> np.ndarray:
+    """Pairs as a table ``[count, W]`` of columns below ``fill``, filled up with ``fill``."""
+    order = np.argsort(patches, kind="stable")
+    order = order[columns[order] < fill]
+    patches = patches[order]
+    amount = np.bincount(patches, minlength=count)
+    table = np.full((count, amount.max()), fill)
+    table[patches, np.arange(len(order)) - (amount.cumsum() - amount)[patches]] = columns[order]
+    return table
 
 
-def _joined(parts: list[Tensor], fill: int) -> Tensor:
-    """``[P, W]`` of parts ``[p, w]``, filled up on the right; ``fill`` is the largest number."""
-    width = max(part.shape[1] for part in parts)
-    parts = [
-        torch.nn.functional.pad(part, (0, width - part.shape[1]), value=fill) for part in parts
-    ]
-    return torch.cat(parts).clamp_max_(fill)
-
-
-def ranked(vectors: Tensor, patches: Tensor, found: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k nearest of the rows that were found: float64 distances and rows, ``[P, k]`` each.
-
-    Of rows at equal distances the earlier one comes first. Where fewer than k were found the last
-    distances are infinite.
-
-    Args:
-        found: ``[P, W]`` rows of ``vectors``, filled up with their number.
-    """
-    count = len(vectors)
-    rows = np.sort(found.numpy(), axis=1)
-    rows = np.pad(rows, ((0, 0), (0, max(0, k - rows.shape[1]))), constant_values=count)
-    distance = np.full(rows.shape, np.inf)
-    widths = (rows < count).sum(1)
+def _distances(vectors: Tensor, patches: Tensor, columns: np.ndarray) -> np.ndarray:
+    """Float64 distances ``[P, W]`` to the vectors in a table, infinite where it is filled up."""
+    distance = np.full(columns.shape, np.inf)
+    widths = (columns < len(vectors)).sum(1)
     order = np.argsort(widths, kind="stable")
-    at, wide = 0, patches.double()
+    own, at = patches.double(), int((widths == 0).sum())
     while at < len(order):
-        # Patches with about as many rows as each other go together.
-        here = order[at : at + max(1, RANK_PAIRS // max(1, widths[order[at]]))]
+        # Patches with about as many members as each other go together.
+        here = order[at : at + max(1, RANK_PAIRS // widths[order[at]])]
         at += len(here)
-        width = widths[here[-1]]
-        own = torch.from_numpy(rows[here, :width]).clamp_max_(count - 1)
-        away = vectors.index_select(0, own.flatten()).double().view(*own.shape, wide.shape[1])
-        away -= wide[here, None, :]
-        distance[here, :width] = torch.linalg.vector_norm(away, dim=2).numpy()
-    distance[rows == count] = np.inf
+        rows = torch.from_numpy(columns[here, : widths[here[-1]]]).clamp_max_(len(vectors) - 1)
+        away = vectors.index_select(0, rows.flatten()).double().view(*rows.shape, own.shape[1])
+        away -= own[here, None, :]
+        distance[here, : rows.shape[1]] = torch.linalg.vector_norm(away, dim=2).numpy()
+    distance[columns == len(vectors)] = np.inf
+    return distance
+
+
+def _as_near(
+    vectors: Tensor, patches: Tensor, own: np.ndarray, columns: np.ndarray, last: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Those pairs of patch and vector that, up to rounding, are no farther apart than ``last``."""
+    rounding = (patches.shape[1] + 3) * torch.finfo(torch.float32).eps
+    limit = last * (1 + rounding)
+    kept = []
+    for at in range(0, len(own), RANK_PAIRS):
+        here = slice(at, at + RANK_PAIRS)
+        away = vectors.index_select(0, torch.from_numpy(columns[here]).clamp_max_(len(vectors) - 1))
+        away -= patches.index_select(0, torch.from_numpy(own[here]))
+        kept.append(torch.linalg.vector_norm(away, dim=1).numpy() <= limit[own[here]])
+    near = np.concatenate([np.empty(0, bool), *kept])
+    return own[near], columns[near]
+
+
+def _kth(distance: np.ndarray, k: int) -> np.ndarray:
+    """The k-th smallest of each row ``[P]``, infinite where there are fewer."""
+    if distance.shape[1] < k:
+        return np.full(len(distance), np.inf)
+    return np.partition(distance, k - 1, axis=1)[:, k - 1]
+
+
+def _nearest(distance: np.ndarray, columns: np.ndarray, k: int) -> tuple[Tensor, Tensor]:
+    """The k smallest distances of each row and their columns; of equal ones the earlier column."""
     order = np.argsort(distance, axis=1)
-    near = np.take_along_axis(distance, order, axis=1)
-    tied = (near[:, : k + 1][:, 1:] == near[:, : k + 1][:, :-1]).any(1)
-    order[tied] = np.argsort(distance[tied], axis=1, kind="stable")
-    order = order[:, :k]
-    return torch.from_numpy(near[:, :k]), torch.from_numpy(np.take_along_axis(rows, order, axis=1))
+    first = np.take_along_axis(distance, order, axis=1)[:, : k + 1]
+    tied = (first[:, 1:] == first[:, :-1]).any(1)
+    order[tied] = np.lexsort((columns[tied], distance[tied]), axis=1)
+    return (
+        torch.from_numpy(first[:, :k]),
+        torch.from_numpy(np.take_along_axis(columns, order[:, :k], axis=1)),
+    )
+
+
+def checked_search(vectors: Tensor, rough: Rough) -> Search:
+    """Search with one in float32, which is asked for more where its error leaves doubt.
+
+    Its error is that of the expanded form of a squared distance, half of whose digits are lost
+    near 0. Where it leaves open whether another member belongs among the k, such as one at the
+    same distance as the last, more are ranked.
+    """
+
+    def search(patches: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        near = torch.empty(len(patches), k, dtype=torch.float64)
+        rows = torch.empty(len(patches), k, dtype=torch.int64)
+        open_rows, width = torch.arange(len(patches)), min(k + SPARE, len(vectors))
+        while len(open_rows):
+            own = patches[open_rows]
+            squared, found = rough(own, width)
+            distance = _distances(vectors, own, found.numpy())
+            near[open_rows], rows[open_rows] = _nearest(distance, found.numpy(), k)
+            if width == len(vectors):
+                break
+            last = near[open_rows, k - 1]
+            outside = squared[:, -1].double() - search_error(own, last)
+            open_rows = open_rows[~(last.square() < outside)]
+            width = min(4 * width, len(vectors))
+        return near, rows
+
+    return search
+
+
+def rough_product(vectors: Tensor, device: str) -> Rough:
+    """Matrix product and ``topk``."""
+    there = vectors.to(device)
+    norms = there.double().square().sum(1).float()
+
+    def search(patches: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        rough, found = [], []
+        for part in patches.split(SEARCH_ROWS):
+            own = part.to(device)
+            squared = torch.addmm(norms[None, :], own, there.T, alpha=-2)
+            best = squared.topk(k, dim=1, largest=False)
+            # The patch's own norm is the same for all members, and need not take part in this.
+            rough.append((best.values + own.square().sum(1, keepdim=True)).cpu())
+            found.append(best.indices.cpu())
+        return torch.cat(rough), torch.cat(found)
+
+    return search
+
+
+def rough_faiss(vectors: Tensor) -> Rough | None:
+    """A flat faiss index, or None where faiss is not installed."""
+    try:
+        import faiss
+    except ImportError:
+        return None
+    index = faiss.IndexFlatL2(vectors.shape[1])
+    index.add(vectors.numpy())
+
+    def search(patches: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        # Images are searched side by side, each on one thread, which faiss counts by itself.
+        faiss.omp_set_num_threads(1)
+        rough, found = index.search(np.ascontiguousarray(patches.numpy()), k)
+        return torch.from_numpy(rough), torch.from_numpy(found)
+
+    return search
 
 
 def search_error(patches: Tensor, distance: Tensor) -> Tensor:
@@ -258,22 +366,3 @@ def search_error(patches: Tensor, distance: Tensor) -> Tensor:
     norm = patches.double().square().sum(1).sqrt()
     rounding = (patches.shape[1] + 3) * torch.finfo(torch.float32).eps
     return rounding * (2 * norm + distance).square()
-
-
-def faiss_search(vectors: Tensor) -> Search | None:
-    """Search with a flat faiss index, or None where faiss is not installed."""
-    try:
-        import faiss
-    except ImportError:
-        return None
-    index = faiss.IndexFlatL2(vectors.shape[1])
-    index.add(vectors.numpy())
-
-    def search(patches: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        # Images are searched side by side, each on one thread, which faiss counts by itself.
-        faiss.omp_set_num_threads(1)
-        k = min(k + SPARE, len(vectors))
-        rough, found = index.search(np.ascontiguousarray(patches.numpy()), k)
-        return torch.from_numpy(found), torch.from_numpy(rough[:, -1]).double()
-
-    return search

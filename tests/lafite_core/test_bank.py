@@ -1,32 +1,46 @@
-import sys
 import time
+from collections.abc import Callable
 
 import pytest
 import torch
 
-from lafite_core import bank
+from lafite_core import bank, nearest
 from lafite_core.bank import MemoryBank, neighbour_weights
 from lafite_core.config import EditConfig
 from lafite_core.errors import LafiteError
+from lafite_core.nearest import Search, checked_search, folded_search
 
 
 def vectors(count: int = 200, channels: int = 16, seed: int = 0) -> torch.Tensor:
     return torch.randn(count, channels, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.fixture(params=["faiss", "product"])
+@pytest.fixture(params=["integers", "product", "topk", "faiss"])
 def search_with(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Both ways to search; matrix products are what remains where faiss is not installed."""
+    """Every form of the search, alone, and small pieces of each."""
     name: str = request.param
     if name == "faiss":
         pytest.importorskip("faiss")
-        monkeypatch.setattr(
-            "lafite_core.bank.product_search", lambda vectors, _: bank.faiss_search(vectors)
-        )
-    else:
-        monkeypatch.setitem(sys.modules, "faiss", None)
-        monkeypatch.setattr("lafite_core.nearest.SEARCH_ROWS", 16)
+    if name == "integers" and nearest.integer_scan(vectors()) is None:
+        pytest.skip("products of integers are not exact here")
+    monkeypatch.setattr(MemoryBank, "_fastest", lambda bank, *_: form(name, bank.vectors))
+    monkeypatch.setattr(nearest, "SEARCH_ROWS", 16)
+    monkeypatch.setattr(nearest, "TILE", 64)
+    monkeypatch.setattr(nearest, "FOLD", 4)
+    monkeypatch.setattr(nearest, "RANK_PAIRS", 10)
     return name
+
+
+def form(name: str, members: torch.Tensor) -> Search:
+    plain = checked_search(members, nearest.rough_product(members, "cpu"))
+    if name == "topk":
+        return plain
+    if name == "faiss":
+        rough = nearest.rough_faiss(members)
+        assert rough is not None
+        return checked_search(members, rough)
+    scan = nearest.integer_scan(members) if name == "integers" else nearest.product_scan(members)
+    return plain if scan is None else folded_search(members, scan, plain)
 
 
 def brute_force(bank: torch.Tensor, queries: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -122,25 +136,26 @@ def test_a_rate_of_one_keeps_every_distinct_patch_without_work(
     assert torch.equal(bank.vectors, vectors(30))
 
 
-@pytest.mark.parametrize("slow", ["product_search", "faiss_search"])
+@pytest.mark.parametrize("slow", ["product_scan", "integer_scan", "rough_faiss"])
 def test_the_faster_form_of_the_search_is_taken(slow: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("faiss")
     honest, calls = getattr(bank, slow), []
+    if honest(vectors()) is None:
+        pytest.skip(f"there is no {slow} here")
 
-    def slowly(*arguments: object) -> object:
-        search = honest(*arguments)
+    def slowly(members: torch.Tensor) -> Callable[..., object]:
+        search = honest(members)
 
-        def waiting(patches: torch.Tensor, k: int) -> object:
+        def waiting(patches: torch.Tensor, *k: int) -> object:
             calls.append(len(patches))
             time.sleep(0.05)
-            return search(patches, k)
+            return search(patches, *k)
 
         return waiting
 
     monkeypatch.setattr(bank, slow, slowly)
     held = MemoryBank(vectors())
-    first = held.search(vectors(50, seed=1), 7)
+    first = held.search(vectors(50, seed=1), 3)
     tried = len(calls)
     assert tried > 0
-    assert torch.equal(held.search(vectors(50, seed=1), 7).index, first.index)
+    assert torch.equal(held.search(vectors(50, seed=1), 3).index, first.index)
     assert len(calls) == tried
