@@ -12,17 +12,19 @@ from torch import Tensor
 
 SEARCH_ROWS = 1024
 """Patches of one matrix product; with a bank of 100,000 that is 400 MB."""
-TILE = 4096
-"""Members of one matrix product on a CPU: with 196 patches 3 MB, near the size of its cache."""
+SCAN_ROWS = 256
+"""Patches whose values are held by ``_Scan``; with a bank of 100,000 that is 100 MB."""
+TILE = 8192
+"""Members of one matrix product there: with 196 patches 6 MB."""
 FOLD = 16
 """Members of which the nearest alone is looked at first; see ``_Scan``."""
-RANK_PAIRS = 256
+RANK_PAIRS = 320
 """Pairs of patch and member whose distances are taken at once: with 272 channels half a megabyte,
 which stays in the cache of a core."""
 SPARE = 8
 """Members that ``topk`` and faiss find beyond those asked for; rarely are any of them needed."""
-MOST = 8
-"""Times as many members as asked for at which ``folded_search`` leaves the search to another."""
+MOST = 4
+"""How many times ``k + FOLD`` members may be left before ``folded_search`` gives up."""
 CODE = 127
 """Largest number of 8 bits that has a negative."""
 LARGEST = 2**31 - 1
@@ -99,7 +101,7 @@ def folded_search(vectors: Tensor, scan: Callable[[Tensor], _Scan], otherwise: S
 
     def search(patches: Tensor, k: int) -> tuple[Tensor, Tensor]:
         near, rows = [], []
-        for part in patches.split(SEARCH_ROWS):
+        for part in patches.split(SCAN_ROWS):
             found = one(part, k) if k <= min(TILE, count) // FOLD // 2 else None
             distance, columns = otherwise(part, k) if found is None else found
             near.append(distance)
@@ -107,7 +109,7 @@ def folded_search(vectors: Tensor, scan: Callable[[Tensor], _Scan], otherwise: S
         return torch.cat(near), torch.cat(rows)
 
     def one(patches: Tensor, k: int) -> tuple[Tensor, Tensor] | None:
-        scanned, most = scan(patches), MOST * k * len(patches)
+        scanned, most = scan(patches), MOST * (k + FOLD) * len(patches)
         limit = scanned.limit(k)
         found = scanned.between(None, limit, most)
         if found is None:
@@ -121,12 +123,14 @@ def folded_search(vectors: Tensor, scan: Callable[[Tensor], _Scan], otherwise: S
         found = scanned.between(limit, high, most)
         if found is None:
             return None
-        more = _table(*_as_near(vectors, patches, *found, last), len(patches), count)
-        if more.shape[1]:
-            columns = np.concatenate([columns, more], axis=1)
-            further = _distances(vectors, patches, more)
-            distance = np.concatenate([distance, further], axis=1)
-        return _nearest(distance, columns, k)
+        more = _table(*found, len(patches), count)
+        rounding = (vectors.shape[1] + 3) * torch.finfo(torch.float32).eps
+        rough = _distances(vectors, patches, more, torch.float32)
+        as_near = rough <= last[:, None] * (1 + rounding)
+        more = _table(as_near.nonzero()[0], more[as_near], len(patches), count)
+        further = _distances(vectors, patches, more)
+        columns = np.concatenate([columns, more], axis=1)
+        return _nearest(np.concatenate([distance, further], axis=1), columns, k)
 
     return search
 
@@ -239,38 +243,36 @@ def _table(patches: np.ndarray, columns: np.ndarray, count: int, fill: int) -> n
     return table
 
 
-def _distances(vectors: Tensor, patches: Tensor, columns: np.ndarray) -> np.ndarray:
-    """Float64 distances ``[P, W]`` to the vectors in a table, infinite where it is filled up."""
-    distance = np.full(columns.shape, np.inf)
-    widths = (columns < len(vectors)).sum(1)
-    order = np.argsort(widths, kind="stable")
-    own, at = patches.double(), int((widths == 0).sum())
+def _distances(
+    vectors: Tensor, patches: Tensor, columns: np.ndarray, dtype: torch.dtype = torch.float64
+) -> np.ndarray:
+    """Distances ``[P, W]`` to the vectors in a table, infinite where it is filled up."""
+    count, channels = vectors.shape
+    widths = (columns < count).sum(1)
+    order = np.argsort(widths, kind="stable")  # patches with about as many members go together
+    rows = torch.from_numpy(columns[order]).clamp_max_(count - 1)
+    own = patches.to(dtype)[torch.from_numpy(order)]
+    found = torch.full(columns.shape, torch.inf, dtype=dtype)
+    # Memory that is asked for anew for every piece takes longer than the arithmetic.
+    pairs = max(RANK_PAIRS, columns.shape[1])
+    taken, away = torch.empty(pairs, channels), torch.empty(pairs, channels, dtype=dtype)
+    at = int((widths == 0).sum())
     while at < len(order):
-        # Patches with about as many members as each other go together.
-        here = order[at : at + max(1, RANK_PAIRS // widths[order[at]])]
-        at += len(here)
-        rows = torch.from_numpy(columns[here, : widths[here[-1]]]).clamp_max_(len(vectors) - 1)
-        away = vectors.index_select(0, rows.flatten()).double().view(*rows.shape, own.shape[1])
-        away -= own[here, None, :]
-        distance[here, : rows.shape[1]] = torch.linalg.vector_norm(away, dim=2).numpy()
-    distance[columns == len(vectors)] = np.inf
+        end = min(at + max(1, RANK_PAIRS // int(widths[order[at]])), len(order))
+        here = rows[at:end, : int(widths[order[end - 1]])]
+        if here.numel() > pairs:
+            end = at + max(1, pairs // here.shape[1])
+            here = here[: end - at]
+        size = here.numel()
+        torch.index_select(vectors, 0, here.flatten(), out=taken[:size])
+        part = away[:size].copy_(taken[:size]).view(*here.shape, channels)
+        part -= own[at:end, None, :]
+        torch.linalg.vector_norm(part, dim=2, out=found[at:end, : here.shape[1]])
+        at = end
+    distance = np.empty(columns.shape)
+    distance[order] = found.numpy()
+    distance[columns == count] = np.inf
     return distance
-
-
-def _as_near(
-    vectors: Tensor, patches: Tensor, own: np.ndarray, columns: np.ndarray, last: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Those pairs of patch and vector that, up to rounding, are no farther apart than ``last``."""
-    rounding = (patches.shape[1] + 3) * torch.finfo(torch.float32).eps
-    limit = last * (1 + rounding)
-    kept = []
-    for at in range(0, len(own), RANK_PAIRS):
-        here = slice(at, at + RANK_PAIRS)
-        away = vectors.index_select(0, torch.from_numpy(columns[here]).clamp_max_(len(vectors) - 1))
-        away -= patches.index_select(0, torch.from_numpy(own[here]))
-        kept.append(torch.linalg.vector_norm(away, dim=1).numpy() <= limit[own[here]])
-    near = np.concatenate([np.empty(0, bool), *kept])
-    return own[near], columns[near]
 
 
 def _kth(distance: np.ndarray, k: int) -> np.ndarray:
