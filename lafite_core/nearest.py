@@ -174,13 +174,14 @@ def integer_scan(vectors: Tensor) -> Callable[[Tensor], _Scan] | None:
     """
     count, channels = vectors.shape
     centre = vectors.mean(0)
-    step = float(max((p - centre).abs().max() for p in vectors.split(TILE))) / CODE
+    step = float(max((part - centre).abs().max() for part in vectors.split(TILE))) / CODE
     if not (0 < step < np.inf and _integers_are_exact()):
         return None
+    centre = centre.double()
 
     def coded(part: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Codes ``[P, C]``, their squared norms, and each vector's distance from its code."""
-        away = part.double() - centre.double()
+        away = part.double() - centre
         codes = (away / step).round_().clamp_(-CODE, CODE)
         error = torch.linalg.vector_norm(away.sub_(codes, alpha=step), dim=1)
         return codes.to(torch.int8), codes.square_().sum(1), error
@@ -255,7 +256,8 @@ def _distances(
     found = torch.full(columns.shape, torch.inf, dtype=dtype)
     # Memory that is asked for anew for every piece takes longer than the arithmetic.
     pairs = max(RANK_PAIRS, columns.shape[1])
-    taken, away = torch.empty(pairs, channels), torch.empty(pairs, channels, dtype=dtype)
+    away = torch.empty(pairs, channels, dtype=dtype)
+    taken = away if dtype == vectors.dtype else torch.empty(pairs, channels)
     at = int((widths == 0).sum())
     while at < len(order):
         end = min(at + max(1, RANK_PAIRS // int(widths[order[at]])), len(order))
@@ -265,7 +267,9 @@ def _distances(
             here = here[: end - at]
         size = here.numel()
         torch.index_select(vectors, 0, here.flatten(), out=taken[:size])
-        part = away[:size].copy_(taken[:size]).view(*here.shape, channels)
+        if taken is not away:
+            away[:size] = taken[:size]
+        part = away[:size].view(*here.shape, channels)
         part -= own[at:end, None, :]
         torch.linalg.vector_norm(part, dim=2, out=found[at:end, : here.shape[1]])
         at = end

@@ -61,6 +61,16 @@ BANKS = {
     "one row only": (vectors(1).repeat(300, 1), vectors(5, seed=1)),
     "lattice": (lattice(4, 4)[torch.randperm(256)], lattice(4, 4)[::7] + 0.5),
     "lattice on itself": (lattice(3, 5), lattice(3, 5)[::5]),
+    "constant channels": (
+        torch.cat([vectors(), torch.full((200, 5), 3.0)], 1),
+        torch.cat([vectors(50, seed=1), torch.full((50, 5), 3.0)], 1),
+    ),
+    "one channel": (vectors(channels=1), vectors(50, 1, seed=1)),
+    "patches far from the members": (vectors(), 100 * vectors(50, seed=1)),
+    "one member far from the others": (
+        torch.cat([vectors(), torch.full((1, 16), 1e6)]),
+        vectors(50, seed=1),
+    ),
 }
 
 
@@ -74,6 +84,77 @@ def test_search_equals_brute_force(name: str, k: int) -> None:
     found = MemoryBank(members).search(queries, k)
     assert torch.equal(found.index, order[:, :k])
     assert torch.equal(found.distance, distance[:, :k].float())
+
+
+@pytest.mark.usefixtures("search_with")
+@pytest.mark.parametrize("count", [1, 2, 9, 40, 300])
+def test_all_members_and_nearly_all_are_found_in_order(count: int) -> None:
+    """More than there are to spare, in banks smaller and larger than a tile."""
+    members, queries = vectors(count), vectors(20, seed=1)
+    distance, order = brute_force(members, queries)
+    for k in {count, max(1, count - 1), max(1, count - 5)}:
+        found = MemoryBank(members).search(queries, k)
+        assert torch.equal(found.index, order[:, :k])
+        assert torch.equal(found.distance, distance[:, :k].float())
+
+
+def features(count: int, seed: int) -> torch.Tensor:
+    """Vectors whose channels depend on each other, as those of real features do."""
+    return vectors(count, 10, seed) @ vectors(10, 64, 99) + 0.1 * vectors(count, 64, seed + 1)
+
+
+def never(patches: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    raise AssertionError(f"{len(patches)} patches were left to the other search")
+
+
+@pytest.mark.parametrize("name", ["integers", "product"])
+def test_folds_alone_find_the_nearest_of_a_bank_of_usual_size(name: str) -> None:
+    members, queries = features(9000, 0), features(60, 2)
+    scan = nearest.integer_scan(members) if name == "integers" else nearest.product_scan(members)
+    if scan is None:
+        pytest.skip("products of integers are not exact here")
+    search = folded_search(members, scan, never)
+    distance, order = brute_force(members, queries)
+    for k in (1, 50):
+        found, rows = search(queries, k)
+        assert torch.equal(rows, order[:, :k])
+        assert torch.equal(found.float(), distance[:, :k].float())
+
+
+def test_what_codes_leave_open_is_searched_otherwise() -> None:
+    """Members so close together, but for one far away, that their codes are nearly all the same."""
+    members = torch.cat([vectors(3000), torch.full((1, 16), 1e4)])
+    scan = nearest.integer_scan(members)
+    if scan is None:
+        pytest.skip("products of integers are not exact here")
+    plain, asked = checked_search(members, nearest.rough_product(members, "cpu")), []
+
+    def otherwise(patches: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+        asked.append(k)
+        return plain(patches, k)
+
+    queries = vectors(20, seed=1)
+    _, rows = folded_search(members, scan, otherwise)(queries, 5)
+    assert asked == [5]
+    assert torch.equal(rows, brute_force(members, queries)[1][:, :5])
+
+
+def test_codes_never_exclude_a_member_that_is_near_enough() -> None:
+    """At the distance of a member its value is no greater than the threshold; so with products."""
+    members, queries = features(500, 0), 3 * features(30, 2)
+    distance = brute_force(members, queries)[0]
+    order = brute_force(members, queries)[1]
+    for scan in (nearest.integer_scan(members), nearest.product_scan(members)):
+        if scan is None:
+            continue
+        scanned = scan(queries)
+        for place in (0, 7, 100, 499):
+            high = scanned.threshold(distance[:, place]).numpy()
+            found = scanned.between(None, high, len(queries) * 600)
+            assert found is not None
+            held = set(zip(*(part.tolist() for part in found), strict=True))
+            near = order[:, : place + 1]
+            assert all((row, int(m)) in held for row in range(len(near)) for m in near[row])
 
 
 @pytest.mark.usefixtures("search_with")
