@@ -46,7 +46,7 @@ class Neighbours:
 class MemoryBank:
     """Standardised normal patch features ``[M, C]``, cut to a core set, on the CPU.
 
-    Searched with matrix products, or on a CPU with faiss where that is faster.
+    Searched with matrix products, on a CPU of 8-bit integers or with faiss where that is faster.
     """
 
     def __init__(self, vectors: Tensor, device: str = "cpu") -> None:
@@ -81,12 +81,10 @@ class MemoryBank:
     def search(self, patches: Tensor, k: int) -> Neighbours:
         """The k nearest members of each of ``[P, C]`` patches, as float64 brute force finds them.
 
-        A fast search in float32 finds somewhat more members than are asked for; these are ranked
-        by their distances in float64, which the expanded form of the fast search would lose half
-        the digits of near 0. Where its error leaves open whether another member belongs among
-        them, such as one at the same distance as the last, it is asked for more. Of members at
-        equal distances the earlier row of the bank comes first, so that those found for a smaller
-        k are a prefix of those for a larger one.
+        A fast search finds members by distances that are rough, and knows how rough; whatever
+        that leaves in question is ranked by distances in float64 (``lafite_core.nearest``). Of
+        members at equal distances the earlier row of the bank comes first, so that those found
+        for a smaller k are a prefix of those for a larger one.
 
         Raises:
             LafiteError: k is larger than the bank.
