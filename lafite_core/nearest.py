@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lafite_core.ranking import distances, kth, nearest, table
+
 SEARCH_ROWS = 1024
 """Patches of one matrix product; with a bank of 100,000 that is 400 MB."""
 SCAN_ROWS = 256
@@ -18,9 +20,6 @@ TILE = 8192
 """Members of one matrix product there: with 196 patches 6 MB."""
 FOLD = 16
 """Members of which the nearest alone is looked at first; see ``_Scan``."""
-RANK_PAIRS = 320
-"""Pairs of patch and member whose distances are taken at once: with 272 channels half a megabyte,
-which stays in the cache of a core."""
 SPARE = 8
 """Members that ``topk`` and faiss find beyond those asked for; rarely are any of them needed."""
 MOST = 4
@@ -114,23 +113,23 @@ def folded_search(vectors: Tensor, scan: Callable[[Tensor], _Scan], otherwise: S
         found = scanned.between(None, limit, most)
         if found is None:
             return None
-        columns = _table(*found, len(patches), count)
-        distance = _distances(vectors, patches, columns)
-        last = _kth(distance, k)
+        columns = table(*found, len(patches), count)
+        distance = distances(vectors, patches, columns)
+        last = kth(distance, k)
         if not np.isfinite(last).all():
             return None
         high = scanned.threshold(torch.from_numpy(last)).numpy()
         found = scanned.between(limit, high, most)
         if found is None:
             return None
-        more = _table(*found, len(patches), count)
+        more = table(*found, len(patches), count)
         rounding = (vectors.shape[1] + 3) * torch.finfo(torch.float32).eps
-        rough = _distances(vectors, patches, more, torch.float32)
+        rough = distances(vectors, patches, more, torch.float32)
         as_near = rough <= last[:, None] * (1 + rounding)
-        more = _table(as_near.nonzero()[0], more[as_near], len(patches), count)
-        further = _distances(vectors, patches, more)
+        more = table(as_near.nonzero()[0], more[as_near], len(patches), count)
+        further = distances(vectors, patches, more)
         columns = np.concatenate([columns, more], axis=1)
-        return _nearest(np.concatenate([distance, further], axis=1), columns, k)
+        return nearest(np.concatenate([distance, further], axis=1), columns, k)
 
     return search
 
@@ -233,71 +232,6 @@ def _folds(count: int) -> int:
     return -(-count // FOLD)
 
 
-def _table(patches: np.ndarray, columns: np.ndarray, count: int, fill: int) -> np.ndarray:
-    """Pairs as a table ``[count, W]`` of columns below ``fill``, filled up with ``fill``."""
-    order = np.argsort(patches, kind="stable")
-    order = order[columns[order] < fill]
-    patches = patches[order]
-    amount = np.bincount(patches, minlength=count)
-    table = np.full((count, amount.max()), fill)
-    table[patches, np.arange(len(order)) - (amount.cumsum() - amount)[patches]] = columns[order]
-    return table
-
-
-def _distances(
-    vectors: Tensor, patches: Tensor, columns: np.ndarray, dtype: torch.dtype = torch.float64
-) -> np.ndarray:
-    """Distances ``[P, W]`` to the vectors in a table, infinite where it is filled up."""
-    count, channels = vectors.shape
-    widths = (columns < count).sum(1)
-    order = np.argsort(widths, kind="stable")  # patches with about as many members go together
-    rows = torch.from_numpy(columns[order]).clamp_max_(count - 1)
-    own = patches.to(dtype)[torch.from_numpy(order)]
-    found = torch.full(columns.shape, torch.inf, dtype=dtype)
-    # Memory that is asked for anew for every piece takes longer than the arithmetic.
-    pairs = max(RANK_PAIRS, columns.shape[1])
-    away = torch.empty(pairs, channels, dtype=dtype)
-    taken = away if dtype == vectors.dtype else torch.empty(pairs, channels)
-    at = int((widths == 0).sum())
-    while at < len(order):
-        end = min(at + max(1, RANK_PAIRS // int(widths[order[at]])), len(order))
-        here = rows[at:end, : int(widths[order[end - 1]])]
-        if here.numel() > pairs:
-            end = at + max(1, pairs // here.shape[1])
-            here = here[: end - at]
-        size = here.numel()
-        torch.index_select(vectors, 0, here.flatten(), out=taken[:size])
-        if taken is not away:
-            away[:size] = taken[:size]
-        part = away[:size].view(*here.shape, channels)
-        part -= own[at:end, None, :]
-        torch.linalg.vector_norm(part, dim=2, out=found[at:end, : here.shape[1]])
-        at = end
-    distance = np.empty(columns.shape)
-    distance[order] = found.numpy()
-    distance[columns == count] = np.inf
-    return distance
-
-
-def _kth(distance: np.ndarray, k: int) -> np.ndarray:
-    """The k-th smallest of each row ``[P]``, infinite where there are fewer."""
-    if distance.shape[1] < k:
-        return np.full(len(distance), np.inf)
-    return np.partition(distance, k - 1, axis=1)[:, k - 1]
-
-
-def _nearest(distance: np.ndarray, columns: np.ndarray, k: int) -> tuple[Tensor, Tensor]:
-    """The k smallest distances of each row and their columns; of equal ones the earlier column."""
-    order = np.argsort(distance, axis=1)
-    first = np.take_along_axis(distance, order, axis=1)[:, : k + 1]
-    tied = (first[:, 1:] == first[:, :-1]).any(1)
-    order[tied] = np.lexsort((columns[tied], distance[tied]), axis=1)
-    return (
-        torch.from_numpy(first[:, :k]),
-        torch.from_numpy(np.take_along_axis(columns, order[:, :k], axis=1)),
-    )
-
-
 def checked_search(vectors: Tensor, rough: Rough) -> Search:
     """Search with one in float32, which is asked for more where its error leaves doubt.
 
@@ -313,8 +247,8 @@ def checked_search(vectors: Tensor, rough: Rough) -> Search:
         while len(open_rows):
             own = patches[open_rows]
             squared, found = rough(own, width)
-            distance = _distances(vectors, own, found.numpy())
-            near[open_rows], rows[open_rows] = _nearest(distance, found.numpy(), k)
+            distance = distances(vectors, own, found.numpy())
+            near[open_rows], rows[open_rows] = nearest(distance, found.numpy(), k)
             if width == len(vectors):
                 break
             last = near[open_rows, k - 1]

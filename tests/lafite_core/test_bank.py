@@ -4,7 +4,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from lafite_core import bank, nearest
+from lafite_core import bank, nearest, ranking
 from lafite_core.bank import MemoryBank, neighbour_weights
 from lafite_core.config import EditConfig
 from lafite_core.errors import LafiteError
@@ -28,7 +28,7 @@ def search_with(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(nearest, "SCAN_ROWS", 16)
     monkeypatch.setattr(nearest, "TILE", 64)
     monkeypatch.setattr(nearest, "FOLD", 4)
-    monkeypatch.setattr(nearest, "RANK_PAIRS", 10)
+    monkeypatch.setattr(ranking, "RANK_PAIRS", 10)
     return name
 
 
