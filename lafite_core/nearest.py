@@ -26,6 +26,8 @@ MOST = 4
 """How many times ``k + FOLD`` members may be left before ``folded_search`` gives up."""
 CODE = 127
 """Largest number of 8 bits that has a negative."""
+TAME = 0.995
+"""Share of the members that codes reach; the few beyond would make the codes of all coarser."""
 LARGEST = 2**31 - 1
 """Of the numbers of 32 bits that products of codes are summed in."""
 
@@ -45,13 +47,18 @@ class _Scan:
 
     Args:
         tiles: the first column of each, and its values.
+        members: of each column ``[columns]``; negative where it has none.
         threshold: from distances ``[P]`` float64 to the greatest values that members at these
             distances may have, ``[P]``.
     """
 
     def __init__(
-        self, tiles: Iterator[tuple[int, Tensor]], threshold: Callable[[Tensor], Tensor]
+        self,
+        tiles: Iterator[tuple[int, Tensor]],
+        members: np.ndarray,
+        threshold: Callable[[Tensor], Tensor],
     ) -> None:
+        self.members = members
         self.threshold = threshold
         self.parts: list[tuple[int, np.ndarray, np.ndarray]] = []
         for at, values in tiles:
@@ -66,7 +73,7 @@ class _Scan:
     def between(
         self, low: np.ndarray | None, high: np.ndarray, most: int
     ) -> tuple[np.ndarray, np.ndarray] | None:
-        """Patches and columns of values above ``low`` and up to ``high``, ``[P]`` each.
+        """Patches and members of values above ``low`` and up to ``high``, ``[P]`` each.
 
         Returns:
             ``[pairs]`` each; None if there are more than ``most``.
@@ -84,7 +91,9 @@ class _Scan:
             found.append((patch[which], at + fold[which] + place * minima.shape[1]))
             total += len(which)
         patches, columns = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        return (patches, columns) if total <= most else None
+        members = self.members[columns]
+        there = members >= 0
+        return (patches[there], members[there]) if total <= most else None
 
 
 def folded_search(vectors: Tensor, scan: Callable[[Tensor], _Scan], otherwise: Search) -> Search:
@@ -137,6 +146,7 @@ def folded_search(vectors: Tensor, scan: Callable[[Tensor], _Scan], otherwise: S
 def product_scan(vectors: Tensor) -> Callable[[Tensor], _Scan]:
     """Squared distances to ``[M, C]`` float32 vectors, less the squared norm of the patch."""
     norms = vectors.double().square().sum(1).float()
+    members = _numbered(len(vectors))
 
     def tiles(patches: Tensor) -> Iterator[tuple[int, Tensor]]:
         for at in range(0, len(vectors), TILE):
@@ -154,7 +164,7 @@ def product_scan(vectors: Tensor) -> Callable[[Tensor], _Scan]:
             high = distance.square() - own + search_error(patches, distance)
             return torch.nextafter(high.float(), torch.tensor(torch.inf))
 
-        return _Scan(tiles(patches), threshold)
+        return _Scan(tiles(patches), members, threshold)
 
     return scan
 
@@ -168,15 +178,19 @@ def integer_scan(vectors: Tensor) -> Callable[[Tensor], _Scan] | None:
     codes. Half the squared norm of a vector's code is written into further columns, to the base
     of ``CODE``, so that one product has all.
 
+    The few vectors that are farther out than the codes reach are compared in float64.
+
     Returns:
-        None where products of integers are not exact, or all vectors are equal.
+        None where products of integers are not exact, or nearly all vectors are equal.
     """
     count, channels = vectors.shape
     centre = vectors.mean(0)
-    step = float(max((part - centre).abs().max() for part in vectors.split(TILE))) / CODE
+    ranges = torch.cat([(part - centre).abs().amax(1) for part in vectors.split(TILE)])
+    step = float(np.quantile(ranges.numpy(), TAME)) / CODE
     if not (0 < step < np.inf and _integers_are_exact()):
         return None
     centre = centre.double()
+    wild = ranges > step * CODE
 
     def coded(part: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Codes ``[P, C]``, their squared norms, and each vector's distance from its code."""
@@ -188,33 +202,50 @@ def integer_scan(vectors: Tensor) -> Callable[[Tensor], _Scan] | None:
     codes, norms, errors = (
         torch.cat(parts) for parts in zip(*map(coded, vectors.split(TILE)), strict=True)
     )
-    error = float(errors.max())
+    error = float(errors[~wild].max())
     half = norms.long() // 2
-    least = int(half.min())
+    least = int(half[~wild].min())
     half -= least
-    digits = 2 + int(half.max()) // CODE**2
-    # Rows beyond the vectors have the largest norm there is.
-    members = torch.full((_folds(count) * FOLD, channels + digits), CODE, dtype=torch.int8)
-    members[:, :channels] = 0
-    members[:count, :channels] = codes
-    members[:count, channels] = half % CODE
+    digits = 2 + int(half[~wild].max()) // CODE**2
+    # Rows without a vector have the largest norm there is.
+    rows = torch.full((_folds(count) * FOLD, channels + digits), CODE, dtype=torch.int8)
+    rows[:, :channels] = 0
+    rows[:count, :channels] = codes
+    rows[:count, channels] = half % CODE
     for digit in range(1, digits):
-        members[:count, channels + digit] = (half // CODE - CODE * (digit - 1)).clamp_(0, CODE)
+        rows[:count, channels + digit] = (half // CODE - CODE * (digit - 1)).clamp_(0, CODE)
+    rows[:count][wild] = torch.tensor([0] * channels + [CODE] * digits, dtype=torch.int8)
+
+    outer = vectors[wild].double() - centre
+    members = np.concatenate([_numbered(count), _numbered(len(outer))])
+    members[:count][wild.numpy()] = -1
+    members[len(rows) : len(rows) + len(outer)] = wild.nonzero()[:, 0].numpy()
+
+    def tiles(own: Tensor, patches: Tensor, norms: Tensor) -> Iterator[tuple[int, Tensor]]:
+        for at in range(0, len(rows), TILE):
+            yield at, torch._int_mm(own, rows[at : at + TILE].T)
+        if len(outer):
+            away = patches.double() - centre
+            sizes = away.square().sum(1)[:, None], outer.square().sum(1)
+            squared = sizes[0] + sizes[1] - 2 * away @ outer.T
+            rounding = (channels + 3) * torch.finfo(torch.float64).eps
+            squared -= rounding * (sizes[0].sqrt() + sizes[1].sqrt()).square()
+            values = ((squared / step**2 - norms[:, None]) / 2 - least).floor_()
+            tile = torch.full((len(own), _folds(len(outer)) * FOLD), LARGEST, dtype=torch.int32)
+            tile[:, : len(outer)] = values.clamp_(-LARGEST, LARGEST)
+            yield len(rows), tile
 
     def scan(patches: Tensor) -> _Scan:
         codes, norms, unsure = coded(patches)
         own = torch.full((len(patches), channels + digits), CODE, dtype=torch.int8)
         own[:, :channels] = -codes
         own[:, channels] = 1
-        tiles = (
-            (at, torch._int_mm(own, members[at : at + TILE].T)) for at in range(0, count, TILE)
-        )
 
         def threshold(distance: Tensor) -> Tensor:
             apart = (distance + unsure + error) / step
             return ((apart.square() - norms) / 2 - least).add_(1).clamp_max_(LARGEST).int()
 
-        return _Scan(tiles, threshold)
+        return _Scan(tiles(own, patches, norms), members, threshold)
 
     return scan
 
@@ -230,6 +261,13 @@ def _integers_are_exact() -> bool:
 
 def _folds(count: int) -> int:
     return -(-count // FOLD)
+
+
+def _numbered(count: int) -> np.ndarray:
+    """The columns' own numbers, and -1 for those that fill up the last fold."""
+    numbers = np.arange(_folds(count) * FOLD)
+    numbers[count:] = -1
+    return numbers
 
 
 def checked_search(vectors: Tensor, rough: Rough) -> Search:

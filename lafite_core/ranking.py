@@ -14,9 +14,8 @@ stays in the cache of a core."""
 
 
 def table(patches: np.ndarray, columns: np.ndarray, count: int, fill: int) -> np.ndarray:
-    """Pairs as a table ``[count, W]`` of columns below ``fill``, filled up with ``fill``."""
+    """Pairs as a table ``[count, W]`` of columns, filled up with ``fill``."""
     order = np.argsort(patches, kind="stable")
-    order = order[columns[order] < fill]
     patches = patches[order]
     amount = np.bincount(patches, minlength=count)
     table = np.full((count, amount.max()), fill)

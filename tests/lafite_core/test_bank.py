@@ -122,8 +122,8 @@ def test_folds_alone_find_the_nearest_of_a_bank_of_usual_size(name: str) -> None
 
 
 def test_what_codes_leave_open_is_searched_otherwise() -> None:
-    """Members so close together, but for one far away, that their codes are nearly all the same."""
-    members = torch.cat([vectors(3000), torch.full((1, 16), 1e4)])
+    """Most members so close together, beside those far away, that they share their codes."""
+    members = torch.cat([vectors(3000), 1e4 * vectors(100, seed=2)])
     scan = nearest.integer_scan(members)
     if scan is None:
         pytest.skip("products of integers are not exact here")
@@ -137,6 +137,21 @@ def test_what_codes_leave_open_is_searched_otherwise() -> None:
     _, rows = folded_search(members, scan, otherwise)(queries, 5)
     assert asked == [5]
     assert torch.equal(rows, brute_force(members, queries)[1][:, :5])
+
+
+def test_a_few_members_far_out_do_not_spoil_the_codes() -> None:
+    members = torch.cat([features(9000, 0), 1e4 * features(20, 4)])
+    scan = nearest.integer_scan(members)
+    if scan is None:
+        pytest.skip("products of integers are not exact here")
+    queries = torch.cat([features(60, 2), members[-3:] + 1])
+    search = folded_search(members, scan, never)
+    found, rows = search(queries[:60], 20)
+    distance, order = brute_force(members, queries)
+    assert torch.equal(rows, order[:60, :20])
+    assert torch.equal(found.float(), distance[:60, :20].float())
+    plain = checked_search(members, nearest.rough_product(members, "cpu"))
+    assert torch.equal(folded_search(members, scan, plain)(queries, 20)[1], order[:, :20])
 
 
 def test_codes_never_exclude_a_member_that_is_near_enough() -> None:
