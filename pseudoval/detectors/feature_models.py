@@ -137,6 +137,12 @@ class FeatureModelDetector:
 
     def explain(self, image: np.ndarray, config: Config) -> dict[str, np.ndarray]:
         """See ``Detector``."""
+        return self.explain_all([image], config)[0]
+
+    def explain_all(
+        self, images: Sequence[np.ndarray], config: Config
+    ) -> list[dict[str, np.ndarray]]:
+        """See ``ExplainsTogether``."""
         raise NotImplementedError
 
     def render(self, coarse: np.ndarray) -> np.ndarray:
@@ -170,24 +176,29 @@ class LafiteDetector(FeatureModelDetector):
         pairs = [(int(config["t"]), int(config["k"])) for config in configs]
         return sweep.lafite_errors(model, images, pairs, self.seed)
 
-    def explain(self, image: np.ndarray, config: Config) -> dict[str, np.ndarray]:
-        """See ``Detector``.
+    def explain_all(
+        self, images: Sequence[np.ndarray], config: Config
+    ) -> list[dict[str, np.ndarray]]:
+        """See ``ExplainsTogether``.
 
         Also, in standardised features ``[C, h, w]``: ``features``, ``features_noised`` (the same
         at step ``large_t``, the largest of the default grid) and ``reconstruction``.
         """
         t, k = int(config["t"]), int(config["k"])
         large = max(self.parameters[0].grid, default=self.parameters[0].high)
-        found = sweep.explain(self.fitted(config), image, t, k, self.seed, noised_t=large)
-        return {
-            "map": self.render(found.edited[None])[0],
-            "error_plain": found.plain,
-            "error_edited": found.edited,
-            "features": found.features,
-            "features_noised": found.noised,
-            "large_t": np.array(large),
-            "reconstruction": found.reconstruction,
-        }
+        found = sweep.explain(self.fitted(config), images, t, k, self.seed, noised_t=large)
+        return [
+            {
+                "map": self.render(one.edited[None])[0],
+                "error_plain": one.plain,
+                "error_edited": one.edited,
+                "features": one.features,
+                "features_noised": one.noised,
+                "large_t": np.array(large),
+                "reconstruction": one.reconstruction,
+            }
+            for one in found
+        ]
 
 
 class KnnDetector(FeatureModelDetector):
@@ -211,10 +222,14 @@ class KnnDetector(FeatureModelDetector):
         """Mean distance to the K nearest members."""
         return sweep.knn_errors(model, images, [int(config["k"]) for config in configs])
 
-    def explain(self, image: np.ndarray, config: Config) -> dict[str, np.ndarray]:
-        """See ``Detector``; without editing there is one error map, given under both names."""
-        error = self.errors([image], [config])[0]
-        return {"map": self.render(error)[0], "error_plain": error[0], "error_edited": error[0]}
+    def explain_all(
+        self, images: Sequence[np.ndarray], config: Config
+    ) -> list[dict[str, np.ndarray]]:
+        """See ``ExplainsTogether``; without editing there is one error map, under both names."""
+        return [
+            {"map": self.render(error[None])[0], "error_plain": error, "error_edited": error}
+            for error in self.errors(images, [config])[0]
+        ]
 
 
 DETECTORS = {"lafite": LafiteDetector, "knn": KnnDetector}

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -120,4 +120,15 @@ class Detector(Protocol):
 
     def provenance(self) -> Mapping[str, Any]:
         """JSON-able facts for the header of a score matrix."""
+        ...
+
+
+@runtime_checkable
+class ExplainsTogether(Protocol):
+    """A detector that explains several images faster than one after another; it need not be one."""
+
+    def explain_all(
+        self, images: Sequence[np.ndarray], config: Config
+    ) -> list[dict[str, np.ndarray]]:
+        """What ``Detector.explain`` says of each image, bit for bit."""
         ...

@@ -88,7 +88,7 @@ def test_noise_is_the_same_for_every_configuration(
 
 def test_an_explanation_is_what_was_scored(model: LafiteModel) -> None:
     image = pictures(1, 1)[0]
-    found = sweep.explain(model, image, 200, 5, 0, noised_t=900)
+    found = sweep.explain(model, [image], 200, 5, 0, noised_t=900)[0]
     errors = sweep.lafite_errors(model, [image], [(200, 0), (200, 5)], seed=0)[:, 0]
     assert np.array_equal(found.plain, errors[0])
     assert np.array_equal(found.edited, errors[1])
@@ -97,9 +97,28 @@ def test_an_explanation_is_what_was_scored(model: LafiteModel) -> None:
     assert np.allclose(distance, found.edited, atol=1e-4)
 
 
+@pytest.mark.parametrize("k", [0, 5])
+def test_images_are_explained_together_as_each_alone(
+    model: LafiteModel, monkeypatch: pytest.MonkeyPatch, k: int
+) -> None:
+    """Their trajectories share batches of four."""
+    images = pictures(5, 1)
+    alone = [sweep.explain(model, [image], 200, k, 0, noised_t=900)[0] for image in images]
+    filled: list[int] = []
+    reconstruct = sweep.reconstruct
+    monkeypatch.setattr(
+        sweep, "reconstruct", lambda m, batch: filled.append(len(batch)) or reconstruct(m, batch)
+    )
+    together = sweep.explain(model, images, 200, k, 0, noised_t=900)
+    assert sorted(filled) == ([2, 4, 4] if k else [1, 4])
+    for one, other in zip(alone, together, strict=True):
+        assert all(np.array_equal(a, vars(other)[name]) for name, a in vars(one).items())
+    assert not np.array_equal(together[0].plain, together[1].plain)
+
+
 def test_the_noised_features_keep_the_share_that_the_schedule_says(model: LafiteModel) -> None:
     image = pictures(1, 1)[0]
-    near, far = (sweep.explain(model, image, 200, 5, 0, noised_t=t).noised for t in (1, 999))
+    near, far = (sweep.explain(model, [image], 200, 5, 0, noised_t=t)[0].noised for t in (1, 999))
     features = model.features(image).numpy()
     assert np.abs(near - features).max() < 0.2
     correlation = np.corrcoef(far.ravel(), features.ravel())[0, 1]
@@ -221,7 +240,7 @@ def everything(model: LafiteModel) -> list[np.ndarray]:
     """Whatever scoring computes, from images to maps."""
     images = pictures(5, 1)
     errors = sweep.lafite_errors(model, images, GRID, seed=0)
-    explained = sweep.explain(model, images[0], 200, 5, 0, noised_t=900)
+    explained = sweep.explain(model, images[:3], 200, 5, 0, noised_t=900)[2]
     nearest = sweep.knn_errors(model, images, [1, 4])
     maps = sweep.anomaly_maps(model, errors[0])
     return [errors, sweep.scores(model, errors), maps, nearest, *vars(explained).values()]
