@@ -12,7 +12,7 @@ from lafite_core.filterbank import gaussian_kernel
 
 def error_map(features: Tensor, reconstruction: Tensor) -> Tensor:
     """L2 distance per patch: two ``[B, C, h, w]`` to ``[B, h, w]``."""
-    return (features - reconstruction).square().sum(1).sqrt()
+    return (features - reconstruction).square_().sum(1).sqrt_()
 
 
 @lru_cache(maxsize=16)

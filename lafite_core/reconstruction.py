@@ -84,8 +84,8 @@ def _run(model: LafiteModel, jobs: list[Trajectory], size: int) -> Tensor:
 
     padded = jobs + [jobs[-1]] * (size - len(jobs))
     return denoise(
-        torch.stack([job.start for job in padded]),
-        torch.stack([job.noise for job in padded]),
+        [job.start for job in padded],
+        [job.noise for job in padded],
         [job.t for job in padded],
         network,
         cosine_schedule(model.config.diffusion),

@@ -132,7 +132,7 @@ def explain(
     found: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
     run = partial(_batch_maps, model)
     for cells, maps, errors in on_each_core(run, batches, device=model.device):
-        found |= dict(zip(cells, zip(maps.cpu(), errors.cpu(), strict=True), strict=False))
+        found |= dict(zip(cells, zip(maps.cpu(), errors.cpu(), strict=False), strict=False))
     alpha_bar = cosine_schedule(model.config.diffusion)[noised_t : noised_t + 1]
     explanations = []
     for column, image in enumerate(prepared):
@@ -204,13 +204,19 @@ def _batches(jobs: Iterator[Trajectory], size: int) -> Iterator[list[Trajectory]
 def _batch_maps(
     model: LafiteModel, batch: list[Trajectory]
 ) -> tuple[list[tuple[int, int]], Tensor, Tensor]:
-    """The cells of a batch, its reconstructions and its error grids, which are padded to the batch
-    size and on the device.
+    """The cells of a batch, its reconstructions and its error grids, on the device.
+
+    Reconstructions are padded to the batch size, and on a GPU error grids are.
     """
     found = reconstruct(model, batch)
     targets = [job.target for job in batch]
-    targets += targets[-1:] * (len(found) - len(batch))
-    return [job.cell for job in batch], found, error_map(torch.stack(targets), found)
+    if found.is_cuda:
+        targets += targets[-1:] * (len(found) - len(batch))
+        errors = error_map(torch.stack(targets), found)
+    else:  # map after map, each of which stays in the cache
+        pairs = zip(targets, found, strict=False)
+        errors = torch.cat([error_map(target[None], one[None]) for target, one in pairs])
+    return [job.cell for job in batch], found, errors
 
 
 def _batch_errors(

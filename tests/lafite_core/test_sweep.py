@@ -78,10 +78,10 @@ def test_noise_is_the_same_for_every_configuration(
     seen: list[torch.Tensor] = []
     depths: list[int] = []
     denoise, search = reconstruction.denoise, model.bank.search
-    monkeypatch.setattr(reconstruction, "denoise", lambda *a: seen.append(a[1]) or denoise(*a))
+    monkeypatch.setattr(reconstruction, "denoise", lambda *a: seen.extend(a[1]) or denoise(*a))
     monkeypatch.setattr(model.bank, "search", lambda p, k: depths.append(k) or search(p, k))
     sweep.lafite_errors(model, pictures(1, 1), GRID, seed=0)
-    noises = torch.cat(seen)
+    noises = torch.stack(seen)
     assert torch.equal(noises, noises[:1].expand_as(noises))
     assert depths == [20], "neighbours are searched once, at the largest K"
 
