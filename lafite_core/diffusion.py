@@ -152,6 +152,15 @@ def step_factors(levels: Tensor, config: DiffusionConfig) -> Tensor:
     return torch.where(now == then, nothing, found)
 
 
+def maps_at_once(device: str, count: int) -> int:
+    """How many of so many maps arithmetic is done on at once.
+
+    It waits for memory. On a CPU one map stays in the cache from one operation to the next; on a
+    GPU all maps together need the fewest calls.
+    """
+    return 1 if device == "cpu" else count
+
+
 def denoise(
     x0: Tensor | Sequence[Tensor],
     noise: Tensor | Sequence[Tensor],
@@ -179,13 +188,11 @@ def denoise(
             raise LafiteError(f"The corruption step t = {step} is outside 1 to {last}.")
     paths = {step: trajectory(step, config, alpha_bar) for step in set(t)}
     steps = torch.tensor([paths[step] for step in t]).T  # [S + 1, B]
-    # Arithmetic waits for memory. On a CPU it is done map after map, since one map stays in the
-    # cache from one operation to the next; on a GPU for all maps at once, with few calls.
-    if x0[0].is_cuda:
-        starts, draws = [torch.stack(list(x0))], [torch.stack(list(noise))]
-    else:
-        starts, draws = [one[None] for one in x0], [one[None] for one in noise]
-    size = len(starts[0])
+    size = maps_at_once(x0[0].device.type, len(t))
+    starts, draws = (
+        [one[None] for one in maps] if size == 1 else list(torch.stack(list(maps)).split(size))
+        for maps in (x0, noise)
+    )
     x = starts[0].new_empty(len(t), *starts[0].shape[1:])
     parts = x.split(size)
     for part, start, draw, *share in zip(

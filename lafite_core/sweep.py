@@ -9,7 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lafite_core.diffusion import add_noise, cosine_schedule, image_noise, noise_draws
+from lafite_core.diffusion import (
+    add_noise,
+    cosine_schedule,
+    image_noise,
+    maps_at_once,
+    noise_draws,
+)
 from lafite_core.errors import LafiteError
 from lafite_core.features import patches
 from lafite_core.maps import error_map, image_scores, render
@@ -132,7 +138,7 @@ def explain(
     found: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
     run = partial(_batch_maps, model)
     for cells, maps, errors in on_each_core(run, batches, device=model.device):
-        found |= dict(zip(cells, zip(maps.cpu(), errors.cpu(), strict=False), strict=False))
+        found |= dict(zip(cells, zip(maps.cpu(), errors.cpu(), strict=True), strict=False))
     alpha_bar = cosine_schedule(model.config.diffusion)[noised_t : noised_t + 1]
     explanations = []
     for column, image in enumerate(prepared):
@@ -204,25 +210,25 @@ def _batches(jobs: Iterator[Trajectory], size: int) -> Iterator[list[Trajectory]
 def _batch_maps(
     model: LafiteModel, batch: list[Trajectory]
 ) -> tuple[list[tuple[int, int]], Tensor, Tensor]:
-    """The cells of a batch, its reconstructions and its error grids, on the device.
+    """The cells of a batch, its reconstructions and its error grids.
 
-    Reconstructions are padded to the batch size, and on a GPU error grids are.
+    The latter two are padded to the batch size, and on the device.
     """
     found = reconstruct(model, batch)
     targets = [job.target for job in batch]
-    if found.is_cuda:
-        targets += targets[-1:] * (len(found) - len(batch))
-        errors = error_map(torch.stack(targets), found)
-    else:  # map after map, each of which stays in the cache
-        pairs = zip(targets, found, strict=False)
-        errors = torch.cat([error_map(target[None], one[None]) for target, one in pairs])
+    targets += targets[-1:] * (len(found) - len(batch))
+    size = maps_at_once(found.device.type, len(found))
+    errors = torch.cat([
+        error_map(torch.stack(targets[first : first + size]), found[first : first + size])
+        for first in range(0, len(found), size)
+    ])  # fmt: skip
     return [job.cell for job in batch], found, errors
 
 
 def _batch_errors(
     model: LafiteModel, batch: list[Trajectory]
 ) -> tuple[list[tuple[int, int]], Tensor]:
-    """The cells of a batch and its error grids, as ``_batch_maps`` gives them."""
+    """The cells and the error grids of ``_batch_maps``."""
     cells, _, errors = _batch_maps(model, batch)
     return cells, errors
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from lafite_core import reconstruction, sweep
+from lafite_core import diffusion, reconstruction, sweep
 from lafite_core.config import (
     DiffusionConfig,
     FeatureConfig,
@@ -70,6 +70,17 @@ def test_scores_do_not_depend_on_company_order_or_batch(model: LafiteModel) -> N
         for column, image in enumerate(images):
             alone = sweep.lafite_errors(model, [image], [config], seed=0)[0, 0]
             assert np.array_equal(alone, base[row, column])
+
+
+def test_maps_at_once_or_one_by_one_have_the_same_errors(
+    model: LafiteModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first is how a GPU works, the second a CPU."""
+    images = pictures(3, 1)
+    base = sweep.lafite_errors(model, images, GRID[:3], seed=0)
+    for module in (sweep, diffusion):
+        monkeypatch.setattr(module, "maps_at_once", lambda device, count: count)
+    assert np.array_equal(sweep.lafite_errors(model, images, GRID[:3], seed=0), base)
 
 
 def test_noise_is_the_same_for_every_configuration(
