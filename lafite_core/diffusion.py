@@ -201,21 +201,22 @@ def denoise(
         torch.mul(start, share[0], out=part).add_(draw[:, 0] * share[1])
     factors = step_factors(alpha_bar[steps], config).to(x)[..., None, None, None]
     two_steps = config.solver != "ddim"
+    if not two_steps and config.eta == 0:
+        factors = factors[:2]  # of x and of the output; making views of the others takes time
     earlier = [torch.zeros_like(part) for part in parts] if two_steps else []
     # The clean level, which a short trajectory repeats, is one that no network was trained at.
     times = steps.clamp_min(1).to(x.device)
     for number in range(config.sampling_steps):
-        outputs = network(x, times[number]).split(size)
-        for place, (part, output, of) in enumerate(
-            zip(parts, outputs, factors[:, number].split(size, dim=1), strict=True)
-        ):
-            clean = (part * of[4]).addcmul_(output, of[5]) if two_steps else None
-            part.mul_(of[0]).addcmul_(output, of[1])
+        outputs = network(x, times[number]).chunk(len(parts))
+        of = [factor.chunk(len(parts)) for factor in factors[:, number]]
+        for i, (part, output) in enumerate(zip(parts, outputs, strict=True)):
+            clean = (part * of[4][i]).addcmul_(output, of[5][i]) if two_steps else None
+            part.mul_(of[0][i]).addcmul_(output, of[1][i])
             if config.eta > 0:
-                part.addcmul_(draws[place][:, number + 1], of[2])
+                part.addcmul_(draws[i][:, number + 1], of[2][i])
             if clean is not None:
-                part.addcmul_(earlier[place], of[3])
-                earlier[place] = clean
+                part.addcmul_(earlier[i], of[3][i])
+                earlier[i] = clean
     return x
 
 
