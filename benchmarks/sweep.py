@@ -148,8 +148,7 @@ def beside_network(
     trials = [(t.default, 0), (t.default, k.default)]
     for trial in trials:
         loop.trial(*trial)
-    # One thread leads the loop, and works or waits where others take part: its time is the time of
-    # all cores, unlike ours, which is added up over threads that work side by side.
+    # Ours is added up over threads side by side; this loop's one thread leads all the others.
     share = 1000 / (len(items) * len(trials))
     plain = {name: seconds * share for name, seconds in clock.seconds.items()}
     return {"ours": ours, "plain": plain, "wall": wall}

@@ -10,6 +10,8 @@ import numpy as np
 from pseudoval.dataset import ImageItem
 from pseudoval.scores import Config, ScoreMatrix
 
+Arrays = dict[str, np.ndarray]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
@@ -108,7 +110,7 @@ class Detector(Protocol):
         """Coarse maps ``[B, h, w]`` to full-size anomaly maps ``[B, H, W]`` float32."""
         ...
 
-    def explain(self, image: np.ndarray, config: Config) -> dict[str, np.ndarray]:
+    def explain(self, image: np.ndarray, config: Config) -> Arrays:
         """What figures are drawn from.
 
         Returns:
@@ -127,8 +129,6 @@ class Detector(Protocol):
 class ExplainsTogether(Protocol):
     """A detector that explains several images faster than one after another; it need not be one."""
 
-    def explain_all(
-        self, images: Sequence[np.ndarray], config: Config
-    ) -> list[dict[str, np.ndarray]]:
+    def explain_all(self, images: Sequence[np.ndarray], config: Config) -> list[Arrays]:
         """What ``Detector.explain`` says of each image, bit for bit."""
         ...
