@@ -6,7 +6,7 @@ step t; ``alpha_bar[0] = 1`` is the clean input, steps count from 1 to T.
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -29,8 +29,14 @@ def cosine_schedule(config: DiffusionConfig) -> Tensor:
 
 def add_noise(x0: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
     """q(x_t | x_0): ``sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) noise``, ``alpha_bar`` ``[B]``."""
-    a = alpha_bar.to(x0)[:, None, None, None]
-    return a.sqrt() * x0 + (1 - a).sqrt() * noise
+    of_x0, of_noise = shares(alpha_bar, x0)
+    return of_x0 * x0 + of_noise * noise
+
+
+def shares(alpha_bar: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Factors of signal and noise ``[B, 1, 1, 1]`` for ``alpha_bar`` ``[B]``, as ``x`` is kept."""
+    a = alpha_bar.to(x)[:, None, None, None]
+    return a.sqrt(), (1 - a).sqrt()
 
 
 def log_snr(alpha_bar: Tensor) -> Tensor:
@@ -146,9 +152,18 @@ def step_factors(levels: Tensor, config: DiffusionConfig) -> Tensor:
     return torch.where(now == then, nothing, found)
 
 
+def maps_at_once(device: str, count: int) -> int:
+    """How many of so many maps arithmetic is done on at once.
+
+    It waits for memory. On a CPU one map stays in the cache from one operation to the next; on a
+    GPU all maps together need the fewest calls.
+    """
+    return 1 if device == "cpu" else count
+
+
 def denoise(
-    x0: Tensor,
-    noise: Tensor,
+    x0: Tensor | Sequence[Tensor],
+    noise: Tensor | Sequence[Tensor],
     t: list[int],
     network: Network,
     alpha_bar: Tensor,
@@ -157,8 +172,8 @@ def denoise(
     """Noise each map to its own step and denoise it: the reconstruction ``[B, C, h, w]``.
 
     Args:
-        x0: the (edited) feature maps ``[B, C, h, w]``.
-        noise: standard normal ``[B, noise_draws(config), C, h, w]``.
+        x0: the (edited) feature maps, B of ``[C, h, w]``.
+        noise: standard normal of each, B of ``[noise_draws(config), C, h, w]``.
         t: corruption step of each map, 1 to T.
         alpha_bar: of ``cosine_schedule``.
         config: solver, number of steps (the same for every t, so that different t share a batch)
@@ -171,24 +186,37 @@ def denoise(
     for step in t:
         if not 1 <= step <= last:
             raise LafiteError(f"The corruption step t = {step} is outside 1 to {last}.")
-    steps = torch.tensor([trajectory(step, config, alpha_bar) for step in t]).T  # [S + 1, B]
-    factors = step_factors(alpha_bar[steps], config).to(x0)[..., None, None, None]
+    paths = {step: trajectory(step, config, alpha_bar) for step in set(t)}
+    steps = torch.tensor([paths[step] for step in t]).T  # [S + 1, B]
+    size = maps_at_once(x0[0].device.type, len(t))
+    starts, draws = (
+        [one[None] for one in maps] if size == 1 else list(torch.stack(list(maps)).split(size))
+        for maps in (x0, noise)
+    )
+    x = starts[0].new_empty(len(t), *starts[0].shape[1:])
+    parts = x.split(size)
+    for part, start, draw, *share in zip(
+        parts, starts, draws, *(s.split(size) for s in shares(alpha_bar[steps[0]], x)), strict=True
+    ):
+        torch.mul(start, share[0], out=part).add_(draw[:, 0] * share[1])
+    factors = step_factors(alpha_bar[steps], config).to(x)[..., None, None, None]
+    two_steps = config.solver != "ddim"
+    if not two_steps and config.eta == 0:
+        factors = factors[:2]  # of x and of the output; making views of the others takes time
+    earlier = [torch.zeros_like(part) for part in parts] if two_steps else []
     # The clean level, which a short trajectory repeats, is one that no network was trained at.
-    times = steps.clamp_min(1).to(x0.device)
-    x = add_noise(x0, noise[:, 0], alpha_bar[steps[0]])
-    earlier = torch.zeros_like(x)
+    times = steps.clamp_min(1).to(x.device)
     for number in range(config.sampling_steps):
-        of_x, of_output, of_fresh, of_earlier, x_in_clean, output_in_clean = factors[:, number]
-        output = network(x, times[number])
-        clean = None
-        if config.solver != "ddim":
-            clean = (x * x_in_clean).addcmul_(output, output_in_clean)
-        x.mul_(of_x).addcmul_(output, of_output)
-        if clean is not None:
-            x.addcmul_(earlier, of_earlier)
-            earlier = clean
-        if config.eta > 0:
-            x.addcmul_(noise[:, number + 1], of_fresh)
+        outputs = network(x, times[number]).chunk(len(parts))
+        of = [factor.chunk(len(parts)) for factor in factors[:, number]]
+        for i, (part, output) in enumerate(zip(parts, outputs, strict=True)):
+            clean = (part * of[4][i]).addcmul_(output, of[5][i]) if two_steps else None
+            part.mul_(of[0][i]).addcmul_(output, of[1][i])
+            if config.eta > 0:
+                part.addcmul_(draws[i][:, number + 1], of[2][i])
+            if clean is not None:
+                part.addcmul_(earlier[i], of[3][i])
+                earlier[i] = clean
     return x
 
 

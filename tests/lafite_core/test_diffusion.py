@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from lafite_core import diffusion
 from lafite_core.config import DiffusionConfig, Solver, Spacing, Target
 from lafite_core.diffusion import (
     add_noise,
@@ -96,6 +97,33 @@ def test_perfect_predictor_recovers_the_input(
     assert torch.allclose(out, x0, atol=1e-9)
     assert seen[0] == t, "the first call is at the noise level that the input has"
     assert len(seen) == steps
+
+
+@pytest.mark.parametrize(
+    "config",
+    [DiffusionConfig(sampling_steps=3, eta=0.5),
+     DiffusionConfig(sampling_steps=3, solver="dpmpp_2m", spacing="log_snr")],
+    ids=["ddim", "dpmpp_2m"],
+)  # fmt: skip
+def test_maps_in_any_company_are_denoised_to_the_same_bits(
+    config: DiffusionConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Map after map as on a CPU, all at once as on a GPU, and each alone."""
+    x0, noise = draw(4, 7, 5, 3).float(), draw(4, noise_draws(config), 7, 5, 3, seed=1).float()
+    t, alpha_bar = [1, 30, 400, 900], cosine_schedule(CONFIG)
+
+    def network(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return x.tanh() * (t[:, None, None, None] / 1000)
+
+    def run(places: list[int]) -> torch.Tensor:
+        maps = [x0[i] for i in places], [noise[i] for i in places], [t[i] for i in places]
+        return denoise(*maps, network, alpha_bar, config)
+
+    base = run([0, 1, 2, 3])
+    assert torch.equal(run([3, 1, 0, 2]), base[[3, 1, 0, 2]])
+    assert all(torch.equal(run([i])[0], base[i]) for i in range(4))
+    monkeypatch.setattr(diffusion, "maps_at_once", lambda device, count: count)
+    assert torch.equal(run([0, 1, 2, 3]), base)
 
 
 @pytest.mark.parametrize("target", get_args(Target))
