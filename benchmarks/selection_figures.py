@@ -11,6 +11,7 @@ from pseudoval.bootstrap import REPLICATES, Replicates, bootstrap_auroc
 from pseudoval.metrics import auroc
 from pseudoval.scores import ScoreMatrix
 from pseudoval.selection import RULES, select
+from pseudoval.separation import separation
 from pseudoval.statistics import random_regret, regret, spearman
 
 COUNTS = 0.005
@@ -84,7 +85,7 @@ def case(
         "rules": {},
     }
     for rule in rules:
-        choice = select(rule, pseudo.configs, on_pseudo, resampled)
+        choice = select(rule, pseudo.configs, on_pseudo, resampled, lambda: separation(pseudo))
         found["rules"][rule] = {
             "selected": values[choice.row],
             "within": [values[row] for row in choice.within],
@@ -98,7 +99,11 @@ def case(
 def selected(pseudo: ScoreMatrix, rule: str) -> int:
     """The row of a pseudo score matrix that a rule takes, as ``case`` takes it."""
     return select(
-        rule, pseudo.configs, auroc(pseudo.scores, pseudo.labels), _replicates(pseudo, REPLICATES)
+        rule,
+        pseudo.configs,
+        auroc(pseudo.scores, pseudo.labels),
+        _replicates(pseudo, REPLICATES),
+        lambda: separation(pseudo),
     ).row
 
 

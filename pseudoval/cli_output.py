@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pseudoval.selection import TAKES
+
 
 def choice_lines(best: Mapping[str, Any], out: Path) -> Iterator[str]:
     """What a study found, from ``best.json``: a line per stage, the choice, the audit."""
@@ -21,7 +23,8 @@ def choice_lines(best: Mapping[str, Any], out: Path) -> Iterator[str]:
         if stage["selected"] != stage.get("leader", stage["selected"]):
             yield (
                 f"    {stage['param']} = {stage['leader']} is highest, "
-                f"{stage['param']} = {stage['selected']} the cheapest that {best['rule']} allows"
+                f"{stage['param']} = {stage['selected']} is {TAKES[best['rule']]} "
+                f"(rule {best['rule']})"
             )
     params = ", ".join(f"{name} = {value}" for name, value in best["params"].items())
     yield f"{out}: chose {params}; pseudo AUROC {best['pseudo_auroc']:.4f}" + (

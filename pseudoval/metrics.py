@@ -25,7 +25,7 @@ def auroc(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: the shapes differ, a label is neither 0 nor 1, or one class is missing.
     """
-    scores, anomalous = _checked(scores, labels)
+    scores, anomalous = checked(scores, labels)
     positives = int(anomalous.sum())
     negatives = anomalous.size - positives
     ranks = stats.rankdata(scores, axis=-1)  # [..., N], average ranks, NaN rows stay NaN
@@ -39,7 +39,7 @@ def average_precision(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     Equal scores are one threshold, so the order within a tie does not matter. Arguments, NaN and
     errors as in ``auroc``; returns ``[...]`` float64 in (0, 1].
     """
-    scores, anomalous = _checked(scores, labels)
+    scores, anomalous = checked(scores, labels)
     rows = scores.reshape(-1, scores.shape[-1])
     values = [_step_average_precision(row[anomalous], np.sort(row[~anomalous])) for row in rows]
     return np.array(values, dtype=np.float64).reshape(scores.shape[:-1])
@@ -121,7 +121,7 @@ def _step_average_precision(positive: np.ndarray, normal: np.ndarray) -> float:
     return float(np.dot(hits, found / (found + false)) / found[0])
 
 
-def _checked(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def checked(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Scores as float and labels as bool, after the checks that ``auroc`` documents."""
     scores, labels = np.asarray(scores), np.asarray(labels)
     if labels.ndim != 1 or scores.shape[-1:] != labels.shape:

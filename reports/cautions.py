@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pseudoval.intervals import compare
-from pseudoval.selection import BEST
+from pseudoval.selection import BEST, TAKES
 from reports.source import Source, Stage, stage_configs
 from reports.uncertainty import Evidence
 
@@ -102,7 +102,7 @@ def _stage(source: Source, stage: Mapping[str, Any]) -> list[dict[str, Any]]:
             + (
                 "so which of them won is chance."
                 if source.rule == BEST
-                else f"and the rule {source.rule} took the cheapest of those that it allows."
+                else f"and the rule {source.rule} took {TAKES[source.rule]}."
             )
         )
         due.append(_warning("flat", text, stage=stage["name"]))

@@ -12,6 +12,7 @@ from pseudoval.bootstrap import Replicates, averaged
 from pseudoval.objectives import bootstrap, needs_pixels, values
 from pseudoval.scores import Config, ScoreMatrix
 from pseudoval.selection import select
+from pseudoval.separation import separation
 from reports.names import ordered
 from reports.source import Source, Stage
 
@@ -126,7 +127,10 @@ def _row(source: Source, configs: Sequence[Config], matrices: Sequence[ScoreMatr
         made = [bootstrap(source.objective, part) for part in parts]
         return averaged([part for part in made if part])
 
-    return select(source.rule, configs, means, replicates).row
+    def separations() -> np.ndarray:
+        return np.asarray(np.mean([separation(part) for part in parts], axis=0))
+
+    return select(source.rule, configs, means, replicates, separations).row
 
 
 def _at(values: Sequence[str], rows: np.ndarray) -> list[str]:

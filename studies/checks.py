@@ -8,7 +8,7 @@ from pseudoval.dataset import ImageItem
 from pseudoval.detectors import Detector
 from pseudoval.errors import UserError
 from pseudoval.objectives import needs_pixels
-from pseudoval.selection import ONE_SE
+from pseudoval.selection import RESAMPLED
 from studies.seeds import Member, paired
 from studies.spec import GRID, Study
 
@@ -86,9 +86,9 @@ def check_objective(objective: str, rule: str, race: bool = False) -> None:
             f"A race needs a figure of every image, and the objective {objective} has none: pixel "
             "figures are kept by category. Leave --race out, or choose an image objective."
         )
-    if needs_pixels(objective) and rule == ONE_SE:
+    if needs_pixels(objective) and rule in RESAMPLED:
         raise UserError(
-            f"The rule {ONE_SE} needs a bootstrap, and the objective {objective} has none: pixel "
+            f"The rule {rule} needs a bootstrap, and the objective {objective} has none: pixel "
             "figures are kept by category, not by image. Choose --rule best, or an image objective."
         )
 
@@ -121,9 +121,9 @@ def check_paired(members: Sequence[Member], rule: str, race: bool = False) -> No
             "all of them; leave --race out, or build the sets with the same options but seed and "
             "generator."
         )
-    if rule == ONE_SE and not paired(members):
+    if rule in RESAMPLED and not paired(members):
         raise UserError(
-            f"The pseudo sets have not the same normals in them, and the rule {ONE_SE} resamples "
+            f"The pseudo sets have not the same normals in them, and the rule {rule} resamples "
             "them together; choose --rule best, or build the sets with the same options but seed "
             "and generator."
         )

@@ -14,6 +14,7 @@ from pseudoval.metrics import auroc_by_category, macro_auroc
 from pseudoval.objectives import MACRO, bootstrap, by_category, objective_intervals, values
 from pseudoval.scores import Config, ScoreMatrix
 from pseudoval.selection import Choice, select
+from pseudoval.separation import separation
 from studies.seeds import Member, listed, mean_over_members, number, paired
 
 
@@ -28,6 +29,7 @@ class Judged:
         auroc_by_category: ``[C, categories]`` image AUROC.
         value: ``[C]`` the objective; NaN for a configuration without a value.
         by_category: ``[C, categories]`` the objective within each category.
+        separation: ``[C]`` see ``pseudoval.separation``.
         replicates: the objective on resamples; None where an objective has none, or the members'
             images are not over the same normals.
     """
@@ -39,6 +41,7 @@ class Judged:
     auroc_by_category: np.ndarray
     value: np.ndarray
     by_category: np.ndarray
+    separation: np.ndarray
     replicates: Replicates | None
 
     @cached_property
@@ -70,6 +73,7 @@ class Judged:
             "pseudo_auroc": listed(self.auroc),
             "objective_value": listed(self.value),
             "objective_interval": self.intervals,
+            "separation": listed(self.separation),
         }
         if "" not in self.auroc_by_member:
             entry["pseudo_auroc_by_seed"] = {
@@ -100,6 +104,7 @@ def judge(objective: str, members: Sequence[Member], matrices: Sequence[ScoreMat
         auroc_by_category=np.mean(tables, axis=0),
         value=mean_over_members([values(objective, matrix) for matrix in matrices]),
         by_category=np.mean([by_category(objective, matrix) for matrix in matrices], axis=0),
+        separation=mean_over_members([separation(matrix) for matrix in matrices]),
         replicates=replicates_of(objective, members, matrices),
     )
 
@@ -130,7 +135,7 @@ def choose(rule: str, stage: str, configs: Sequence[Config], judged: Judged) -> 
         assert judged.replicates is not None  # refused before anything was scored
         return judged.replicates
 
-    return select(rule, configs, judged.value, replicates)
+    return select(rule, configs, judged.value, replicates, lambda: judged.separation)
 
 
 FIGURES = ("pseudo_auroc", "objective_value", "objective_interval")

@@ -202,8 +202,8 @@ def mean_over_members(values: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def number(value: float) -> float | None:
-    """For strict JSON: NaN is None."""
-    return None if math.isnan(value) else float(value)
+    """For strict JSON: None where there is no finite number."""
+    return float(value) if math.isfinite(value) else None
 
 
 def listed(values: np.ndarray) -> list[float | None]:

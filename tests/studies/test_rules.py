@@ -64,7 +64,10 @@ def test_one_se_takes_the_smallest_k_where_the_curve_is_flat(
                str(tmp_path / "run"), "--t", "25,300,900", "--k", "1,4,6"]  # fmt: skip
     assert run([*command, "--rule", "one-se"]) == 0
     told = capsys.readouterr().out
-    assert "nothing to do" in told and "k = 1 the cheapest that one-se allows" in told
+    assert (
+        "nothing to do" in told
+        and "k = 1 is the cheapest within one standard error (rule one-se)" in told
+    )
     with pytest.raises(UserError, match=r"another rule \(one-se there, best now\)"):
         tuned(road, tmp_path / "run")
 
@@ -135,3 +138,30 @@ def test_a_stage_without_any_value_ends_in_a_sentence(
     with pytest.raises(UserError, match=r"Stage k has no configuration whose scores are all"):
         tuned(road, tmp_path / "run")
     assert not (tmp_path / "run" / "best.json").exists()
+
+
+def test_margin_takes_the_k_that_sets_scores_farthest_apart(
+    monkeypatch: pytest.MonkeyPatch, road: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every K solves the set; by order alone they tie, and the smallest would win."""
+    apart = {1: 8.0, 4: 20.0, 6: 12.0}
+
+    def plan(config: dict, label: int, noise: np.ndarray) -> float:
+        if config["k"] == 0:
+            return {25: -1.0, 300: 1.0, 900: -1.0}[config["t"]] * label + 0.1 * noise[0]
+        return apart[config["k"]] * label + noise[1] / 4
+
+    planned_scores(monkeypatch, road / "pseudo", plan)
+    plain, wide = (tuned(road, tmp_path / r, rule=r).best for r in ("best", "margin"))
+    assert plain["stages"][1]["pseudo_auroc"] == wide["stages"][1]["pseudo_auroc"] == [1, 1, 1]
+    assert plain["params"] == {"t": 300, "k": 1}
+    assert wide["params"] == {"t": 300, "k": 4}
+    last = wide["stages"][1]
+    assert last["within"] == [1, 4, 6] and last["leader"] == 1
+    assert np.argsort(last["separation"]).tolist() == [0, 2, 1]
+    assert run(["tune", "--model", str(road / "model"), "--pseudo", str(road / "pseudo"), "--out",
+                str(tmp_path / "margin"), "--t", "25,300,900", "--k", "1,4,6", "--rule",
+                "margin"]) == 0  # fmt: skip
+    assert "k = 4 is the one that sets scores farthest apart" in capsys.readouterr().out
+    found = correlate(load_run(tmp_path / "margin"), replicates=100)
+    assert all(entry["selected"]["k"] == 4 for entry in found["stability"])
