@@ -6,6 +6,7 @@ step t; ``alpha_bar[0] = 1`` is the clean input, steps count from 1 to T.
 
 import hashlib
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -14,6 +15,10 @@ from torch import Tensor
 
 from lafite_core.config import DiffusionConfig, Target
 from lafite_core.errors import LafiteError
+
+POINTS = 3
+"""Predictions that one is extrapolated from, by a parabola; a curve of higher degree magnifies what
+is random in them."""
 
 Network = Callable[[Tensor, Tensor], Tensor]
 """``(x_t [B, C, h, w], t [B])`` to the prediction of ``DiffusionConfig.target``, same shape."""
@@ -126,11 +131,36 @@ def dpmpp_2m_parts(now: Tensor, then: Tensor, before: Tensor) -> tuple[Tensor, T
     return kept, share * (1 + weight), -share * weight
 
 
+def extrapolated(config: DiffusionConfig) -> dict[int, list[float]]:
+    """The steps that the network is not asked at, and what its latest predictions weigh there.
+
+    The clean features are extrapolated by the polynomial through the last ``POINTS`` predictions
+    (Lagrange), over the number of the step: as in the linear multistep methods of Liu et al. 2022
+    ("Pseudo numerical methods for diffusion models on manifolds") and Zhang and Chen 2023 ("Fast
+    sampling of diffusion models with exponential integrator"), but on the steps of DDIM, so that
+    the result is that of DDIM and not of the differential equation behind it. The steps at which
+    it is asked are spread evenly, the first and the last among them.
+    """
+    count = config.sampling_steps
+    calls = config.evaluations or count
+    asked = [math.floor(place + 0.5) for place in np.linspace(0, count - 1, calls)]
+    weights = {}
+    for step in range(count):
+        known = [one for one in asked if one < step][-POINTS:]
+        if step not in asked:
+            weights[step] = [
+                math.prod((step - other) / (one - other) for other in known if other != one)
+                for one in known
+            ]
+    return weights
+
+
 def step_factors(levels: Tensor, config: DiffusionConfig) -> Tensor:
-    """Every step of every trajectory as factors, ``[6, S, B]``.
+    """Every step of every trajectory as factors, ``[8, S, B]``.
 
     They are of x, of the network's output, of fresh noise and of the clean features predicted one
-    step earlier, which add up to the next x; then of x and of the output in the clean features. A
+    step earlier, which add up to the next x; then of x and of the output in the clean features;
+    then of x and of the clean features in the next x, for DDIM without a network's output. A
     step that repeats its level, also the clean one, leaves x as it is.
 
     Args:
@@ -138,17 +168,19 @@ def step_factors(levels: Tensor, config: DiffusionConfig) -> Tensor:
     """
     now, then = levels[:-1], levels[1:]
     clean, epsilon = prediction_parts(now, config.target)
-    fresh = earlier = torch.zeros_like(now)
+    fresh = earlier = x_alone = clean_alone = torch.zeros_like(now)
     if config.solver == "ddim":
         of_clean, of_epsilon, fresh = ddim_parts(now, then, config.eta)
         of_x = of_clean * clean[0] + of_epsilon * epsilon[0]
         of_output = of_clean * clean[1] + of_epsilon * epsilon[1]
+        x_alone = of_epsilon / (1 - now).sqrt()
+        clean_alone = of_clean - x_alone * now.sqrt()
     else:
         before = torch.cat([now[:1], now[:-1]])
         kept, of_clean, earlier = dpmpp_2m_parts(now, then, before)
         of_x, of_output = kept + of_clean * clean[0], of_clean * clean[1]
-    found = torch.stack([of_x, of_output, fresh, earlier, *clean])
-    nothing = torch.tensor([1.0, 0, 0, 0, 0, 0]).to(found)[:, None, None]
+    found = torch.stack([of_x, of_output, fresh, earlier, *clean, x_alone, clean_alone])
+    nothing = torch.tensor([1.0, 0, 0, 0, 0, 0, 1, 0]).to(found)[:, None, None]
     return torch.where(now == then, nothing, found)
 
 
@@ -177,7 +209,7 @@ def denoise(
         t: corruption step of each map, 1 to T.
         alpha_bar: of ``cosine_schedule``.
         config: solver, number of steps (the same for every t, so that different t share a batch)
-            and their spacing, eta, and the network's target.
+            and their spacing, evaluations, eta, and the network's target.
 
     Raises:
         LafiteError: a step outside 1 to T.
@@ -200,23 +232,30 @@ def denoise(
     ):
         torch.mul(start, share[0], out=part).add_(draw[:, 0] * share[1])
     factors = step_factors(alpha_bar[steps], config).to(x)[..., None, None, None]
-    two_steps = config.solver != "ddim"
-    if not two_steps and config.eta == 0:
+    two_steps, left_out = config.solver != "ddim", extrapolated(config)
+    remembers = two_steps or bool(left_out)
+    if not remembers and config.eta == 0:
         factors = factors[:2]  # of x and of the output; making views of the others takes time
-    earlier = [torch.zeros_like(part) for part in parts] if two_steps else []
+    said: list[deque[Tensor]] = [deque(maxlen=POINTS) for _ in parts]
     # The clean level, which a short trajectory repeats, is one that no network was trained at.
     times = steps.clamp_min(1).to(x.device)
     for number in range(config.sampling_steps):
-        outputs = network(x, times[number]).chunk(len(parts))
         of = [factor.chunk(len(parts)) for factor in factors[:, number]]
-        for i, (part, output) in enumerate(zip(parts, outputs, strict=True)):
-            clean = (part * of[4][i]).addcmul_(output, of[5][i]) if two_steps else None
+        if number in left_out:
+            for i, (part, known) in enumerate(zip(parts, said, strict=True)):
+                part.mul_(of[6][i])
+                for clean, weight in zip(known, left_out[number], strict=True):
+                    part.addcmul_(clean, of[7][i], value=weight)
+            continue
+        outputs = network(x, times[number]).chunk(len(parts))
+        for i, (part, output, known) in enumerate(zip(parts, outputs, said, strict=True)):
+            if remembers:
+                known.append((part * of[4][i]).addcmul_(output, of[5][i]))
             part.mul_(of[0][i]).addcmul_(output, of[1][i])
             if config.eta > 0:
                 part.addcmul_(draws[i][:, number + 1], of[2][i])
-            if clean is not None:
-                part.addcmul_(earlier[i], of[3][i])
-                earlier[i] = clean
+            if two_steps and len(known) > 1:
+                part.addcmul_(known[-2], of[3][i])
     return x
 
 
