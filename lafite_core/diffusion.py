@@ -6,7 +6,8 @@ step t; ``alpha_bar[0] = 1`` is the clean input, steps count from 1 to T.
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -14,6 +15,10 @@ from torch import Tensor
 
 from lafite_core.config import DiffusionConfig, Target
 from lafite_core.errors import LafiteError
+
+POINTS = 3
+"""Predictions that one is extrapolated from, by a parabola; a curve of higher degree magnifies what
+is random in them."""
 
 Network = Callable[[Tensor, Tensor], Tensor]
 """``(x_t [B, C, h, w], t [B])`` to the prediction of ``DiffusionConfig.target``, same shape."""
@@ -29,8 +34,14 @@ def cosine_schedule(config: DiffusionConfig) -> Tensor:
 
 def add_noise(x0: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
     """q(x_t | x_0): ``sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) noise``, ``alpha_bar`` ``[B]``."""
-    a = alpha_bar.to(x0)[:, None, None, None]
-    return a.sqrt() * x0 + (1 - a).sqrt() * noise
+    of_x0, of_noise = shares(alpha_bar, x0)
+    return of_x0 * x0 + of_noise * noise
+
+
+def shares(alpha_bar: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Factors of signal and noise ``[B, 1, 1, 1]`` for ``alpha_bar`` ``[B]``, as ``x`` is kept."""
+    a = alpha_bar.to(x)[:, None, None, None]
+    return a.sqrt(), (1 - a).sqrt()
 
 
 def log_snr(alpha_bar: Tensor) -> Tensor:
@@ -120,11 +131,36 @@ def dpmpp_2m_parts(now: Tensor, then: Tensor, before: Tensor) -> tuple[Tensor, T
     return kept, share * (1 + weight), -share * weight
 
 
+def extrapolated(config: DiffusionConfig) -> dict[int, list[float]]:
+    """The steps that the network is not asked at, and what its latest predictions weigh there.
+
+    The clean features are extrapolated by the polynomial through the last ``POINTS`` predictions
+    (Lagrange), over the number of the step: as in the linear multistep methods of Liu et al. 2022
+    ("Pseudo numerical methods for diffusion models on manifolds") and Zhang and Chen 2023 ("Fast
+    sampling of diffusion models with exponential integrator"), but on the steps of DDIM, so that
+    the result is that of DDIM and not of the differential equation behind it. The steps at which
+    it is asked are spread evenly, the first and the last among them.
+    """
+    count = config.sampling_steps
+    calls = config.evaluations or count
+    asked = [math.floor(place + 0.5) for place in np.linspace(0, count - 1, calls)]
+    weights = {}
+    for step in range(count):
+        known = [one for one in asked if one < step][-POINTS:]
+        if step not in asked:
+            weights[step] = [
+                math.prod((step - other) / (one - other) for other in known if other != one)
+                for one in known
+            ]
+    return weights
+
+
 def step_factors(levels: Tensor, config: DiffusionConfig) -> Tensor:
-    """Every step of every trajectory as factors, ``[6, S, B]``.
+    """Every step of every trajectory as factors, ``[8, S, B]``.
 
     They are of x, of the network's output, of fresh noise and of the clean features predicted one
-    step earlier, which add up to the next x; then of x and of the output in the clean features. A
+    step earlier, which add up to the next x; then of x and of the output in the clean features;
+    then of x and of the clean features in the next x, for DDIM without a network's output. A
     step that repeats its level, also the clean one, leaves x as it is.
 
     Args:
@@ -132,23 +168,34 @@ def step_factors(levels: Tensor, config: DiffusionConfig) -> Tensor:
     """
     now, then = levels[:-1], levels[1:]
     clean, epsilon = prediction_parts(now, config.target)
-    fresh = earlier = torch.zeros_like(now)
+    fresh = earlier = x_alone = clean_alone = torch.zeros_like(now)
     if config.solver == "ddim":
         of_clean, of_epsilon, fresh = ddim_parts(now, then, config.eta)
         of_x = of_clean * clean[0] + of_epsilon * epsilon[0]
         of_output = of_clean * clean[1] + of_epsilon * epsilon[1]
+        x_alone = of_epsilon / (1 - now).sqrt()
+        clean_alone = of_clean - x_alone * now.sqrt()
     else:
         before = torch.cat([now[:1], now[:-1]])
         kept, of_clean, earlier = dpmpp_2m_parts(now, then, before)
         of_x, of_output = kept + of_clean * clean[0], of_clean * clean[1]
-    found = torch.stack([of_x, of_output, fresh, earlier, *clean])
-    nothing = torch.tensor([1.0, 0, 0, 0, 0, 0]).to(found)[:, None, None]
+    found = torch.stack([of_x, of_output, fresh, earlier, *clean, x_alone, clean_alone])
+    nothing = torch.tensor([1.0, 0, 0, 0, 0, 0, 1, 0]).to(found)[:, None, None]
     return torch.where(now == then, nothing, found)
 
 
+def maps_at_once(device: str, count: int) -> int:
+    """How many of so many maps arithmetic is done on at once.
+
+    It waits for memory. On a CPU one map stays in the cache from one operation to the next; on a
+    GPU all maps together need the fewest calls.
+    """
+    return 1 if device == "cpu" else count
+
+
 def denoise(
-    x0: Tensor,
-    noise: Tensor,
+    x0: Tensor | Sequence[Tensor],
+    noise: Tensor | Sequence[Tensor],
     t: list[int],
     network: Network,
     alpha_bar: Tensor,
@@ -157,12 +204,12 @@ def denoise(
     """Noise each map to its own step and denoise it: the reconstruction ``[B, C, h, w]``.
 
     Args:
-        x0: the (edited) feature maps ``[B, C, h, w]``.
-        noise: standard normal ``[B, noise_draws(config), C, h, w]``.
+        x0: the (edited) feature maps, B of ``[C, h, w]``.
+        noise: standard normal of each, B of ``[noise_draws(config), C, h, w]``.
         t: corruption step of each map, 1 to T.
         alpha_bar: of ``cosine_schedule``.
         config: solver, number of steps (the same for every t, so that different t share a batch)
-            and their spacing, eta, and the network's target.
+            and their spacing, evaluations, eta, and the network's target.
 
     Raises:
         LafiteError: a step outside 1 to T.
@@ -171,24 +218,44 @@ def denoise(
     for step in t:
         if not 1 <= step <= last:
             raise LafiteError(f"The corruption step t = {step} is outside 1 to {last}.")
-    steps = torch.tensor([trajectory(step, config, alpha_bar) for step in t]).T  # [S + 1, B]
-    factors = step_factors(alpha_bar[steps], config).to(x0)[..., None, None, None]
+    paths = {step: trajectory(step, config, alpha_bar) for step in set(t)}
+    steps = torch.tensor([paths[step] for step in t]).T  # [S + 1, B]
+    size = maps_at_once(x0[0].device.type, len(t))
+    starts, draws = (
+        [one[None] for one in maps] if size == 1 else list(torch.stack(list(maps)).split(size))
+        for maps in (x0, noise)
+    )
+    x = starts[0].new_empty(len(t), *starts[0].shape[1:])
+    parts = x.split(size)
+    for part, start, draw, *share in zip(
+        parts, starts, draws, *(s.split(size) for s in shares(alpha_bar[steps[0]], x)), strict=True
+    ):
+        torch.mul(start, share[0], out=part).add_(draw[:, 0] * share[1])
+    factors = step_factors(alpha_bar[steps], config).to(x)[..., None, None, None]
+    two_steps, left_out = config.solver != "ddim", extrapolated(config)
+    remembers = two_steps or bool(left_out)
+    if not remembers and config.eta == 0:
+        factors = factors[:2]  # of x and of the output; making views of the others takes time
+    said: list[deque[Tensor]] = [deque(maxlen=POINTS) for _ in parts]
     # The clean level, which a short trajectory repeats, is one that no network was trained at.
-    times = steps.clamp_min(1).to(x0.device)
-    x = add_noise(x0, noise[:, 0], alpha_bar[steps[0]])
-    earlier = torch.zeros_like(x)
+    times = steps.clamp_min(1).to(x.device)
     for number in range(config.sampling_steps):
-        of_x, of_output, of_fresh, of_earlier, x_in_clean, output_in_clean = factors[:, number]
-        output = network(x, times[number])
-        clean = None
-        if config.solver != "ddim":
-            clean = (x * x_in_clean).addcmul_(output, output_in_clean)
-        x.mul_(of_x).addcmul_(output, of_output)
-        if clean is not None:
-            x.addcmul_(earlier, of_earlier)
-            earlier = clean
-        if config.eta > 0:
-            x.addcmul_(noise[:, number + 1], of_fresh)
+        of = [factor.chunk(len(parts)) for factor in factors[:, number]]
+        if number in left_out:
+            for i, (part, known) in enumerate(zip(parts, said, strict=True)):
+                part.mul_(of[6][i])
+                for clean, weight in zip(known, left_out[number], strict=True):
+                    part.addcmul_(clean, of[7][i], value=weight)
+            continue
+        outputs = network(x, times[number]).chunk(len(parts))
+        for i, (part, output, known) in enumerate(zip(parts, outputs, said, strict=True)):
+            if remembers:
+                known.append((part * of[4][i]).addcmul_(output, of[5][i]))
+            part.mul_(of[0][i]).addcmul_(output, of[1][i])
+            if config.eta > 0:
+                part.addcmul_(draws[i][:, number + 1], of[2][i])
+            if two_steps and len(known) > 1:
+                part.addcmul_(known[-2], of[3][i])
     return x
 
 

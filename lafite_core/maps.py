@@ -12,7 +12,7 @@ from lafite_core.filterbank import gaussian_kernel
 
 def error_map(features: Tensor, reconstruction: Tensor) -> Tensor:
     """L2 distance per patch: two ``[B, C, h, w]`` to ``[B, h, w]``."""
-    return (features - reconstruction).square().sum(1).sqrt()
+    return (features - reconstruction).square_().sum(1).sqrt_()
 
 
 @lru_cache(maxsize=16)
@@ -48,7 +48,10 @@ def render(errors: Tensor, size: int, sigma: float) -> Tensor:
     """
     down = render_matrix(errors.shape[1], size, sigma)
     across = render_matrix(errors.shape[2], size, sigma).T
-    return torch.stack([(down @ grid.double() @ across).float() for grid in errors])
+    maps = errors.new_empty(len(errors), size, size, dtype=torch.float32)
+    for one, grid in zip(maps, errors.double(), strict=True):
+        one.copy_(down @ grid @ across)
+    return maps
 
 
 @torch.inference_mode()
@@ -61,6 +64,6 @@ def image_scores(errors: Tensor, size: int, config: ScoreConfig) -> Tensor:
     across = score_matrix(errors.shape[2], size, config).T
     pooled = (down @ grid.double() @ across for grid in errors)
     if config.reduction == "max":
-        return torch.stack([values.max() for values in pooled])
+        return torch.stack([values.amax() for values in pooled])
     count = max(1, round(config.top_share * len(down) * across.shape[1]))
     return torch.stack([values.flatten().topk(count).values.mean() for values in pooled])

@@ -50,10 +50,10 @@ def reconstruct(model: LafiteModel, batch: list[Trajectory]) -> Tensor:
     while True:
         piece = model.piece or size
         try:
-            return torch.cat([
-                _run(model, padded[start : start + piece], piece)
-                for start in range(0, size, piece)
-            ])[:size]  # fmt: skip
+            pieces = [
+                _run(model, padded[start : start + piece], piece) for start in range(0, size, piece)
+            ]
+            return pieces[0] if len(pieces) == 1 else torch.cat(pieces)[:size]
         except torch.OutOfMemoryError:
             smaller = piece // 2
         # Outside the handler, which would keep the tensors of the failed attempt alive.
@@ -84,8 +84,8 @@ def _run(model: LafiteModel, jobs: list[Trajectory], size: int) -> Tensor:
 
     padded = jobs + [jobs[-1]] * (size - len(jobs))
     return denoise(
-        torch.stack([job.start for job in padded]),
-        torch.stack([job.noise for job in padded]),
+        [job.start for job in padded],
+        [job.noise for job in padded],
         [job.t for job in padded],
         network,
         cosine_schedule(model.config.diffusion),

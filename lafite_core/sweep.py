@@ -1,4 +1,4 @@
-"""Scoring a whole grid of (t, K) at once, and explaining one image."""
+"""Scoring a whole grid of (t, K) at once, and explaining images."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lafite_core.diffusion import add_noise, cosine_schedule, image_noise, noise_draws
+from lafite_core.diffusion import (
+    add_noise,
+    cosine_schedule,
+    image_noise,
+    maps_at_once,
+    noise_draws,
+)
 from lafite_core.errors import LafiteError
 from lafite_core.features import patches
 from lafite_core.maps import error_map, image_scores, render
@@ -107,32 +113,48 @@ class Explanation:
     reconstruction: np.ndarray
 
 
-@torch.inference_mode()
 def explain(
-    model: LafiteModel, image: np.ndarray, t: int, k: int, seed: int, *, noised_t: int
-) -> Explanation:
-    """What LafitE does with one image at (t, K), and what step ``noised_t`` leaves of it.
+    model: LafiteModel,
+    images: Sequence[np.ndarray],
+    t: int,
+    k: int,
+    seed: int,
+    *,
+    noised_t: int,
+) -> list[Explanation]:
+    """What LafitE does with each image at (t, K), and what step ``noised_t`` leaves of it.
+
+    Trajectories share batches and are spread over the cores as in ``lafite_errors``, and as there
+    what is found of an image does not depend on the others.
 
     Raises:
         LafiteError: as ``lafite_errors``.
     """
     _require_network(model)
-    with single_threaded():
-        prepared = _prepare(model, {0, k}, seed, image)
-        jobs = _trajectories([prepared], [(t, 0), (t, k)])
-        batches = _batches(jobs, model.config.score.batch_size)
-        found = torch.cat([reconstruct(model, batch) for batch in batches])[:2]
-        features = prepared.features
-        errors = error_map(features[None].expand_as(found), found).cpu()
-        alpha_bar = cosine_schedule(model.config.diffusion)[noised_t : noised_t + 1]
-        noised = add_noise(features[None], prepared.noise[:1], alpha_bar)[0]
-    return Explanation(
-        plain=errors[0].numpy(),
-        edited=errors[1].numpy(),
-        features=features.cpu().numpy(),
-        noised=noised.cpu().numpy(),
-        reconstruction=found[1].cpu().numpy(),
-    )
+    prepare = partial(_prepare, model, {0, k}, seed)
+    prepared = list(on_each_core(prepare, images, device=model.device))
+    jobs = _trajectories(prepared, list(dict.fromkeys([(t, 0), (t, k)])))
+    batches = _batches(jobs, model.config.score.batch_size)
+    found: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+    run = partial(_batch_maps, model)
+    for cells, maps, errors in on_each_core(run, batches, device=model.device):
+        found |= dict(zip(cells, zip(maps.cpu(), errors.cpu(), strict=True), strict=False))
+    alpha_bar = cosine_schedule(model.config.diffusion)[noised_t : noised_t + 1]
+    explanations = []
+    for column, image in enumerate(prepared):
+        (_, plain), (clean, edited) = found[0, column], found[int(k > 0), column]
+        with torch.inference_mode():
+            noised = add_noise(image.features[None], image.noise[:1], alpha_bar)[0]
+        explanations.append(
+            Explanation(
+                plain=plain.numpy(),
+                edited=edited.numpy(),
+                features=image.features.cpu().numpy(),
+                noised=noised.cpu().numpy(),
+                reconstruction=clean.numpy(),
+            )
+        )
+    return explanations
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,14 +207,30 @@ def _batches(jobs: Iterator[Trajectory], size: int) -> Iterator[list[Trajectory]
 
 
 @torch.inference_mode()
-def _batch_errors(
+def _batch_maps(
     model: LafiteModel, batch: list[Trajectory]
-) -> tuple[list[tuple[int, int]], Tensor]:
-    """The cells of a batch and its error grids, padded to the batch size, on the device."""
+) -> tuple[list[tuple[int, int]], Tensor, Tensor]:
+    """The cells of a batch, its reconstructions and its error grids.
+
+    The latter two are padded to the batch size, and on the device.
+    """
     found = reconstruct(model, batch)
     targets = [job.target for job in batch]
     targets += targets[-1:] * (len(found) - len(batch))
-    return [job.cell for job in batch], error_map(torch.stack(targets), found)
+    size = maps_at_once(found.device.type, len(found))
+    errors = torch.cat([
+        error_map(torch.stack(targets[first : first + size]), found[first : first + size])
+        for first in range(0, len(found), size)
+    ])  # fmt: skip
+    return [job.cell for job in batch], found, errors
+
+
+def _batch_errors(
+    model: LafiteModel, batch: list[Trajectory]
+) -> tuple[list[tuple[int, int]], Tensor]:
+    """The cells and the error grids of ``_batch_maps``."""
+    cells, _, errors = _batch_maps(model, batch)
+    return cells, errors
 
 
 def _require_network(model: LafiteModel) -> None:

@@ -62,7 +62,7 @@ def label_regions(masks: np.ndarray) -> Regions:
         raise ValueError("pixel metrics need anomalous and normal pixels")
     found = 0
     parts = []
-    for mask in masks:
+    for mask in masks[masks.any(axis=(1, 2))]:
         labelled, count = ndimage.label(mask, structure=np.ones((3, 3), dtype=int))
         parts.append(labelled[mask].astype(np.int32) - 1 + found)
         found += count

@@ -17,7 +17,10 @@ from pseudoval.members import cache_folder, read_members, recorded_sha256
 from pseudoval.progress import ProgressCallback
 from pseudoval.runs import load_run
 
-SCORING = ("diffusion.solver", "diffusion.spacing", "diffusion.sampling_steps", "diffusion.eta")
+SCORING = (
+    "diffusion.solver", "diffusion.spacing", "diffusion.sampling_steps", "diffusion.evaluations",
+    "diffusion.eta",
+)  # fmt: skip
 """Options, beside those of ``score``, that a trained model can be scored with another value of."""
 
 

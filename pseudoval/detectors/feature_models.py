@@ -19,7 +19,7 @@ from pseudoval import __version__
 from pseudoval.dataset import ImageItem
 from pseudoval.detectors.banks import Banks, keep_parameter, stages_parameter
 from pseudoval.detectors.per_category import PerCategoryDetector
-from pseudoval.detectors.protocol import Block, Detector, Parameter, limited
+from pseudoval.detectors.protocol import Arrays, Block, Detector, Parameter, limited
 from pseudoval.errors import UserError
 from pseudoval.files import require_folder
 from pseudoval.members import cache_folder, read_members
@@ -30,23 +30,14 @@ from pseudoval.training import scoring_configuration
 
 K_GRID = (1, 2, 3, 5, 8, 12, 20, 30, 50)
 T = Parameter(
-    name="t",
-    low=1,
-    high=1000,
+    name="t", low=1, high=1000, default=200, needs_fit=False,
     grid=(25, 50, 100, 150, 200, 300, 400, 500, 600, 700, 800, 900),
-    default=200,
-    needs_fit=False,
     meaning="corruption step: how far the features are noised, of 1000",
-)
+)  # fmt: skip
 K_EDIT = Parameter(
-    name="k",
-    low=0,
-    high=10_000,
-    grid=K_GRID,
-    default=5,
-    needs_fit=False,
+    name="k", low=0, high=10_000, default=5, needs_fit=False, grid=K_GRID,
     meaning="neighbours mixed by feature editing; 0 is no editing",
-)
+)  # fmt: skip
 K_NEAREST = dataclasses.replace(
     K_EDIT, low=1, meaning="nearest members of the memory bank that a patch is compared with"
 )
@@ -135,8 +126,12 @@ class FeatureModelDetector:
         """The model with the memory bank that a configuration asks for."""
         return self.banks.model_of(self.banks.fit_of(config), self.model.features)
 
-    def explain(self, image: np.ndarray, config: Config) -> dict[str, np.ndarray]:
+    def explain(self, image: np.ndarray, config: Config) -> Arrays:
         """See ``Detector``."""
+        return self.explain_all([image], config)[0]
+
+    def explain_all(self, images: Sequence[np.ndarray], config: Config) -> list[Arrays]:
+        """See ``ExplainsTogether``."""
         raise NotImplementedError
 
     def render(self, coarse: np.ndarray) -> np.ndarray:
@@ -170,24 +165,27 @@ class LafiteDetector(FeatureModelDetector):
         pairs = [(int(config["t"]), int(config["k"])) for config in configs]
         return sweep.lafite_errors(model, images, pairs, self.seed)
 
-    def explain(self, image: np.ndarray, config: Config) -> dict[str, np.ndarray]:
-        """See ``Detector``.
+    def explain_all(self, images: Sequence[np.ndarray], config: Config) -> list[Arrays]:
+        """See ``ExplainsTogether``.
 
         Also, in standardised features ``[C, h, w]``: ``features``, ``features_noised`` (the same
         at step ``large_t``, the largest of the default grid) and ``reconstruction``.
         """
         t, k = int(config["t"]), int(config["k"])
         large = max(self.parameters[0].grid, default=self.parameters[0].high)
-        found = sweep.explain(self.fitted(config), image, t, k, self.seed, noised_t=large)
-        return {
-            "map": self.render(found.edited[None])[0],
-            "error_plain": found.plain,
-            "error_edited": found.edited,
-            "features": found.features,
-            "features_noised": found.noised,
-            "large_t": np.array(large),
-            "reconstruction": found.reconstruction,
-        }
+        found = sweep.explain(self.fitted(config), images, t, k, self.seed, noised_t=large)
+        return [
+            {
+                "map": self.render(one.edited[None])[0],
+                "error_plain": one.plain,
+                "error_edited": one.edited,
+                "features": one.features,
+                "features_noised": one.noised,
+                "large_t": np.array(large),
+                "reconstruction": one.reconstruction,
+            }
+            for one in found
+        ]
 
 
 class KnnDetector(FeatureModelDetector):
@@ -211,10 +209,12 @@ class KnnDetector(FeatureModelDetector):
         """Mean distance to the K nearest members."""
         return sweep.knn_errors(model, images, [int(config["k"]) for config in configs])
 
-    def explain(self, image: np.ndarray, config: Config) -> dict[str, np.ndarray]:
-        """See ``Detector``; without editing there is one error map, given under both names."""
-        error = self.errors([image], [config])[0]
-        return {"map": self.render(error)[0], "error_plain": error[0], "error_edited": error[0]}
+    def explain_all(self, images: Sequence[np.ndarray], config: Config) -> list[Arrays]:
+        """See ``ExplainsTogether``; without editing there is one error map, under both names."""
+        return [
+            {"map": self.render(error[None])[0], "error_plain": error, "error_edited": error}
+            for error in self.errors(images, [config])[0]
+        ]
 
 
 DETECTORS = {"lafite": LafiteDetector, "knn": KnnDetector}

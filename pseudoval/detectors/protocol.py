@@ -3,12 +3,14 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from pseudoval.dataset import ImageItem
 from pseudoval.scores import Config, ScoreMatrix
+
+Arrays = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +110,7 @@ class Detector(Protocol):
         """Coarse maps ``[B, h, w]`` to full-size anomaly maps ``[B, H, W]`` float32."""
         ...
 
-    def explain(self, image: np.ndarray, config: Config) -> dict[str, np.ndarray]:
+    def explain(self, image: np.ndarray, config: Config) -> Arrays:
         """What figures are drawn from.
 
         Returns:
@@ -120,4 +122,13 @@ class Detector(Protocol):
 
     def provenance(self) -> Mapping[str, Any]:
         """JSON-able facts for the header of a score matrix."""
+        ...
+
+
+@runtime_checkable
+class ExplainsTogether(Protocol):
+    """A detector that explains several images faster than one after another; it need not be one."""
+
+    def explain_all(self, images: Sequence[np.ndarray], config: Config) -> list[Arrays]:
+        """What ``Detector.explain`` says of each image, bit for bit."""
         ...

@@ -1,12 +1,13 @@
 import math
 from functools import partial
 from itertools import pairwise
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 
+from lafite_core import diffusion
 from lafite_core.config import DiffusionConfig, Solver, Spacing, Target
 from lafite_core.diffusion import (
     add_noise,
@@ -14,6 +15,7 @@ from lafite_core.diffusion import (
     ddim_parts,
     denoise,
     dpmpp_2m_parts,
+    extrapolated,
     image_noise,
     log_snr,
     noise_draws,
@@ -96,6 +98,33 @@ def test_perfect_predictor_recovers_the_input(
     assert torch.allclose(out, x0, atol=1e-9)
     assert seen[0] == t, "the first call is at the noise level that the input has"
     assert len(seen) == steps
+
+
+@pytest.mark.parametrize(
+    "config",
+    [DiffusionConfig(sampling_steps=3, eta=0.5),
+     DiffusionConfig(sampling_steps=3, solver="dpmpp_2m", spacing="log_snr")],
+    ids=["ddim", "dpmpp_2m"],
+)  # fmt: skip
+def test_maps_in_any_company_are_denoised_to_the_same_bits(
+    config: DiffusionConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Map after map as on a CPU, all at once as on a GPU, and each alone."""
+    x0, noise = draw(4, 7, 5, 3).float(), draw(4, noise_draws(config), 7, 5, 3, seed=1).float()
+    t, alpha_bar = [1, 30, 400, 900], cosine_schedule(CONFIG)
+
+    def network(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return x.tanh() * (t[:, None, None, None] / 1000)
+
+    def run(places: list[int]) -> torch.Tensor:
+        maps = [x0[i] for i in places], [noise[i] for i in places], [t[i] for i in places]
+        return denoise(*maps, network, alpha_bar, config)
+
+    base = run([0, 1, 2, 3])
+    assert torch.equal(run([3, 1, 0, 2]), base[[3, 1, 0, 2]])
+    assert all(torch.equal(run([i])[0], base[i]) for i in range(4))
+    monkeypatch.setattr(diffusion, "maps_at_once", lambda device, count: count)
+    assert torch.equal(run([0, 1, 2, 3]), base)
 
 
 @pytest.mark.parametrize("target", get_args(Target))
@@ -189,6 +218,57 @@ def test_dpm_solver_is_of_higher_order_than_ddim(spacing: Spacing) -> None:
     errors = [float((run(s, 10, spacing) - exact).square().mean().sqrt())
               for s in ("ddim", "dpmpp_2m")]  # fmt: skip
     assert errors[1] < 0.4 * errors[0]
+
+
+@pytest.mark.parametrize("target", get_args(Target))
+def test_fewer_evaluations_stay_close_to_all_steps_of_ddim(target: Target) -> None:
+    """Closer than anything with half of the steps; the same network calls, and the same limit."""
+    alpha_bar = cosine_schedule(CONFIG)
+    x0 = draw(4, 40, 3, 3).sign() + 0.5 * draw(4, 40, 3, 3, seed=2)
+    noise = draw(4, 1, 40, 3, 3, seed=1)
+    t = [7, 100, 300, 500]
+    calls: list[list[int]] = []
+
+    def network(x: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+        calls.append(at.tolist())
+        epsilon = exact_for_two_heaps(x, at, alpha_bar)
+        a = alpha_bar[at][:, None, None, None]
+        return training_target((x - (1 - a).sqrt() * epsilon) / a.sqrt(), epsilon, alpha_bar[at],
+                               target)  # fmt: skip
+
+    def run(**options: Any) -> torch.Tensor:
+        calls.clear()
+        config = DiffusionConfig(target=target, **options)
+        return denoise(x0, noise, t, network, alpha_bar, config)
+
+    every = run(sampling_steps=10)
+    places = [calls[step] for step in (0, 2, 5, 7, 9)]
+    fewer = run(sampling_steps=10, evaluations=5)
+    assert calls == places
+
+    def error(found: torch.Tensor) -> float:
+        return float((found - every).square().mean().sqrt())
+
+    halves = [error(run(sampling_steps=5)),
+              error(run(sampling_steps=5, solver="dpmpp_2m")),
+              error(run(sampling_steps=5, solver="dpmpp_2m", spacing="log_snr"))]  # fmt: skip
+    assert error(fewer) < 0.5 * min(halves)
+    assert torch.equal(run(sampling_steps=10, evaluations=10), every)
+
+
+def test_a_parabola_is_extrapolated_without_error() -> None:
+    weights = extrapolated(DiffusionConfig(sampling_steps=10, evaluations=5))
+    asked = [0, 2, 5, 7, 9]
+    assert sorted([*weights, *asked]) == list(range(10))
+    for step, weight in weights.items():
+        known = [one for one in asked if one < step][-3:]
+        for degree in range(len(known)):
+            found = sum(w * one**degree for w, one in zip(weight, known, strict=True))
+            assert found == pytest.approx(step**degree)
+    assert extrapolated(DiffusionConfig(sampling_steps=4, evaluations=1)) == {
+        step: [1.0] for step in (1, 2, 3)
+    }
+    assert extrapolated(DiffusionConfig(sampling_steps=1, evaluations=1)) == {}
 
 
 def test_levels_even_in_log_snr_lie_where_they_should() -> None:

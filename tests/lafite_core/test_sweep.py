@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from lafite_core import reconstruction, sweep
+from lafite_core import diffusion, reconstruction, sweep
 from lafite_core.config import (
     DiffusionConfig,
     FeatureConfig,
@@ -72,23 +72,34 @@ def test_scores_do_not_depend_on_company_order_or_batch(model: LafiteModel) -> N
             assert np.array_equal(alone, base[row, column])
 
 
+def test_maps_at_once_or_one_by_one_have_the_same_errors(
+    model: LafiteModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first is how a GPU works, the second a CPU."""
+    images = pictures(3, 1)
+    base = sweep.lafite_errors(model, images, GRID[:3], seed=0)
+    for module in (sweep, diffusion):
+        monkeypatch.setattr(module, "maps_at_once", lambda device, count: count)
+    assert np.array_equal(sweep.lafite_errors(model, images, GRID[:3], seed=0), base)
+
+
 def test_noise_is_the_same_for_every_configuration(
     model: LafiteModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[torch.Tensor] = []
     depths: list[int] = []
     denoise, search = reconstruction.denoise, model.bank.search
-    monkeypatch.setattr(reconstruction, "denoise", lambda *a: seen.append(a[1]) or denoise(*a))
+    monkeypatch.setattr(reconstruction, "denoise", lambda *a: seen.extend(a[1]) or denoise(*a))
     monkeypatch.setattr(model.bank, "search", lambda p, k: depths.append(k) or search(p, k))
     sweep.lafite_errors(model, pictures(1, 1), GRID, seed=0)
-    noises = torch.cat(seen)
+    noises = torch.stack(seen)
     assert torch.equal(noises, noises[:1].expand_as(noises))
     assert depths == [20], "neighbours are searched once, at the largest K"
 
 
 def test_an_explanation_is_what_was_scored(model: LafiteModel) -> None:
     image = pictures(1, 1)[0]
-    found = sweep.explain(model, image, 200, 5, 0, noised_t=900)
+    found = sweep.explain(model, [image], 200, 5, 0, noised_t=900)[0]
     errors = sweep.lafite_errors(model, [image], [(200, 0), (200, 5)], seed=0)[:, 0]
     assert np.array_equal(found.plain, errors[0])
     assert np.array_equal(found.edited, errors[1])
@@ -97,9 +108,28 @@ def test_an_explanation_is_what_was_scored(model: LafiteModel) -> None:
     assert np.allclose(distance, found.edited, atol=1e-4)
 
 
+@pytest.mark.parametrize("k", [0, 5])
+def test_images_are_explained_together_as_each_alone(
+    model: LafiteModel, monkeypatch: pytest.MonkeyPatch, k: int
+) -> None:
+    """Their trajectories share batches of four."""
+    images = pictures(5, 1)
+    alone = [sweep.explain(model, [image], 200, k, 0, noised_t=900)[0] for image in images]
+    filled: list[int] = []
+    reconstruct = sweep.reconstruct
+    monkeypatch.setattr(
+        sweep, "reconstruct", lambda m, batch: filled.append(len(batch)) or reconstruct(m, batch)
+    )
+    together = sweep.explain(model, images, 200, k, 0, noised_t=900)
+    assert sorted(filled) == ([2, 4, 4] if k else [1, 4])
+    for one, other in zip(alone, together, strict=True):
+        assert all(np.array_equal(a, vars(other)[name]) for name, a in vars(one).items())
+    assert not np.array_equal(together[0].plain, together[1].plain)
+
+
 def test_the_noised_features_keep_the_share_that_the_schedule_says(model: LafiteModel) -> None:
     image = pictures(1, 1)[0]
-    near, far = (sweep.explain(model, image, 200, 5, 0, noised_t=t).noised for t in (1, 999))
+    near, far = (sweep.explain(model, [image], 200, 5, 0, noised_t=t)[0].noised for t in (1, 999))
     features = model.features(image).numpy()
     assert np.abs(near - features).max() < 0.2
     correlation = np.corrcoef(far.ravel(), features.ravel())[0, 1]
@@ -221,7 +251,7 @@ def everything(model: LafiteModel) -> list[np.ndarray]:
     """Whatever scoring computes, from images to maps."""
     images = pictures(5, 1)
     errors = sweep.lafite_errors(model, images, GRID, seed=0)
-    explained = sweep.explain(model, images[0], 200, 5, 0, noised_t=900)
+    explained = sweep.explain(model, images[:3], 200, 5, 0, noised_t=900)[2]
     nearest = sweep.knn_errors(model, images, [1, 4])
     maps = sweep.anomaly_maps(model, errors[0])
     return [errors, sweep.scores(model, errors), maps, nearest, *vars(explained).values()]

@@ -99,6 +99,7 @@ def test_predictions_are_the_scores_of_evaluate(road: Path, fast: Path, tmp_path
      ("score.nothing=1", "no option 'score.nothing'"),
      ("diffusion.solver=euler", "must be ddim or dpmpp_2m"),
      ("diffusion.sampling_steps=few", "cannot be 'few'"),
+     ("diffusion.evaluations=11", "must be between 0 and diffusion.sampling_steps"),
      ("diffusion.eta=2", "must be in [0, 1]")],
 )  # fmt: skip
 def test_options_that_cannot_be_set(
@@ -106,6 +107,18 @@ def test_options_that_cannot_be_set(
 ) -> None:
     tune = with_options(road_commands(road)[2], "--set", option, out=tmp_path / "run")
     refused(capsys, tune, what)
+
+
+@pytest.mark.parametrize(
+    "other, what",
+    [("diffusion.solver=dpmpp_2m", "must be 0 with the solver dpmpp_2m"),
+     ("diffusion.eta=0.5", "must be 0 with diffusion.eta above 0")],
+)  # fmt: skip
+def test_fewer_evaluations_are_for_plain_ddim(
+    road: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], other: str, what: str
+) -> None:
+    options = ("--set", "diffusion.evaluations=1", "--set", other)
+    refused(capsys, with_options(road_commands(road)[2], *options, out=tmp_path / "run"), what)
 
 
 def test_a_solver_without_chance(
