@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from threading import Lock
 
 import torch
 from torch import Tensor
@@ -19,6 +20,9 @@ from lafite_core.nearest import (
     rough_faiss,
     rough_product,
 )
+
+TRIED = 64
+"""Patches at most that the forms of the search are tried on."""
 
 
 def kept(count: int, config: EditConfig) -> int:
@@ -53,6 +57,7 @@ class MemoryBank:
         self.vectors = vectors.contiguous()
         self.device = device
         self._index: Search | None = None
+        self._choosing = Lock()
 
     @classmethod
     def build(
@@ -94,8 +99,9 @@ class MemoryBank:
                 f"K = {k} neighbours were asked of a memory bank of {len(self)} patches; "
                 f"use K between 1 and {len(self)}."
             )
-        if self._index is None:
-            self._index = self._fastest(patches, k)
+        with self._choosing:
+            if self._index is None:
+                self._index = self._fastest(patches, k)
         distance, index = self._index(patches, k)
         return Neighbours(index=index, distance=distance.float())
 
@@ -117,6 +123,7 @@ class MemoryBank:
             forms.append(checked_search(self.vectors, rough))
         if len(forms) == 1:
             return forms[0]
+        patches = patches[:: -(-len(patches) // TRIED)]
         seconds = []
         for form in forms:
             form(patches[:4], k)  # the first call pays for waking up

@@ -145,7 +145,7 @@ def folded_search(vectors: Tensor, scan: Callable[[Tensor], _Scan], otherwise: S
 
 def product_scan(vectors: Tensor) -> Callable[[Tensor], _Scan]:
     """Squared distances to ``[M, C]`` float32 vectors, less the squared norm of the patch."""
-    norms = vectors.double().square().sum(1).float()
+    norms = _squared_norms(vectors)
     members = _numbered(len(vectors))
 
     def tiles(patches: Tensor) -> Iterator[tuple[int, Tensor]]:
@@ -185,7 +185,7 @@ def integer_scan(vectors: Tensor) -> Callable[[Tensor], _Scan] | None:
     """
     count, channels = vectors.shape
     centre = vectors.mean(0)
-    ranges = torch.cat([(part - centre).abs().amax(1) for part in vectors.split(TILE)])
+    ranges = torch.cat([(part - centre).abs().amax(1) for part in vectors.split(SCAN_ROWS)])
     step = float(np.quantile(ranges.numpy(), TAME)) / CODE
     if not (0 < step < np.inf and _integers_are_exact()):
         return None
@@ -200,7 +200,7 @@ def integer_scan(vectors: Tensor) -> Callable[[Tensor], _Scan] | None:
         return codes.to(torch.int8), codes.square_().sum(1), error
 
     codes, norms, errors = (
-        torch.cat(parts) for parts in zip(*map(coded, vectors.split(TILE)), strict=True)
+        torch.cat(parts) for parts in zip(*map(coded, vectors.split(SCAN_ROWS)), strict=True)
     )
     error = float(errors[~wild].max())
     half = norms.long() // 2
@@ -259,6 +259,11 @@ def _integers_are_exact() -> bool:
     return torch.equal(torch._int_mm(codes, codes.T).long(), CODE**2 * (signs @ signs.T))
 
 
+def _squared_norms(vectors: Tensor) -> Tensor:
+    parts = vectors.split(SCAN_ROWS)
+    return torch.cat([part.double().square_().sum(1).float() for part in parts])
+
+
 def _folds(count: int) -> int:
     return -(-count // FOLD)
 
@@ -301,7 +306,7 @@ def checked_search(vectors: Tensor, rough: Rough) -> Search:
 def rough_product(vectors: Tensor, device: str) -> Rough:
     """Matrix product and ``topk``."""
     there = vectors.to(device)
-    norms = there.double().square().sum(1).float()
+    norms = _squared_norms(vectors).to(device)
 
     def search(patches: Tensor, k: int) -> tuple[Tensor, Tensor]:
         rough, found = [], []
