@@ -260,8 +260,7 @@ def _integers_are_exact() -> bool:
 
 
 def _squared_norms(vectors: Tensor) -> Tensor:
-    parts = vectors.split(SCAN_ROWS)
-    return torch.cat([part.double().square_().sum(1).float() for part in parts])
+    return torch.cat([part.double().square_().sum(1).float() for part in vectors.split(SCAN_ROWS)])
 
 
 def _folds(count: int) -> int:
