@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("lafite_core", "pseudoval", "studies", "reports")
 STATISTICS = {
     "statistics", "selection", "objectives", "bootstrap", "intervals", "agreement", "halves",
-    "aggregation",
+    "aggregation", "separation",
 }  # fmt: skip
 OPEN_TO_REPORTS = {"scores", "metrics", "errors", "files", *STATISTICS}
 
