@@ -24,10 +24,10 @@ PER_NORMAL = 4
 of every other generator one."""
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    f"{DEFAULT_GENERATOR}+foreground": {"foreground": "auto"},
-    f"{DEFAULT_GENERATOR}+calibrated": {"calibration": CalibrationOptions()},
+    "lafite+foreground": {"foreground": "auto"},
+    "lafite+calibrated": {"calibration": CalibrationOptions()},
 }
-"""The default generator with one more option of ``build`` each."""
+"""The paper's generator with one more option of ``build`` each."""
 
 Items = dict[str, list[ImageItem]]
 """Images by category."""

@@ -167,7 +167,7 @@ def build_options(command: Command) -> Command:
     options: list[Callable[[Command], Command]] = [
         click.option("--out", type=FOLDER(), default=Path("pseudo"), show_default=True),
         click.option("--categories", metavar="A,B", help="Only these categories."),
-        click.option("--generator", default="lafite", show_default=True),
+        click.option("--generator", default="cutpaste-scar", show_default=True),
         click.option("--holdout", type=float, default=0.25, show_default=True,
                      help="Share held out."),
         click.option("--split-seed", type=click.IntRange(0), default=0, show_default=True),

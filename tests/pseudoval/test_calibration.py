@@ -157,7 +157,7 @@ def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("calibrated")
     data = make_data(root / "data", "ab", count=10)
     arguments = ["build", str(data), "--out", str(root / "pseudo"), "--per-normal", "2"]
-    assert run([*arguments, "--calibrate", "--target", "0.6,0.8"]) == 0
+    assert run([*arguments, "--generator", "lafite", "--calibrate", "--target", "0.6,0.8"]) == 0
     return root
 
 
@@ -179,7 +179,7 @@ def test_the_set_is_one_of_the_chosen_options(calibrated: Path, tmp_path: Path) 
     manifest = load_manifest(calibrated / "pseudo")
     used = manifest["generator"]["parameters"]
     settings = {"opacity": ",".join(map(str, used["opacity"])), "scale": str(used["scale"])}
-    build(calibrated / "data", tmp_path / "by_hand", settings=settings)
+    build(calibrated / "data", tmp_path / "by_hand", generator="lafite", settings=settings)
     by_hand, found = contents(tmp_path / "by_hand"), contents(calibrated / "pseudo")
     assert by_hand.pop("manifest.json") != found.pop("manifest.json")
     assert by_hand == found
@@ -200,7 +200,8 @@ def test_a_finished_set_is_known_again(
 ) -> None:
     before = contents(calibrated / "pseudo")
     monkeypatch.setattr("pseudoval.pseudo_set.calibrate_set", None)  # not called
-    arguments = ["build", str(calibrated / "data"), "--out", str(calibrated / "pseudo")]
+    arguments = ["build", str(calibrated / "data"), "--out", str(calibrated / "pseudo"),
+                 "--generator", "lafite"]  # fmt: skip
     assert run([*arguments, "--calibrate", "--target", "0.6,0.8"]) == 0
     assert "calibrated: opacity x" in capsys.readouterr().out
     for more, what in (([], "calibrate was {'target': [0.6, 0.8]"), (["--calibrate"], "0.95]")):
@@ -212,7 +213,8 @@ def test_a_finished_set_is_known_again(
 
 def test_the_number_of_workers_does_not_matter(calibrated: Path, tmp_path: Path) -> None:
     options = CalibrationOptions(target=(0.6, 0.8))
-    build(calibrated / "data", tmp_path / "pseudo", workers=2, calibration=options)
+    build(calibrated / "data", tmp_path / "pseudo", generator="lafite", workers=2,
+          calibration=options)  # fmt: skip
     assert contents(tmp_path / "pseudo") == contents(calibrated / "pseudo")
 
 

@@ -10,6 +10,7 @@ from helpers import contents, make_data
 from PIL import Image
 
 from pseudoval import __version__, dataset
+from pseudoval.generators import DEFAULT_GENERATOR
 from pseudoval.images import read_mask, read_rgb
 from pseudoval.pseudo_set import bank_normals, build, load_manifest, pseudo_items
 
@@ -37,8 +38,9 @@ def test_manifest_and_files_agree(data: Path, tmp_path: Path) -> None:
     assert manifest == returned == load_manifest(out)
     assert manifest.keys() >= FIXED_KEYS
     assert manifest["format_version"] == 1 and manifest["package_version"] == __version__
-    assert manifest["categories"] == ["a", "b"] and manifest["generator"]["name"] == "lafite"
-    assert manifest["generator"]["parameters"]["max_area"] == 0.05
+    assert manifest["categories"] == ["a", "b"]
+    assert manifest["generator"]["name"] == DEFAULT_GENERATOR == "cutpaste-scar"
+    assert manifest["generator"]["parameters"]["width"] == [2, 16]
     assert len(manifest["heldout_train"]) == 8  # ceil(0.4 * 8) of each category
     listed = {entry["path"] for entry in manifest["images"]}
     listed |= {entry["mask"] for entry in manifest["images"] if entry["mask"]}
@@ -102,15 +104,13 @@ def test_same_seed_same_bytes_whatever_the_workers(data: Path, tmp_path: Path) -
     one, other = contents(tmp_path / "one"), contents(tmp_path / "other")
     assert one.keys() == other.keys()
     differing = {name for name in one if one[name] != other[name]}
-    masks_and_images = {name for name in one if "/lafite/" in name}
+    masks_and_images = {name for name in one if f"/{DEFAULT_GENERATOR}/" in name}
     assert differing == masks_and_images | {"manifest.json"}
 
 
 def test_split_depends_on_content_and_split_seed_only(data: Path, tmp_path: Path) -> None:
     first = build(data, tmp_path / "1")
-    for i, options in enumerate(
-        ({"seed": 9}, {"settings": {"max_area": "0.1"}}, {"per_normal": 1})
-    ):
+    for i, options in enumerate(({"seed": 9}, {"settings": {"jitter": "0.2"}}, {"per_normal": 1})):
         again = build(data, tmp_path / f"again{i}", **options)  # type: ignore[arg-type]
         assert again["heldout_train"] == first["heldout_train"]
         assert again["split_sha256"] == first["split_sha256"]

@@ -12,6 +12,7 @@ from PIL import Image
 from pseudoval import pseudo_make
 from pseudoval.errors import UserError
 from pseudoval.files import folder_kind
+from pseudoval.generators import DEFAULT_GENERATOR
 from pseudoval.pseudo_set import build, load_manifest, pseudo_items
 
 
@@ -147,7 +148,7 @@ def test_an_interrupted_set_is_completed(
         load_manifest(out)
     with pytest.raises(UserError, match="seed was 0, now 5"):
         build(data, out, seed=5)
-    (out / "a" / "test" / "lafite" / ".half.123.tmp.png").write_bytes(b"half")
+    (out / "a" / "test" / DEFAULT_GENERATOR / ".half.123.tmp.png").write_bytes(b"half")
     made: list[Path] = []
     write = pseudo_make.write_png
     monkeypatch.setattr(pseudo_make, "write_png", lambda p, a: (made.append(p), write(p, a)))
@@ -167,14 +168,14 @@ def test_a_set_that_lost_files_is_made_whole_again(data: Path, tmp_path: Path) -
     out = tmp_path / "out"
     build(data, out)
     before = contents(out)
-    victim = next(path for path in (out / "a" / "test" / "lafite").iterdir())
+    victim = next(path for path in (out / "a" / "test" / DEFAULT_GENERATOR).iterdir())
     victim.unlink()
     with pytest.raises(UserError, match=f"{victim.name} of the pseudo set is missing"):
         pseudo_items(out)
     build(data, out)
     assert contents(out) == before
     (out / "manifest.json").unlink()
-    (out / "a" / "test" / "lafite" / "stray.png").write_bytes(b"x")
+    (out / "a" / "test" / DEFAULT_GENERATOR / "stray.png").write_bytes(b"x")
     build(data, out)
     assert contents(out) == before
 
