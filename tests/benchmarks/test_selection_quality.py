@@ -225,7 +225,7 @@ def test_an_anomaly_on_another_normal_is_noticed(tmp_path: Path) -> None:
 
 
 def script(work: Path, *arguments: Any) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, SCRIPT, "--quick", "--work", work, "--generators", "lafite",
+    command = [sys.executable, SCRIPT, "--quick", "--work", work, "--generators", DEFAULT_GENERATOR,
                "--set", "edit.keep_rate=0.2", *arguments]  # fmt: skip
     return subprocess.run(
         [str(part) for part in command], capture_output=True, text=True, timeout=300, check=False
