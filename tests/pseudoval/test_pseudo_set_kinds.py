@@ -169,9 +169,7 @@ def test_identical_and_too_small_normals(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has 6 normal images, 1 of them distinct"):
         build(data, tmp_path / "out")
     small = save_all(tmp_path / "small", 6, lambda i, p: Image.fromarray(i[:9, :9].copy()).save(p))
-    with pytest.raises(
-        UserError, match=r"No anomaly can be made .*cutpaste-scar: .*9x9 pixels"
-    ):
+    with pytest.raises(UserError, match=r"No anomaly can be made .*cutpaste-scar: .*9x9 pixels"):
         build(small, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
