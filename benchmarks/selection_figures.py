@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from pseudoval.audit_warnings import SATURATED
 from pseudoval.bootstrap import REPLICATES, Replicates, bootstrap_auroc
 from pseudoval.metrics import auroc
 from pseudoval.scores import ScoreMatrix
@@ -126,6 +127,7 @@ def aggregate(cases: Sequence[Case], rule: str) -> dict[str, Any]:
         choices where that is more than ``COUNTS``; ``default_share``, the same of the fixed
         default; ``worst_regret``; ``mean_regret``, ``mean_random``, ``mean_default``; mean
         ``spearman_PARAMETER`` and ``spearman_near_PARAMETER``; ``top1``, the share of hits;
+        ``saturated``, the share of cases whose highest pseudo AUROC an audit would warn of;
         ``lafite_reached``, LafitE's mean test AUROC after both choices; ``choices`` and ``cases``,
         their numbers. None where there is nothing to take a mean of.
     """
@@ -164,6 +166,7 @@ def aggregate(cases: Sequence[Case], rule: str) -> dict[str, Any]:
         "mean_default": _mean(row["default"] for row in rows),
         **by_parameter,
         "top1": _mean(float(one["rules"][rule]["top1_hit"]) for one in made),
+        "saturated": _mean(float(max(one["pseudo_auroc"]) >= SATURATED) for one in made),
         "lafite_reached": _mean(one["rules"][rule]["reached"] for one in last),
         "choices": len(choices),
         "counted": len(counted),

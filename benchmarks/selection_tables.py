@@ -19,12 +19,14 @@ def table(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[list[str]
             if name.startswith("spearman_") and not name.startswith("spearman_near_")
         }
     )
-    head = ["generator", "rule", "regret share", "worst", "mean regret", "top-1", "LafitE reaches"]
+    head = ["generator", "rule", "regret share", "worst", "mean regret", "top-1", "saturated",
+            "LafitE reaches"]  # fmt: skip
     head += [f"Spearman {name} (near)" for name in parameters] + ["cases"]
     lines = [head]
     for generator, by_rule in rows.items():
         for rule, found in by_rule.items():
-            figures = ("regret_share", "worst_regret", "mean_regret", "top1", "lafite_reached")
+            figures = ("regret_share", "worst_regret", "mean_regret", "top1", "saturated",
+                       "lafite_reached")  # fmt: skip
             line = [generator, rule, *(_cell(found[name]) for name in figures)]
             for name in parameters:
                 whole, near = (found.get(f"spearman{kind}_{name}") for kind in ("", "_near"))

@@ -91,6 +91,7 @@ def of(category: str, seed: int, regret: float, random: float, **more: Any) -> d
     rules = {"best": {"regret": regret, "top1_hit": regret == 0, "reached": 0.9 - regret}}
     return {"category": category, "detector": "knn", "param": "k", "seed": seed, "rules": rules,
             "random_regret": random, "default_regret": 0.03, "spearman": 0.5,
+            "pseudo_auroc": [0.9, 1 - regret],
             "spearman_near": None, **more}  # fmt: skip
 
 
@@ -107,6 +108,7 @@ def test_the_share_counts_choices_that_matter_and_no_detector_twice() -> None:
     assert found["worst_regret"] == 0.02
     assert found["mean_regret"] == pytest.approx((0.01 + 0.01 + 0.004) / 3)
     assert found["top1"] == 0.25
+    assert found["saturated"] == 0.5, "0.98 and 0.99 are not, 1 and 0.996 are"
     assert found["spearman_k"] == pytest.approx(0.5)
     assert (found["choices"], found["counted"], found["cases"]) == (3, 2, 4)
     assert aggregate(cases, "one-se")["regret_share"] is None
