@@ -4,8 +4,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pseudoval.selection import TAKES
-
 
 def choice_lines(best: Mapping[str, Any], out: Path) -> Iterator[str]:
     """What a study found, from ``best.json``: a line per stage, the choice, the audit."""
@@ -21,6 +19,8 @@ def choice_lines(best: Mapping[str, Any], out: Path) -> Iterator[str]:
             scored, grid = stage["race"]["image_configurations"], stage["race"]["full_grid"]
             yield f"    raced: {scored} of {grid} image-configurations, {len(pruned)} pruned"
         if stage["selected"] != stage.get("leader", stage["selected"]):
+            from pseudoval.selection import TAKES  # brings SciPy, which no other line needs
+
             yield (
                 f"    {stage['param']} = {stage['leader']} is highest, "
                 f"{stage['param']} = {stage['selected']} is {TAKES[best['rule']]} "

@@ -120,17 +120,21 @@ def _choice(source: Source, stage: Stage, matrices: Sequence[ScoreMatrix]) -> fl
 
 def _row(source: Source, configs: Sequence[Config], matrices: Sequence[ScoreMatrix]) -> int:
     parts = [matrix.select([matrix.row(config) for config in configs]) for matrix in matrices]
-    curves = [values(source.objective, part) for part in parts]
-    means = [math.fsum(column) / len(curves) for column in zip(*curves, strict=True)]
+    means = _meaned([values(source.objective, part) for part in parts])
 
     def replicates() -> Replicates:
         made = [bootstrap(source.objective, part) for part in parts]
         return averaged([part for part in made if part])
 
     def separations() -> np.ndarray:
-        return np.asarray(np.mean([separation(part) for part in parts], axis=0))
+        return _meaned([separation(part) for part in parts])
 
     return select(source.rule, configs, means, replicates, separations).row
+
+
+def _meaned(curves: Sequence[np.ndarray]) -> np.ndarray:
+    """Mean ``[configs]`` over the models, rounded once, so that what ties in a study ties."""
+    return np.array([math.fsum(column) / len(curves) for column in zip(*curves, strict=True)])
 
 
 def _at(values: Sequence[str], rows: np.ndarray) -> list[str]:

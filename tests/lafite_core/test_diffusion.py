@@ -192,6 +192,12 @@ def test_the_first_order_of_dpm_solver_is_ddim() -> None:
     assert torch.allclose(of_epsilon, kept * sigma)
 
 
+def two_heaps() -> tuple[torch.Tensor, torch.Tensor]:
+    """Four maps with features about -1 and 1, and the noise to put on them."""
+    x0 = draw(4, 40, 3, 3).sign() + 0.5 * draw(4, 40, 3, 3, seed=2)
+    return x0, draw(4, 1, 40, 3, 3, seed=1)
+
+
 def exact_for_two_heaps(x: torch.Tensor, t: torch.Tensor, alpha_bar: torch.Tensor) -> torch.Tensor:
     """The expected noise in x where a feature is -1 or 1 by chance, plus 0.5 standard normal."""
     a = alpha_bar[t][:, None, None, None]
@@ -205,8 +211,7 @@ def exact_for_two_heaps(x: torch.Tensor, t: torch.Tensor, alpha_bar: torch.Tenso
 def test_dpm_solver_is_of_higher_order_than_ddim(spacing: Spacing) -> None:
     """Against a trajectory in 300 steps, for the exact predictor of a known distribution."""
     alpha_bar = cosine_schedule(CONFIG)
-    x0 = draw(4, 40, 3, 3).sign() + 0.5 * draw(4, 40, 3, 3, seed=2)
-    noise = draw(4, 1, 40, 3, 3, seed=1)
+    x0, noise = two_heaps()
     t = [300, 400, 500, 600]
 
     def run(solver: Solver, steps: int, spacing: Spacing = "time") -> torch.Tensor:
@@ -224,8 +229,7 @@ def test_dpm_solver_is_of_higher_order_than_ddim(spacing: Spacing) -> None:
 def test_fewer_evaluations_stay_close_to_all_steps_of_ddim(target: Target) -> None:
     """Closer than anything with half of the steps; the same network calls, and the same limit."""
     alpha_bar = cosine_schedule(CONFIG)
-    x0 = draw(4, 40, 3, 3).sign() + 0.5 * draw(4, 40, 3, 3, seed=2)
-    noise = draw(4, 1, 40, 3, 3, seed=1)
+    x0, noise = two_heaps()
     t = [7, 100, 300, 500]
     calls: list[list[int]] = []
 
