@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from pseudoval.files import read_json, write_json
+from pseudoval.data.files import read_json, write_json
 
 SAME = 2
 """Grey levels by which pixels outside the mask may differ: anomalib rounds down when it writes."""

@@ -31,8 +31,8 @@ from lafite_core.config import FeatureConfig
 from lafite_core.feature_source import FeatureSource
 from lafite_core.features import FeatureExtractor, aggregate, preprocess
 from lafite_core.parallel import on_each_core
-from pseudoval.files import write_json
-from pseudoval.images import read_rgb
+from pseudoval.data.files import write_json
+from pseudoval.data.images import read_rgb
 from throughput import matmul_flops
 
 BATCHES = (1, 8, 16)

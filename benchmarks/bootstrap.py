@@ -19,9 +19,9 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from harness import result, show
-from pseudoval.bootstrap import bootstrap_auroc, draw_groups
-from pseudoval.files import write_json
-from pseudoval.intervals import auroc_intervals, compare
+from pseudoval.data.files import write_json
+from pseudoval.statistics.bootstrap import bootstrap_auroc, draw_groups
+from pseudoval.statistics.intervals import auroc_intervals, compare
 
 SEED = 0
 KINDS = ("normal", "wide", "exponential", "paired")

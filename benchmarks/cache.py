@@ -27,7 +27,7 @@ import torch
 
 from harness import result, show
 from lafite_core.feature_cache import SEGMENT_IMAGES, FeatureCache, pixel_digest
-from pseudoval.files import write_json
+from pseudoval.data.files import write_json
 
 SHAPE = (272, 14, 14)
 REAL_IAD = 150_000

@@ -37,8 +37,8 @@ from lafite_core.feature_cache import FeatureCache, feature_settings
 from lafite_core.feature_source import FeatureSource
 from lafite_core.features import FeatureExtractor, Standardiser, standardised_patches
 from lafite_core.parallel import on_each_core
-from pseudoval.files import write_json
-from pseudoval.images import read_rgb
+from pseudoval.data.files import write_json
+from pseudoval.data.images import read_rgb
 from throughput import matmul_flops
 
 KEEP = 0.1

@@ -26,15 +26,15 @@ import cv2
 import numpy as np
 
 from harness import result, show
-from pseudoval.dataset import list_categories, train_normals
-from pseudoval.demo_data import render_dataset
-from pseudoval.files import sha256_file, write_json
-from pseudoval.foreground import make_foreground
+from pseudoval.data.dataset import list_categories, train_normals
+from pseudoval.data.files import sha256_file, write_json
+from pseudoval.data.images import pixel_sha256, read_rgb
+from pseudoval.demo import render_dataset
 from pseudoval.generators import DEFAULT_GENERATOR, GENERATORS, parse_settings
-from pseudoval.images import pixel_sha256, read_rgb
-from pseudoval.pseudo_make import Workshop
-from pseudoval.pseudo_plan import Normal, Task, plan_category
-from pseudoval.pseudo_set import build
+from pseudoval.pseudo_set.build import build
+from pseudoval.pseudo_set.foreground import make_foreground
+from pseudoval.pseudo_set.make import Workshop
+from pseudoval.pseudo_set.plan import Normal, Task, plan_category
 
 SEED = 0
 Make = Callable[[int], Any]

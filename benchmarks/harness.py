@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pseudoval import __version__
-from pseudoval.files import write_json
+from pseudoval.data.files import write_json
 from pseudoval.progress import Progress
 
 PACKAGES = (

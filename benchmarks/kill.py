@@ -31,13 +31,13 @@ import optuna
 import torch
 
 from harness import result, show
-from pseudoval import sweep
-from pseudoval.cli import run
-from pseudoval.demo_data import render_dataset
+from pseudoval.cli.commands import run
+from pseudoval.data.files import write_json
+from pseudoval.demo import render_dataset
 from pseudoval.detectors.feature_models import LafiteDetector
-from pseudoval.files import write_json
+from pseudoval.scoring import blocks as sweep
 from studies import run_study
-from studies.storage import open_journal
+from studies.sharing.storage import open_journal
 
 GRIDS: dict[str, list[int]] = {"t": [25, 100, 300, 900], "k": [1, 2, 4]}
 SMALL = ("features.image_size=64", "features.grid=8", "unet.base_channels=16",

@@ -28,18 +28,18 @@ import numpy as np
 import pandas as pd
 
 from harness import OutOfTime, StopWatch, result, show
-from pseudoval.dataset import list_categories, test_items, train_normals
+from pseudoval.data.dataset import list_categories, test_items, train_normals
+from pseudoval.data.files import write_bytes, write_json
+from pseudoval.data.images import read_mask, read_rgb
 from pseudoval.detectors import Detector
 from pseudoval.detectors.feature_models import open_detector
-from pseudoval.figures import METRICS, figures, variants
-from pseudoval.files import write_bytes, write_json
-from pseudoval.images import read_mask, read_rgb
-from pseudoval.manifest import load_manifest, pseudo_items
-from pseudoval.metrics import auroc_by_category, macro_auroc
-from pseudoval.scores import ScoreMatrix, config_name
-from pseudoval.statistics import kendall, regret, select_best, spearman
-from pseudoval.sweep import score_images
-from pseudoval.training import configuration, find_device, train
+from pseudoval.metrics.image_metrics import auroc_by_category, macro_auroc
+from pseudoval.metrics.result_table import METRICS, figures, variants
+from pseudoval.metrics.score_matrix import ScoreMatrix, config_name
+from pseudoval.models.train import configuration, find_device, train
+from pseudoval.pseudo_set.manifest import load_manifest, pseudo_items
+from pseudoval.scoring.blocks import score_images
+from pseudoval.statistics.curves import kendall, regret, select_best, spearman
 from reports import write_report
 from throughput import matmul_flops, training_flops
 
@@ -52,7 +52,7 @@ def pack(data: Path, weights: Path | None, to: Path) -> None:
     """Copy the train normals and the test images as JPEG, masks as PNG, and build a pseudo set."""
     from PIL import Image
 
-    from pseudoval.pseudo_set import build
+    from pseudoval.pseudo_set.build import build
 
     for category in list_categories(data):
         normals = [(path, None) for path in train_normals(data, category)]
@@ -210,7 +210,7 @@ def by_category(matrix: ScoreMatrix) -> np.ndarray:
 
 
 def plain(cells: dict[str, Any]) -> dict[str, float | None]:
-    """The values of one row of ``pseudoval.figures``, which of one seed have no deviation."""
+    """The values of one row of a result table, which of one seed have no deviation."""
     return {metric: cell["value"] for metric, cell in cells.items()}
 
 

@@ -25,10 +25,10 @@ from scipy import ndimage
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from harness import result, show
-from pseudoval.dataset import ImageItem, list_categories, test_items
-from pseudoval.files import write_json
-from pseudoval.images import read_mask, read_rgb
-from pseudoval.pixel_metrics import PixelMetrics, label_regions, pixel_metrics
+from pseudoval.data.dataset import ImageItem, list_categories, test_items
+from pseudoval.data.files import write_json
+from pseudoval.data.images import read_mask, read_rgb
+from pseudoval.metrics.pixel_metrics import PixelMetrics, label_regions, pixel_metrics
 
 SIDE = 224
 IMAGES = 100

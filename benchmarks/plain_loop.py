@@ -19,9 +19,9 @@ from lafite_core.diffusion import cosine_schedule, image_noise
 from lafite_core.features import aggregate
 from lafite_core.filterbank import gaussian_kernel
 from lafite_core.model import LafiteModel
-from pseudoval.dataset import ImageItem
-from pseudoval.images import read_mask, read_rgb
-from pseudoval.pixel_metrics import Regions, label_regions, pixel_metrics
+from pseudoval.data.dataset import ImageItem
+from pseudoval.data.images import read_mask, read_rgb
+from pseudoval.metrics.pixel_metrics import Regions, label_regions, pixel_metrics
 
 BATCH = 16
 Part = Callable[[str], Any]

@@ -19,15 +19,15 @@ from typing import Any
 import numpy as np
 
 from harness import result, show
-from pseudoval.demo import demo_commands, render_data
+from pseudoval.data.files import write_json
+from pseudoval.demo.commands import demo_commands, render_data
 from pseudoval.errors import UserError
-from pseudoval.files import write_json
-from pseudoval.intervals import paired_interval
-from pseudoval.objectives import bootstrap, needs_pixels, values
-from pseudoval.runs import load_run
-from pseudoval.scores import Config, ScoreMatrix
-from pseudoval.statistics import select_best
-from studies.racing import ERROR, FEWEST, SHARES, group_keys, race, rounds_of
+from pseudoval.metrics.runs import load_run
+from pseudoval.metrics.score_matrix import Config, ScoreMatrix
+from pseudoval.statistics.curves import select_best
+from pseudoval.statistics.intervals import paired_interval
+from pseudoval.statistics.objectives import bootstrap, needs_pixels, values
+from studies.search.racing import ERROR, FEWEST, SHARES, group_keys, race, rounds_of
 
 SEED = 0
 SEEDS = 20
@@ -187,7 +187,7 @@ def within(matrix: ScoreMatrix, category: str) -> ScoreMatrix:
 
 def demo_run(folder: Path) -> Path:
     """The RUN of the demo, made in a folder."""
-    from pseudoval.cli import run
+    from pseudoval.cli.commands import run
 
     folder.mkdir()
     render_data(folder, SEED)

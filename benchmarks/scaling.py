@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from lafite_core.config import LafiteConfig, preset
-from pseudoval.bootstrap import REPLICATES
-from pseudoval.files import write_json
-from pseudoval.sweep import BLOCK_IMAGES
+from pseudoval.data.files import write_json
+from pseudoval.scoring.blocks import BLOCK_IMAGES
+from pseudoval.statistics.bootstrap import REPLICATES
 from throughput import scoring_flops, training_flops
 
 RESULTS = Path(__file__).parent / "results"

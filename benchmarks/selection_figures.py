@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from pseudoval.audit_warnings import SATURATED
-from pseudoval.bootstrap import REPLICATES, Replicates, bootstrap_auroc
-from pseudoval.metrics import auroc
-from pseudoval.scores import ScoreMatrix
-from pseudoval.selection import RULES, select
-from pseudoval.separation import separation
-from pseudoval.statistics import random_regret, regret, spearman
+from pseudoval.audit.warnings import SATURATED
+from pseudoval.metrics.image_metrics import auroc
+from pseudoval.metrics.score_matrix import ScoreMatrix
+from pseudoval.statistics.bootstrap import REPLICATES, Replicates, bootstrap_auroc
+from pseudoval.statistics.curves import random_regret, regret, spearman
+from pseudoval.statistics.rules import RULES, select
+from pseudoval.statistics.separation import separation
 
 COUNTS = 0.005
 """A case counts for ``regret_share`` where choosing at random costs more than this."""

@@ -8,7 +8,7 @@ On the categories of DATA (default ``$PSEUDOVAL_SHARED/data/real``), with one sp
 model of all categories: LafitE's t without editing, then K at the t that the set chose; and
 nearest neighbours' K, and which feature stages they compare, with several seeds of the core set and
 of the pseudo set. Choices are made category by category, on a set of each generator and on Perlin
-anomalies as anomalib makes them, by each rule of ``pseudoval.selection``, and every value is then
+anomalies as anomalib makes them, by each rule of ``tune --rule``, and every value is then
 scored on the real test images. Held-out normals are the same for all sets and scored once.
 
 Everything is kept in WORK: a kill loses at most a block of images, ``--minutes`` stops in time
@@ -24,11 +24,11 @@ from pathlib import Path
 
 from harness import OutOfTime, StopWatch, result, show
 from lafite_core.errors import LafiteError
-from pseudoval.demo_data import render_dataset
+from pseudoval.data.files import write_json, write_text
+from pseudoval.demo import render_dataset
 from pseudoval.errors import UserError
-from pseudoval.files import write_json, write_text
 from pseudoval.progress import ProgressCallback
-from pseudoval.selection import BEST, RULES
+from pseudoval.statistics.rules import BEST, RULES
 from selection_scoring import SEED, Job, measure
 from selection_sets import ANOMALIB, Source, generators, this_python
 from selection_summary import summary

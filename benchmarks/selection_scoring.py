@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from harness import StopWatch
+from pseudoval.data.files import read_json, write_json
 from pseudoval.detectors import Detector
 from pseudoval.detectors.feature_models import open_detector
 from pseudoval.errors import UserError
-from pseudoval.files import read_json, write_json
 from pseudoval.generators import DEFAULT_GENERATOR
-from pseudoval.manifest import load_manifest
+from pseudoval.metrics.score_matrix import Config
+from pseudoval.models.train import train
 from pseudoval.progress import time_left
-from pseudoval.scores import Config
-from pseudoval.selection import BEST, RULES
-from pseudoval.sweep import forget_blocks, score_further
-from pseudoval.training import train
+from pseudoval.pseudo_set.manifest import load_manifest
+from pseudoval.scoring.blocks import forget_blocks, score_further
+from pseudoval.statistics.rules import BEST, RULES
 from selection_figures import selected, together
 from selection_sets import (
     Items,

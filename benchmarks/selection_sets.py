@@ -9,14 +9,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pseudoval import pseudo_set
-from pseudoval.dataset import ImageItem, test_items
+from pseudoval.data.dataset import ImageItem, test_items
+from pseudoval.data.files import read_json, sha256_file, sha256_json, write_json
 from pseudoval.errors import UserError
-from pseudoval.files import read_json, sha256_file, sha256_json, write_json
 from pseudoval.generators import DEFAULT_GENERATOR, GENERATORS
-from pseudoval.manifest import load_manifest, pseudo_items
 from pseudoval.progress import ProgressCallback, silent
-from pseudoval.pseudo_calibration import CalibrationOptions
+from pseudoval.pseudo_set import build as pseudo_set
+from pseudoval.pseudo_set.calibrate_set import CalibrationOptions
+from pseudoval.pseudo_set.manifest import load_manifest, pseudo_items
 
 ANOMALIB = "anomalib-perlin"
 PER_NORMAL = 4

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from pseudoval.files import read_json
+from pseudoval.data.files import read_json
 from pseudoval.generators import DEFAULT_GENERATOR
-from pseudoval.scores import ScoreMatrix
-from pseudoval.selection import RULES
+from pseudoval.metrics.score_matrix import ScoreMatrix
+from pseudoval.statistics.rules import RULES
 from selection_figures import Case, aggregate, case, resolution, selected, thinned, together
 from selection_sets import ANOMALIB, PER_NORMAL
 

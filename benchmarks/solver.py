@@ -27,14 +27,14 @@ import numpy as np
 import torch
 
 from harness import result, show
-from pseudoval.dataset import ImageItem, test_items
+from pseudoval.data.dataset import ImageItem, test_items
+from pseudoval.data.files import write_json
 from pseudoval.detectors.feature_models import open_detector
-from pseudoval.files import write_json
-from pseudoval.metrics import auroc_by_category
+from pseudoval.metrics.image_metrics import auroc_by_category
+from pseudoval.metrics.score_matrix import ScoreMatrix
+from pseudoval.models.train import find_device
 from pseudoval.progress import Progress
-from pseudoval.scores import ScoreMatrix
-from pseudoval.sweep import forget_blocks, score_images
-from pseudoval.training import find_device
+from pseudoval.scoring.blocks import forget_blocks, score_images
 from sweep import cores, make_model, spread
 
 MARGIN = 0.002

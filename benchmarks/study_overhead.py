@@ -19,15 +19,15 @@ from typing import Any
 import numpy as np
 
 from harness import result, show
-from pseudoval.cli import run
-from pseudoval.demo_data import render_dataset
+from pseudoval.cli.commands import run
+from pseudoval.data.files import write_json
+from pseudoval.demo import render_dataset
 from pseudoval.detectors.feature_models import open_detector
 from pseudoval.errors import UserError
-from pseudoval.files import write_json
-from pseudoval.manifest import load_manifest, pseudo_items
-from pseudoval.sweep import score_images
+from pseudoval.pseudo_set.manifest import load_manifest, pseudo_items
+from pseudoval.scoring.blocks import score_images
 from studies import Stage, joint, run_study
-from studies.storage import Home, finished, open_journal, open_stage, record
+from studies.sharing.storage import Home, finished, open_journal, open_stage, record
 
 SEED = 0
 T_GRID = tuple(range(25, 525, 25))

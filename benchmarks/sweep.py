@@ -36,15 +36,16 @@ from lafite_core import reconstruction
 from lafite_core import sweep as core
 from lafite_core.model import LafiteModel
 from plain_loop import PlainLoop
-from pseudoval import images, sweep
-from pseudoval.dataset import ImageItem, test_items
+from pseudoval.data import images
+from pseudoval.data.dataset import ImageItem, test_items
+from pseudoval.data.files import claim_folder, write_json
 from pseudoval.detectors.feature_models import open_detector
-from pseudoval.evaluation import evaluate
-from pseudoval.files import claim_folder, write_json
-from pseudoval.manifest import load_manifest, pseudo_items
+from pseudoval.metrics.score_matrix import ScoreMatrix
+from pseudoval.models.train import find_device
 from pseudoval.progress import Progress, silent
-from pseudoval.scores import ScoreMatrix
-from pseudoval.training import find_device
+from pseudoval.pseudo_set.manifest import load_manifest, pseudo_items
+from pseudoval.scoring import blocks as sweep
+from pseudoval.scoring.evaluate import evaluate
 from studies import run_study
 
 NETWORKS = ("network", "features")
@@ -211,7 +212,7 @@ def _untimed(name: str) -> Iterator[None]:
 
 
 def _auroc(matrix: ScoreMatrix) -> np.ndarray:
-    from pseudoval.metrics import auroc_by_category
+    from pseudoval.metrics.image_metrics import auroc_by_category
 
     return auroc_by_category(matrix.scores, matrix.categories, matrix.labels)
 
@@ -260,9 +261,9 @@ def _copy(source: Path, target: Path) -> None:
 
 def make_model(work: Path, quick: bool, device: str) -> tuple[Path, Path, Path]:
     """DATA, MODEL and PSEUDO of this benchmark's own."""
-    from pseudoval.demo_data import render_dataset
-    from pseudoval.pseudo_set import build
-    from pseudoval.training import train
+    from pseudoval.demo import render_dataset
+    from pseudoval.models.train import train
+    from pseudoval.pseudo_set.build import build
 
     options: dict[str, Any] = {"preset": "demo", "epochs": 2}
     if quick:

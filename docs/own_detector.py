@@ -16,14 +16,14 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pseudoval.dataset import ImageItem
+from pseudoval.data.dataset import ImageItem
+from pseudoval.data.images import read_rgb
 from pseudoval.detectors import Block, Detector, Parameter
 from pseudoval.detectors.per_category import PerCategoryDetector
 from pseudoval.errors import UserError
-from pseudoval.images import read_rgb
-from pseudoval.manifest import load_manifest
-from pseudoval.scores import Config, ScoreMatrix
-from pseudoval.sweep import score_images
+from pseudoval.metrics.score_matrix import Config, ScoreMatrix
+from pseudoval.pseudo_set.manifest import load_manifest
+from pseudoval.scoring.blocks import score_images
 from studies import Outcome, Stage, Study, run_study
 
 SIDE = Parameter(

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pseudoval.files import write_bytes
+from pseudoval.data.files import write_bytes
 from reports import write_report
 
 IMAGES = Path(__file__).parent / "images"

@@ -8,12 +8,12 @@ torch nor optuna is imported. ``write_report`` does the whole of it; the parts a
 - ``correlate`` gives ``correlation.json`` as a dict, and ``verdict`` one sentence of it.
 """
 
-from reports.correlation import correlate
-from reports.curves import curves_table
+from reports.findings.correlation import correlate
+from reports.findings.curves import curves_table
+from reports.findings.source import Source, Stage, load_csv, load_run
+from reports.findings.verdict import verdict
+from reports.page.set_page import write_audit_page
 from reports.report import write_report
-from reports.set_page import write_audit_page
-from reports.source import Source, Stage, load_csv, load_run
-from reports.verdict import verdict
 
 __all__ = [
     "Source",

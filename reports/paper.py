@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reports.examples import Example
 from reports.figures.curves import curves_figure
 from reports.figures.errors import errors_figure
+from reports.figures.examples import Example
 from reports.figures.features import features_figure
 from reports.figures.sheet import sheet_figure
 from reports.figures.style import png, svg
-from reports.source import Source
-from reports.tables import table_files
+from reports.findings.source import Source
+from reports.tables.tables import table_files
 
 
 def extra_files(

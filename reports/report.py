@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pandas as pd
 
+from pseudoval.data.files import claim_folder, read_json, write_bytes, write_json, write_text
 from pseudoval.errors import UserError
-from pseudoval.files import claim_folder, read_json, write_bytes, write_json, write_text
-from reports.correlation import correlate
-from reports.curves import curves_table
-from reports.examples import read_examples
 from reports.figures.curves import curves_figure
+from reports.figures.examples import read_examples
 from reports.figures.style import png
-from reports.html import render_page
+from reports.findings.correlation import correlate
+from reports.findings.curves import curves_table
+from reports.findings.source import Source, load_csv, load_run
+from reports.findings.together import RUNS, SEEDS, correlate_together
+from reports.page.html import render_page
 from reports.paper import extra_files
-from reports.source import Source, load_csv, load_run
-from reports.together import RUNS, SEEDS, correlate_together
 
 
 def write_report(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from reports.names import describe
+from reports.findings.names import describe
 
 
 def summary_lines(correlation: Mapping[str, Any]) -> list[str]:

@@ -3,9 +3,7 @@
 The real test set cannot be reached from here: a study takes pseudo sets and a model, nothing else.
 """
 
-from studies.run import run_study
-from studies.search import Outcome
-from studies.spec import (
+from studies.design.stages import (
     STUDIES,
     Stage,
     Study,
@@ -16,7 +14,9 @@ from studies.spec import (
     stages_then_k,
     t_then_k,
 )
-from studies.study_files import read_study
+from studies.design.study_files import read_study
+from studies.run import run_study
+from studies.search.search import Outcome
 
 __all__ = [
     "STUDIES", "Outcome", "Stage", "Study", "joint", "joint_tpe", "k_only", "k_then_t",

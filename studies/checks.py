@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pseudoval.dataset import ImageItem
+from pseudoval.data.dataset import ImageItem
 from pseudoval.detectors import Detector
 from pseudoval.errors import UserError
-from pseudoval.objectives import needs_pixels
-from pseudoval.selection import RESAMPLED
-from studies.seeds import Member, paired
-from studies.spec import GRID, Study
+from pseudoval.statistics.objectives import needs_pixels
+from pseudoval.statistics.rules import RESAMPLED
+from studies.design.stages import GRID, Study
+from studies.search.members import Member, paired
 
 
 def check_fit(

@@ -9,15 +9,15 @@ from typing import Any
 
 from optuna.storages import BaseStorage
 
+from pseudoval.data.files import read_json
 from pseudoval.errors import UserError
-from pseudoval.files import read_json
-from pseudoval.scores import ScoreMatrix
-from studies.audit import AUDIT, is_open
-from studies.blocks import RESULTS, TICKETS, Results, Team
-from studies.leases import Claims, told
-from studies.seeds import Member
-from studies.storage import Home, forget
-from studies.workers import Help, helped, threads_of_one
+from pseudoval.metrics.score_matrix import ScoreMatrix
+from studies.search.members import Member
+from studies.search.off_path import AUDIT, is_open
+from studies.sharing.blocks import RESULTS, TICKETS, Results, Team
+from studies.sharing.leases import Claims, told
+from studies.sharing.storage import Home, forget
+from studies.sharing.workers import Help, helped, threads_of_one
 
 SEARCH = "search"
 IDENTITY = "identity"

@@ -9,21 +9,21 @@ from typing import Any
 import pandas as pd
 from optuna.storages import BaseStorage
 
+from pseudoval.data.files import claimed, clear_folder, read_json, write_json
 from pseudoval.detectors import Detector
 from pseudoval.errors import UserError
-from pseudoval.files import claimed, clear_folder, read_json, write_json
+from pseudoval.metrics.score_matrix import ScoreMatrix
 from pseudoval.progress import ProgressCallback, silent
-from pseudoval.scores import ScoreMatrix
-from pseudoval.selection import BEST
-from studies.audit import AUDIT, add_audit, is_open
-from studies.audit import BEST as BEST_FILE
-from studies.blocks import Finished
+from pseudoval.statistics.rules import BEST
 from studies.crew import SEARCH, Part, agree
-from studies.order import Asked, Order, ask
-from studies.search import Outcome
-from studies.seeds import Member, start_member_runs
-from studies.spec import Maker
-from studies.storage import answering, connect, shown
+from studies.design.stages import Maker
+from studies.request import Asked, Order, ask
+from studies.search.members import Member, start_member_runs
+from studies.search.off_path import AUDIT, add_audit, is_open
+from studies.search.off_path import BEST as BEST_FILE
+from studies.search.search import Outcome
+from studies.sharing.blocks import Finished
+from studies.sharing.storage import answering, connect, shown
 
 UNSAID: dict[str, Any] = {
     "rule": BEST, "repeats": 1, "scoring": {}, "refine": 0, "race": False,
@@ -72,10 +72,10 @@ def run_study(
         pseudo: a PSEUDO folder, or several on one split; the choice is made on their mean.
         out: the RUN folder.
         t, k: grids; None is the detector's own.
-        objective: what is maximised, a name in ``pseudoval.objectives.OBJECTIVES`` or the mean
-            of two, ``A+B``; None is the study file's, or the macro image AUROC.
-        rule: which configuration wins, a name in ``pseudoval.selection.RULES``; None is the study
-            file's, or ``best``.
+        objective: what is maximised, a name in ``pseudoval.statistics.objectives.OBJECTIVES`` or
+            the mean of two, ``A+B``; None is the study file's, or the macro image AUROC.
+        rule: which configuration wins, a name in ``pseudoval.statistics.rules.RULES``; None is the
+            study file's, or ``best``.
         seed: of the noise that scoring draws.
         repeats: score with so many seeds of the noise, from ``seed`` on; the choice is made on
             their mean.
@@ -87,9 +87,9 @@ def run_study(
         cache: folder that features of images are kept in and taken from; True is ``cache`` in the
             MODEL, False is none.
         refine: after each grid, so many rounds of values around its leader; see
-            ``studies.refining``.
+            ``studies.search.refining``.
         race: score each grid on shares of the images, and drop what is worse than the leader; see
-            ``studies.racing``.
+            ``studies.search.racing``.
         storage: URL of the database that keeps the study and carries the scores from machine to
             machine; None is a journal in ``out``.
         study_name: what the study is called in the storage, the same on every machine; None is the

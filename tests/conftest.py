@@ -32,8 +32,8 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def road(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ``data``, ``pseudo``, ``model``, ``run`` made by every command, tiny."""
-    from pseudoval.cli import run
-    from pseudoval.demo_data import render_dataset
+    from pseudoval.cli.commands import run
+    from pseudoval.demo import render_dataset
 
     root = tmp_path_factory.mktemp("road")
     data = root / "data"
@@ -48,7 +48,7 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def several(road: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ``model`` (seeds 3 and 4, one model per category), ``run``, ``refit``."""
-    from pseudoval.cli import run
+    from pseudoval.cli.commands import run
 
     root = tmp_path_factory.mktemp("several")
     _, train, tune, _, _ = road_commands(road)

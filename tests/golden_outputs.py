@@ -24,7 +24,7 @@ SMALL = ("features.image_size=64", "features.grid=8", "unet.base_channels=16",
 
 def command(*arguments: object) -> None:
     """One command of pseudoval."""
-    from pseudoval.cli import run
+    from pseudoval.cli.commands import run
 
     texts = [str(argument) for argument in arguments]
     assert run(texts) == 0, texts
@@ -95,7 +95,7 @@ def make_demo(root: Path) -> dict[str, Any]:
 
 def render(root: Path, **sizes: int) -> Path:
     """Two rendered categories below ``root/data``."""
-    from pseudoval.demo_data import render_dataset
+    from pseudoval.demo import render_dataset
 
     data = root / "data"
     data.mkdir()
@@ -105,7 +105,7 @@ def render(root: Path, **sizes: int) -> Path:
 
 def pseudo_set(folder: Path) -> dict[str, Any]:
     """The split, and the hash of every image and mask of a set."""
-    from pseudoval.files import sha256_file
+    from pseudoval.data.files import sha256_file
 
     manifest = json.loads((folder / "manifest.json").read_text())
     files = [one[key] for one in manifest["images"] for key in ("path", "mask") if one[key]]

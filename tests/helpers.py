@@ -59,7 +59,7 @@ def road_commands(root: Path, data: str = "data") -> list[list[str]]:
 
 def refused(capsys: pytest.CaptureFixture[str], arguments: list[str], what: str) -> None:
     """The command leaves with 2 and one sentence that contains ``what``."""
-    from pseudoval.cli import run
+    from pseudoval.cli.commands import run
 
     capsys.readouterr()
     assert run(arguments) == 2
@@ -87,10 +87,10 @@ def planned_scores(
             another version of OpenCV renders other pixels. Other images have made-up labels, and
             numbers drawn by their pixels.
     """
+    from pseudoval.data.images import read_rgb
     from pseudoval.detectors import Block
     from pseudoval.detectors.feature_models import LafiteDetector
-    from pseudoval.images import read_rgb
-    from pseudoval.manifest import load_manifest, pseudo_items
+    from pseudoval.pseudo_set.manifest import load_manifest, pseudo_items
 
     def key(image: np.ndarray) -> int:
         return int.from_bytes(hashlib.sha256(image.tobytes()).digest()[:6], "big")

@@ -9,8 +9,8 @@ import golden_outputs
 import pytest
 import torch
 
-from pseudoval.cli import run
-from pseudoval.demo import demo_commands, render_data
+from pseudoval.cli.commands import run
+from pseudoval.demo.commands import demo_commands, render_data
 
 SCORE_TOLERANCE = 1e-6
 

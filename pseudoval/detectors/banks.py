@@ -16,10 +16,10 @@ from lafite_core.coreset import greedy_coreset
 from lafite_core.features import patches
 from lafite_core.fit import FEATURES
 from lafite_core.model import LafiteModel
+from pseudoval.data.files import read_npz, sha256_json, write_npz
 from pseudoval.detectors.protocol import Parameter
 from pseudoval.errors import UserError
-from pseudoval.files import read_npz, sha256_json, write_npz
-from pseudoval.scores import Config
+from pseudoval.metrics.score_matrix import Config
 
 FITS = "fits"
 """Folder in MODEL for what is fitted there later. Its files belong to the model's hash."""

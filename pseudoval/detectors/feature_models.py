@@ -16,17 +16,17 @@ from lafite_core.fit import fit
 from lafite_core.model import LafiteModel
 from lafite_core.step import Notice
 from pseudoval import __version__
-from pseudoval.dataset import ImageItem
+from pseudoval.data.dataset import ImageItem
+from pseudoval.data.files import require_folder
 from pseudoval.detectors.banks import Banks, keep_parameter, stages_parameter
 from pseudoval.detectors.per_category import PerCategoryDetector
 from pseudoval.detectors.protocol import Arrays, Block, Detector, Parameter, limited
 from pseudoval.errors import UserError
-from pseudoval.files import require_folder
-from pseudoval.members import cache_folder, read_members
+from pseudoval.metrics.score_matrix import Config, ScoreMatrix
+from pseudoval.models.members import cache_folder, read_members
+from pseudoval.models.train import scoring_configuration
 from pseudoval.progress import ProgressCallback
-from pseudoval.scores import Config, ScoreMatrix
-from pseudoval.sweep import score_images
-from pseudoval.training import scoring_configuration
+from pseudoval.scoring.blocks import score_images
 
 K_GRID = (1, 2, 3, 5, 8, 12, 20, 30, 50)
 T = Parameter(
@@ -279,7 +279,7 @@ def open_detector(
         seed: of the noise that scoring draws; None is that of the run that a refitted model was
             chosen by, else the model's own.
         settings: options to score with instead of the model's own; see
-            ``pseudoval.training.scoring_configuration``.
+            ``pseudoval.models.train.scoring_configuration``.
         cache: folder of the feature cache; True is that of the MODEL, False is none.
 
     Raises:

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from pseudoval.dataset import ImageItem
+from pseudoval.data.dataset import ImageItem
 from pseudoval.detectors.protocol import Block, Detector, Parameter, limited
 from pseudoval.errors import UserError
-from pseudoval.members import members_sha256
-from pseudoval.scores import Config, ScoreMatrix
-from pseudoval.sweep import score_images
+from pseudoval.metrics.score_matrix import Config, ScoreMatrix
+from pseudoval.models.members import members_sha256
+from pseudoval.scoring.blocks import score_images
 
 
 class PerCategoryDetector:

@@ -7,8 +7,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from pseudoval.dataset import ImageItem
-from pseudoval.scores import Config, ScoreMatrix
+from pseudoval.data.dataset import ImageItem
+from pseudoval.metrics.score_matrix import Config, ScoreMatrix
 
 Arrays = dict[str, np.ndarray]
 
@@ -101,9 +101,7 @@ class Detector(Protocol):
         ...
 
     def scores(self, items: Sequence[ImageItem], configs: Sequence[Config]) -> ScoreMatrix:
-        """Score images from their files; see ``pseudoval.sweep.score_images`` for a resumable
-        form.
-        """
+        """Score images from their files; ``scoring.blocks.score_images`` can be resumed."""
         ...
 
     def render(self, coarse: np.ndarray) -> np.ndarray:

@@ -15,9 +15,9 @@ from lafite_core.config import preset
 from lafite_core.feature_source import FeatureSource
 from lafite_core.features import FeatureExtractor, Standardiser, patches
 from lafite_core.model import LafiteModel
+from pseudoval.data.images import read_rgb
 from pseudoval.detectors.feature_models import FeatureModelDetector, open_detectors
 from pseudoval.errors import UserError
-from pseudoval.images import read_rgb
 from pseudoval.progress import ProgressCallback
 
 FILTER_BANK = "filterbank"

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pseudoval.data.files import sha256_folder
 from pseudoval.errors import UserError
-from pseudoval.files import sha256_folder
 from pseudoval.generators import mix
 from pseudoval.generators.options import parse_options
 from pseudoval.generators.registry import SINGLE, Generate, Generator

@@ -15,9 +15,9 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from pseudoval.dataset import IMAGE_SUFFIXES
+from pseudoval.data.dataset import IMAGE_SUFFIXES
+from pseudoval.data.images import read_mask_values, read_rgb
 from pseudoval.errors import UserError
-from pseudoval.images import read_mask_values, read_rgb
 
 MASK = "_mask"
 

@@ -14,11 +14,11 @@ from typing import ClassVar
 import cv2
 import numpy as np
 
-from pseudoval.dataset import IMAGE_SUFFIXES
+from pseudoval.data.dataset import IMAGE_SUFFIXES
+from pseudoval.data.images import read_rgb
 from pseudoval.errors import UserError
 from pseudoval.generators.options import PasteConfig
 from pseudoval.generators.pasting import Draw, Fragment, check_size, fit_source, paste
-from pseudoval.images import read_rgb
 
 
 @dataclass(frozen=True, kw_only=True)

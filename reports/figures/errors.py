@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from reports.examples import KINDS, Example, value_range
+from reports.figures.examples import KINDS, Example, value_range
 from reports.figures.style import HEAT, INK, MUTED, outline, short, show_image
 
 TILE_INCHES = 1.0

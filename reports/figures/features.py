@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from reports.examples import Example
+from reports.figures.examples import Example
 from reports.figures.style import HAIR, INK, MUTED, PSEUDO, TEST, short
 
 ANOMALOUS_SHARE = 0.25

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import ndimage
 
-from reports.examples import KINDS, Example
+from reports.figures.examples import KINDS, Example
 from reports.figures.style import HEAT, INK, outline, short, show_image
 
 TILE_INCHES = 1.15

@@ -13,12 +13,12 @@ import pytest
 from helpers import road_commands, texture, with_options
 
 from anomalib_perlin import check
-from pseudoval.dataset import test_items as real_items
+from pseudoval.data.dataset import test_items as real_items
+from pseudoval.data.images import write_png
 from pseudoval.detectors.feature_models import open_detector
 from pseudoval.generators import DEFAULT_GENERATOR
-from pseudoval.images import write_png
-from pseudoval.scores import ScoreMatrix
-from pseudoval.selection import RULES
+from pseudoval.metrics.score_matrix import ScoreMatrix
+from pseudoval.statistics.rules import RULES
 from selection_figures import aggregate, case, resolution, thinned, together
 from selection_sets import ANOMALIB, NotMeasured, Source, anomalies, drawn, held_out
 from selection_tables import as_markdown, choices, images, table
@@ -175,7 +175,7 @@ def test_images_are_drawn_by_content(road: Path, tmp_path: Path) -> None:
 
 
 def test_a_subset_of_stages_scores_as_a_model_trained_on_it(road: Path, tmp_path: Path) -> None:
-    from pseudoval.cli import run
+    from pseudoval.cli.commands import run
 
     _, training, *_ = road_commands(road)
     arguments = with_options(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pseudoval.scores import ScoreMatrix
+from pseudoval.metrics.score_matrix import ScoreMatrix
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 

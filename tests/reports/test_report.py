@@ -12,7 +12,7 @@ from helpers import contents
 from report_runs import make_run, score_matrix
 
 from pseudoval.errors import UserError
-from pseudoval.scores import ScoreMatrix, config_name
+from pseudoval.metrics.score_matrix import ScoreMatrix, config_name
 from reports import correlate, load_csv, write_report
 
 FILES = {"correlation.json", "curves.csv", "curves.png", "report.html"}

@@ -9,7 +9,7 @@ import pandas as pd
 import postgres
 import pytest
 
-from pseudoval.cli import run
+from pseudoval.cli.commands import run
 
 GRIDS = ["--t", "25,100,300,900", "--k", "1,2,4", "--repeats", "2"]
 SAME = ("best.json", "noise-0/pseudo_scores.npz", "noise-1/pseudo_scores.npz")

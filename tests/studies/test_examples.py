@@ -8,9 +8,11 @@ import pytest
 from helpers import road_commands, with_options
 
 import studies
-from pseudoval.cli import run
+from pseudoval.cli.commands import run
 from pseudoval.detectors.feature_models import open_detector
-from studies import refining, search, spec, study_files
+from studies.design import stages as spec
+from studies.design import study_files
+from studies.search.search import refining, search
 
 MODULES = {"run": studies.run, "search": search, "spec": spec, "study_files": study_files,
            "refining": refining}  # fmt: skip

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pseudoval.cli import run
+from pseudoval.cli.commands import run
 from pseudoval.errors import UserError
 from studies import run_study
 

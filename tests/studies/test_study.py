@@ -11,11 +11,11 @@ from optuna.storages.journal import JournalFileBackend
 from lafite_core.model import LafiteModel
 from pseudoval.detectors.feature_models import LafiteDetector
 from pseudoval.errors import UserError
-from pseudoval.metrics import macro_auroc
-from pseudoval.scores import ScoreMatrix
+from pseudoval.metrics.image_metrics import macro_auroc
+from pseudoval.metrics.score_matrix import ScoreMatrix
 from studies import STUDIES, Stage, run_study, t_then_k
-from studies.spec import grid
-from studies.storage import Home, finished, open_journal, open_stage, record
+from studies.design.stages import grid
+from studies.sharing.storage import Home, finished, open_journal, open_stage, record
 
 
 def study(road: Path, out: Path, **options):  # type: ignore[no-untyped-def]

@@ -1,0 +1,1 @@
+"""Whether a pseudo set is worth choosing on."""

@@ -1,0 +1,222 @@
+"""Options that commands share or have many of, and how those are read that are not plain."""
+
+from collections.abc import Callable
+from functools import partial, wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pseudoval.data.files import claimed
+
+FOLDER = partial(click.Path, path_type=Path, file_okay=True, dir_okay=True)
+DEVICES = click.Choice(["auto", "cpu", "cuda"])
+Command = Callable[..., Any]
+
+device_option = click.option("--device", type=DEVICES, default="auto", show_default=True)
+
+
+def seed_option(what: str) -> Callable[[Command], Command]:
+    """``--seed N`` with what it seeds."""
+    return click.option(
+        "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help=what
+    )
+
+
+def cache_option(command: Command) -> Command:
+    """``--cache DIR`` and ``--no-cache``: one value, a folder, True (the MODEL's) or False."""
+
+    @wraps(command)
+    def with_cache(*arguments: Any, cache_folder: Path | None, no_cache: bool, **rest: Any) -> Any:
+        if cache_folder is not None and no_cache:
+            raise click.UsageError("give --cache or --no-cache, not both")
+        if cache_folder is None:
+            return command(*arguments, cache=not no_cache, **rest)
+        with claimed(cache_folder, "cache"):
+            return command(*arguments, cache=cache_folder, **rest)
+
+    options: list[Callable[[Command], Command]] = [
+        click.option("--cache", "cache_folder", type=FOLDER(), metavar="DIR", help="Keep features "
+                     "of images in this folder, which models may share.  [default: MODEL/cache]"),
+        click.option("--no-cache", is_flag=True, help="Keep no features on disk."),
+    ]  # fmt: skip
+    found: Command = with_cache
+    for option in reversed(options):
+        found = option(found)
+    return found
+
+
+def number_list(context: click.Context, option: click.Parameter, text: str | None) -> Any:
+    """``25,50,100`` as a list of whole numbers."""
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not a list such as 25,50,100") from None
+
+
+def assignments(context: click.Context, option: click.Parameter, texts: tuple[str, ...]) -> Any:
+    """``name=value`` pairs as a mapping."""
+    pairs = [text.partition("=") for text in texts]
+    wrong = [
+        text for text, (name, sign, _) in zip(texts, pairs, strict=True) if not (name and sign)
+    ]
+    if wrong:
+        raise click.BadParameter(f"{wrong[0]!r} is not of the form name=value")
+    return {name: value for name, _, value in pairs}
+
+
+def refit_options(context: click.Context, options: dict[str, Any]) -> dict[str, Any]:
+    """The options that ``--refit`` leaves open; seeds that were not given are the RUN's.
+
+    Raises:
+        click.UsageError: one was given that RUN decides.
+    """
+    free = ("device", "seed", "seeds", "resume", "overwrite", "cache")
+    given = {
+        name
+        for name in context.params
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    }
+    decided = sorted(given - {*free, "data", "out", "refit", "cache_folder", "no_cache"})
+    if decided:
+        name = {"settings": "set"}.get(decided[0], decided[0]).replace("_", "-")
+        raise click.UsageError(f"--refit takes --{name} from RUN; leave it out")
+    return {
+        name: None if name.startswith("seed") and name not in given else options[name]
+        for name in free
+    }
+
+
+def tune_options(command: Command) -> Command:
+    """The options of ``tune``."""
+    options: list[Callable[[Command], Command]] = [
+        click.option("--study", default="t_then_k", show_default=True,
+                     metavar="NAME|FILE.toml", help="See 'pseudoval studies'."),
+        click.option("--model", type=FOLDER(), default=Path("model"), show_default=True),
+        click.option("--pseudo", type=FOLDER(), multiple=True, default=[Path("pseudo")],
+                     show_default=True, help="May be repeated: sets on one split, chosen on their "
+                     "mean."),
+        click.option("--out", type=FOLDER(), default=Path("run"), show_default=True),
+        click.option("--t", callback=number_list, metavar="LIST",
+                     help="Grid over t, such as 25,50,100."),
+        click.option("--k", callback=number_list, metavar="LIST", help="Grid over K."),
+        click.option("--objective", metavar="NAME[+NAME]", help="What is maximised; 'pseudoval "
+                     "studies' lists the names. A+B is the mean of two.  [default: "
+                     "macro_image_auroc]"),
+        click.option("--rule", metavar="best|margin|one-se", help="Which configuration wins: "
+                     "the highest pseudo score; or, within one bootstrap standard error of it, the "
+                     "one that sets normal and anomalous scores farthest apart, or the cheapest.  "
+                     "[default: best]"),
+        device_option,
+        click.option("--audit-joint", "audit_share", type=float, metavar="SHARE",
+                     help="After the stages, score this share of the cells off their path, in "
+                     "(0, 1]; the choice stays as it is."),
+        click.option("--refine", type=click.IntRange(0), is_flag=False, flag_value=2, default=0,
+                     metavar="[ROUNDS]", help="Add values half-way between the leader of each grid "
+                     "and its neighbours, in so many rounds (2 without a number)."),
+        click.option("--race", is_flag=True, help="Score each grid on growing shares of the "
+                     "images, and drop what a paired test finds worse than the leader."),
+        seed_option("Seed of the noise, the same for every configuration."),
+        click.option("--repeats", type=click.IntRange(1), default=1, show_default=True,
+                     help="Score with the noise of this many seeds, from --seed on, and choose on "
+                     "the mean."),
+        click.option("--set", "settings", multiple=True, metavar="NAME=VALUE",
+                     callback=assignments, help="An option of scoring (diffusion.solver, .spacing, "
+                     ".sampling_steps, .evaluations, .eta, score.NAME) instead of the model's; may "
+                     "be repeated."),
+        click.option("--storage", metavar="URL", help="Database that keeps the study and carries "
+                     "the scores between machines, such as postgresql://USER@HOST/DATABASE.  "
+                     "[default: a journal in RUN]"),
+        click.option("--study-name", metavar="NAME", help="Of the study in the storage, the same "
+                     "on every machine.  [default: the study's; with --storage RUN/STUDY]"),
+        click.option("--workers", type=click.IntRange(1), help="Score with this many processes, "
+                     "and with those of the same command on machines that share RUN or --storage; "
+                     "blocks of one that dies are taken over.  [default: this one alone]"),
+        click.option("--retry-failed", is_flag=True, help="Run points again that failed, also in "
+                     "a finished RUN."),
+        click.option("--resume/--overwrite", "resume", default=True,
+                     help="Go on with the study in RUN, or start anew.  [default: resume]"),
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return cache_option(command)
+
+
+def audit_options(command: Command) -> Command:
+    """The options of ``audit``."""
+    options: list[Callable[[Command], Command]] = [
+        click.option("--out", type=FOLDER(), default=Path("audit"), show_default=True),
+        click.option("--data", type=FOLDER(), help="The DATA that the set was built from: for the "
+                     "sources, near-duplicates, and a bank of normals."),
+        click.option("--model", type=FOLDER(), help="A model trained with this set, whose backbone "
+                     "and bank say how hard it is."),
+        click.option("--backbone", help="Without --model: of a bank built from DATA.  [default: "
+                     "filterbank]"),
+        click.option("--weights", type=FOLDER(), help="safetensors file of that backbone."),
+        device_option,
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def build_options(command: Command) -> Command:
+    """The options of ``build``; those of the calibration are handed over as one."""
+    options: list[Callable[[Command], Command]] = [
+        click.option("--out", type=FOLDER(), default=Path("pseudo"), show_default=True),
+        click.option("--categories", metavar="A,B", help="Only these categories."),
+        click.option("--generator", default="cutpaste-scar", show_default=True),
+        click.option("--holdout", type=float, default=0.25, show_default=True,
+                     help="Share held out."),
+        click.option("--split-seed", type=click.IntRange(0), default=0, show_default=True),
+        click.option("--per-normal", type=click.IntRange(1), default=2, show_default=True,
+                     help="Anomalies made of each held-out normal."),
+        click.option("--foreground", default="none", show_default=True, metavar="auto|none|DIR",
+                     help="Where anomalies lie: on the object found, anywhere, or on a folder's "
+                     "masks."),
+        click.option("--calibrate", is_flag=True, help="Choose opacity and size such that nearest "
+                     "neighbours neither saturate nor guess on the set."),
+        click.option("--target", metavar="LOW,HIGH", help="Image AUROC to calibrate to.  "
+                     "[default: 0.8,0.95]"),
+        click.option("--backbone", help="Backbone to calibrate with, a timm model name.  "
+                     "[default: filterbank]"),
+        click.option("--weights", type=FOLDER(), help="safetensors file of that backbone."),
+        seed_option("Seed of the anomalies; the split has its own."),
+        click.option("--workers", type=click.IntRange(1), default=1, show_default=True),
+    ]  # fmt: skip
+
+    @wraps(command)
+    def calibrated(
+        calibrate: bool,
+        target: str | None,
+        backbone: str | None,
+        weights: Path | None,
+        **rest: Any,
+    ) -> Any:
+        from pseudoval.pseudo_set.calibrate_set import CalibrationOptions
+
+        given = {"target": _pair(target), "backbone": backbone, "weights": weights}
+        given = {name: value for name, value in given.items() if value is not None}
+        if given and not calibrate:
+            raise click.UsageError(f"--{next(iter(given))} belongs to --calibrate; add that")
+        if weights is not None and backbone is None:
+            raise click.UsageError("--weights are those of a backbone; name it with --backbone")
+        calibration = CalibrationOptions(**given) if calibrate else None
+        return command(calibration=calibration, **rest)
+
+    wrapped: Command = calibrated
+    for option in reversed(options):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+def _pair(text: str | None) -> Any:
+    """``0.8,0.95`` as numbers."""
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise click.UsageError(f"--target {text} is not of the form LOW,HIGH") from None

@@ -1,0 +1,264 @@
+"""Category `board`: an assembled circuit board, its missing parts, bridges, burns and scratches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from pseudoval.demo import defects
+from pseudoval.demo.board_layout import (
+    CORNER_HOLE_RADIUS,
+    CORNER_HOLES,
+    OUTLINE,
+    PARTS,
+    REMOVABLE,
+    Part,
+    layers,
+    leg_offset,
+)
+from pseudoval.demo.board_parts import GOLD, TIN, pieces
+from pseudoval.demo.canvas import (
+    Field,
+    Points,
+    Surface,
+    disc,
+    fractal_noise,
+    lay,
+    mix,
+    new_surface,
+    polygon,
+    rectangle,
+    rotation,
+    scale,
+    smooth_noise,
+    stroke,
+)
+
+_TABLE = (0.33, 0.33, 0.32)
+_MASK = np.array([0.018, 0.110, 0.058], np.float32)
+_MASK_ON_COPPER = np.array([0.040, 0.190, 0.095], np.float32)
+_COPPER = (0.62, 0.36, 0.18)
+_SILK = (0.70, 0.72, 0.68)
+_THICKNESS = 0.012
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """How the pick-and-place machine left one component."""
+
+    shift: tuple[float, float]
+    """Offset in units from where the drawing has it."""
+    angle: float
+    """Rotation in radians."""
+    tone: float
+    """Relative brightness of its body."""
+    present: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bridge:
+    """Solder between two legs of a chip."""
+
+    path: Points
+    """Middle line of the bead [K, 2] in units."""
+    width: float
+    """Width of the bead in units."""
+    fill: float
+    """Opacity in [0, 1]: a thin film lets the board shine through."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """One board on the table."""
+
+    shift: tuple[float, float]
+    """Offset of the board centre in units."""
+    angle: float
+    """Rotation in radians."""
+    scale: float
+    """Size of the board, a factor around 1."""
+    placements: tuple[Placement, ...]
+    """One for each of PARTS."""
+    lacquer: Field
+    """Relative brightness of the solder mask, [N, N]."""
+    table: Field
+    """Relative reflectance of the table, [N, N]."""
+    bridge: Bridge | None = None
+
+
+def sample(rng: np.random.Generator, n: int) -> Scene:
+    """Draw a defect-free board on an n x n supersampled grid."""
+    return Scene(
+        shift=(rng.uniform(-0.008, 0.008), rng.uniform(-0.008, 0.008)),
+        angle=np.deg2rad(rng.uniform(-1.0, 1.0)),
+        scale=rng.uniform(0.99, 1.01),
+        placements=tuple(
+            Placement(
+                shift=(rng.uniform(-0.002, 0.002), rng.uniform(-0.002, 0.002)),
+                angle=np.deg2rad(rng.uniform(-1.4, 1.4)),
+                tone=rng.uniform(0.9, 1.1),
+            )
+            for _ in PARTS
+        ),
+        lacquer=1 + np.float32(0.05) * fractal_noise(rng, n, 5, 4),
+        table=np.asarray(
+            1 + 0.03 * smooth_noise(rng, n, 90) + 0.03 * smooth_noise(rng, n, 5), np.float32
+        ),
+    )
+
+
+def paint(scene: Scene) -> Surface:
+    """Print and assemble the board."""
+    surface = _print_board(scene)
+    for part, placement in zip(PARTS, scene.placements, strict=True):
+        _mount(scene, surface, part, placement)
+    if scene.bridge is not None:
+        _solder(surface, scene.bridge)
+    return surface
+
+
+def _print_board(scene: Scene) -> Surface:
+    n = scene.table.shape[0]
+    surface = new_surface(n, _TABLE)
+    scale(surface.albedo, scene.table)
+    printed = layers(n)
+    board, copper = _moved(scene, printed.board), _moved(scene, printed.copper)
+    drill, silk = _moved(scene, printed.drill), _moved(scene, printed.silk)
+    mix(surface.albedo, _MASK, board)
+    mix(surface.albedo, _MASK_ON_COPPER, copper * board)
+    scale(surface.albedo, 1 + (scene.lacquer - 1) * board)
+    mix(surface.albedo, (0.02, 0.025, 0.02), drill)
+    mix(surface.albedo, _SILK, np.float32(0.9) * silk)
+    surface.gloss[:] = np.float32(0.035) * board
+    surface.height[:] = board * np.float32(_THICKNESS) + copper * board * np.float32(0.0012)
+    for centre in CORNER_HOLES:
+        lug = _placed(scene, disc(centre, CORNER_HOLE_RADIUS * 1.7))
+        hole = _placed(scene, disc(centre, CORNER_HOLE_RADIUS))
+        lay(surface, lug, colour=GOLD, gloss=0.15)
+        lay(surface, hole, colour=_TABLE, rise=-_THICKNESS)
+    return surface
+
+
+def _mount(scene: Scene, surface: Surface, part: Part, placement: Placement) -> None:
+    """Put one component (or, where it is absent, its bare pads) on the board."""
+    upright = np.pi / 2 if part.upright else 0.0
+    for piece in pieces(part, placement.tone):
+        if not (piece.soldered or placement.present):
+            continue
+        # Pads and legs are where the board wants them; the body sits as it was placed.
+        turn = upright + (0.0 if piece.soldered else placement.angle)
+        shift = (0.0, 0.0) if piece.soldered else placement.shift
+        outline = piece.outline @ rotation(turn).T + np.asarray(part.centre) + shift
+        lay(
+            surface,
+            _placed(scene, outline),
+            colour=piece.colour,
+            rise=piece.rise,
+            gloss=piece.gloss,
+        )
+
+
+def _solder(surface: Surface, bridge: Bridge) -> None:
+    n = surface.height.shape[0]
+    bead = stroke(n, bridge.path, [bridge.fill] * len(bridge.path), width=bridge.width)
+    mix(surface.albedo, TIN, bead)
+    surface.height[:] += np.float32(0.006) * bead
+    surface.gloss[:] += bead * (np.float32(0.4) - surface.gloss)
+
+
+def _placed(scene: Scene, outline: npt.ArrayLike) -> Points:
+    """Move points [K, 2] of the drawing to where the camera sees them."""
+    centred = (np.asarray(outline, np.float64) - 0.5) * scene.scale
+    moved = centred @ rotation(scene.angle).T + 0.5 + np.asarray(scene.shift)
+    return np.asarray(moved, np.float64)
+
+
+def _moved(scene: Scene, layer: Field) -> Field:
+    """Move a printed layer [N, N] to where the camera sees it."""
+    n = layer.shape[0]
+    linear = rotation(scene.angle) * scene.scale
+    # Pixel centres lie half a pixel off the corners that the units count from.
+    middle = np.full(2, n / 2 - 0.5)
+    offset = middle + np.asarray(scene.shift) * n - linear @ middle
+    pose = np.column_stack([linear, offset])
+    return np.asarray(cv2.warpAffine(layer, pose, (n, n), flags=cv2.INTER_LINEAR), np.float32)
+
+
+def _missing_component(
+    scene: Scene, surface: Surface, rng: np.random.Generator, severity: float, extent: float
+) -> Surface:
+    lost = int(rng.choice(REMOVABLE))
+    placements = list(scene.placements)
+    placements[lost] = replace(placements[lost], present=False)
+    return paint(replace(scene, placements=tuple(placements)))
+
+
+def _solder_bridge(
+    scene: Scene, surface: Surface, rng: np.random.Generator, severity: float, extent: float
+) -> Surface:
+    chip = PARTS[int(rng.integers(2))]
+    first = int(rng.integers(chip.legs - 1))
+    spanned = 1 + round(2 * extent)
+    last = min(first + spanned, chip.legs - 1)
+    side = rng.choice((-1, 1)) * (chip.size[0] / 2 + rng.uniform(0.010, 0.018))
+    ends = np.array([[side, leg_offset(chip, k)] for k in (first, last)])
+    if chip.kind == "quad" and rng.random() < 0.5:
+        ends = ends[:, ::-1]
+    bulge = rng.normal(0, 0.002, 2)
+    path = np.array([ends[0], ends.mean(axis=0) + bulge, ends[1]]) + chip.centre
+    width, fill = rng.uniform(0.014, 0.028), 0.75 + 0.25 * severity
+    bridge = Bridge(path=_placed(scene, path), width=width, fill=fill)
+    return paint(replace(scene, bridge=bridge))
+
+
+def _burn(
+    scene: Scene, surface: Surface, rng: np.random.Generator, severity: float, extent: float
+) -> Surface:
+    n = scene.table.shape[0]
+    burnt = surface.copy()
+    centre = _on_board(scene, rng)
+    radius = 0.022 + 0.045 * extent
+    halo = defects.blot(rng, n, centre, radius=radius, ragged=0.25, softness=1.0)
+    char = defects.blot(rng, n, centre, radius=radius * 0.5, ragged=0.4, softness=0.9)
+    mix(burnt.albedo, (0.085, 0.050, 0.022), halo * np.float32(0.15 + 0.7 * severity))
+    mix(burnt.albedo, (0.012, 0.010, 0.009), char * np.float32(severity))
+    burnt.gloss[:] *= 1 - 0.8 * halo
+    return burnt
+
+
+def _scratch(
+    scene: Scene, surface: Surface, rng: np.random.Generator, severity: float, extent: float
+) -> Surface:
+    scratched = surface.copy()
+    # The blade slides over the board: it reaches what is no higher than the traces.
+    low = surface.height < _THICKNESS + 0.002
+    on_board = polygon(scene.table.shape[0], _placed(scene, rectangle(*OUTLINE)))
+    defects.scratch(
+        scratched,
+        rng,
+        _on_board(scene, rng),
+        length=0.10 + 0.26 * extent,
+        heading=rng.uniform(0, 2 * np.pi),
+        depth=0.0010 + 0.0050 * severity,
+        where=np.asarray(low * on_board, np.float32),
+        bare=(0.42, 0.46, 0.34) if rng.random() < 0.6 else _COPPER,
+    )
+    return scratched
+
+
+def _on_board(scene: Scene, rng: np.random.Generator) -> tuple[float, float]:
+    x, y = _placed(scene, [(rng.uniform(0.13, 0.87), rng.uniform(0.16, 0.84))])[0]
+    return float(x), float(y)
+
+
+DEFECTS: Mapping[str, Callable[[Scene, Surface, np.random.Generator, float, float], Surface]] = {
+    "burn": _burn,
+    "missing_component": _missing_component,
+    "scratch": _scratch,
+    "solder_bridge": _solder_bridge,
+}
+"""Kind -> function of (scene, its clean surface, rng, severity 0 to 1, extent 0 to 1)."""

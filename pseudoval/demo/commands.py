@@ -1,0 +1,70 @@
+"""The demo: rendered images, then the single commands on them."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from pseudoval.data.files import claim_folder, read_json, write_json
+from pseudoval.demo import render_dataset
+from pseudoval.errors import UserError
+
+
+def render_data(out: Path, seed: int) -> None:
+    """Render ``out/data`` unless it is there already.
+
+    Raises:
+        UserError: ``out`` is not ours, or holds a demo of another seed.
+    """
+    claim_folder(out, "demo")
+    about = out / "demo.json"
+    if about.exists():
+        found = read_json(about, "The demo's header")["seed"]
+        if found != seed:
+            raise UserError(
+                f"{out} holds a demo with seed {found}, not {seed}; choose another --out."
+            )
+    write_json(about, {"seed": seed})
+    if (out / "data").exists():
+        return
+    fresh = Path(tempfile.mkdtemp(prefix=".data.", dir=out))
+    try:
+        render_dataset(fresh, seed=seed)
+        fresh.chmod(0o755)
+        fresh.replace(out / "data")
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def demo_commands(out: Path, seed: int) -> list[list[str]]:
+    """The arguments of the commands that the demo runs, in order."""
+    data, pseudo, model, run = (str(out / name) for name in ("data", "pseudo", "model", "run"))
+    seeded = ["--seed", str(seed)]
+    return [
+        ["build", data, "--out", pseudo, "--per-normal", "1", *seeded],
+        [
+            "train",
+            data,
+            "--pseudo",
+            pseudo,
+            "--out",
+            model,
+            "--preset",
+            "demo",
+            "--resume",
+            *seeded,
+        ],
+        [
+            "tune",
+            "--study",
+            "t_then_k",
+            "--model",
+            model,
+            "--pseudo",
+            pseudo,
+            "--out",
+            run,
+            *seeded,
+        ],
+        ["evaluate", run, data],
+        ["report", run],
+    ]

@@ -1,0 +1,1 @@
+"""Figures without chance: the score matrix, image and pixel metrics, the result table."""

@@ -1,0 +1,1 @@
+"""MODEL folders: training, opening, settings, members."""

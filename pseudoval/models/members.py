@@ -1,0 +1,138 @@
+"""MODEL folders that hold several models: one per seed, one per category, or both."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pseudoval.data.files import (
+    FORMAT_VERSION,
+    MARKER,
+    claim_folder,
+    read_json,
+    sha256_json,
+    write_json,
+)
+from pseudoval.errors import UserError
+
+MEMBERS = "members.json"
+Kind = Literal["seeds", "per_category"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Members:
+    """The content of ``members.json``.
+
+    Attributes:
+        kind: what sets the members apart.
+        folders: name of each member (``seed-0``, or a category) to its folder below the MODEL.
+    """
+
+    kind: Kind
+    folders: dict[str, str]
+
+    def describe(self) -> str:
+        """For a person."""
+        what = "several seeds" if self.kind == "seeds" else "one model per category"
+        return f"{what} ({', '.join(self.folders)})"
+
+
+def seed_name(seed: int) -> str:
+    """The member trained with a seed."""
+    return f"seed-{seed}"
+
+
+def read_members(folder: Path) -> Members | None:
+    """The members of a MODEL folder; None if it holds a single model.
+
+    Raises:
+        UserError: ``members.json`` is damaged or of another format.
+    """
+    path = folder / MEMBERS
+    if not path.exists():
+        return None
+    found = read_json(path, "The list of models")
+    try:
+        version, kind, members = found["format_version"], found["kind"], found["members"]
+        if kind == "seeds":
+            members = {str(name): str(name) for name in members}
+        elif kind != "per_category":
+            raise ValueError(f"unknown kind {kind!r}")
+        if version != FORMAT_VERSION:
+            raise ValueError(f"format {version}, this version reads {FORMAT_VERSION}")
+        folders = {str(name): str(place) for name, place in members.items()}
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise UserError(f"{path} is not a list of models ({error}); train again.") from None
+    return Members(kind=kind, folders=folders)
+
+
+@contextmanager
+def listed(folder: Path, members: Members) -> Iterator[dict[str, Path]]:
+    """Write ``members.json`` before any member is trained, and yield the members' folders.
+
+    If the block fails before there is any member, the list goes again.
+    """
+    value: Any = members.folders if members.kind == "per_category" else list(members.folders)
+    content = {"format_version": FORMAT_VERSION, "kind": members.kind, "members": value}
+    write_json(folder / MEMBERS, content)
+    try:
+        yield {name: folder / place for name, place in members.folders.items()}
+    except BaseException:
+        if {child.name for child in folder.iterdir()} <= {MARKER, MEMBERS}:
+            (folder / MEMBERS).unlink()
+        raise
+
+
+def cache_folder(model: Path, cache: Path | bool) -> Path | None:
+    """The folder of the feature cache for a MODEL; None for none.
+
+    Args:
+        model: a MODEL folder, or that of a member: members share the cache of the whole.
+        cache: the folder that was asked for; True is ``cache`` in the MODEL, False is none.
+
+    Raises:
+        UserError: the folder holds something else.
+    """
+    if not isinstance(cache, bool):
+        claim_folder(cache, "cache")
+        return cache
+    whole = model.absolute()
+    while whole.parent != whole and (whole.parent / MEMBERS).exists():
+        whole = whole.parent
+    return whole / "cache" if cache else None
+
+
+def members_sha256(hashes: Mapping[str, str]) -> str:
+    """One hash for several models, from those of the members by name."""
+    return sha256_json(dict(hashes))
+
+
+def recorded_sha256(folder: Path) -> str:
+    """The hash that a MODEL folder says it has, without reading the weights.
+
+    Raises:
+        UserError: a model in it is missing or damaged.
+    """
+    members = read_members(folder)
+    if members is None:
+        return str(read_json(folder / "model.json", "The model")["model_sha256"])
+    return members_sha256(
+        {name: recorded_sha256(folder / place) for name, place in members.folders.items()}
+    )
+
+
+def check_layout(folder: Path, wanted: Members | None) -> None:
+    """Refuse to go on in a folder that holds models of another layout; None is a single model.
+
+    Raises:
+        UserError: naming both layouts.
+    """
+    found = read_members(folder)
+    if found == wanted or {child.name for child in folder.iterdir()} <= {MARKER}:
+        return
+    there, asked = ("a single model" if m is None else m.describe() for m in (found, wanted))
+    raise UserError(
+        f"{folder} is a folder of {there}, not of {asked}; choose another --out, or pass "
+        "--overwrite instead of --resume."
+    )

@@ -1,0 +1,1 @@
+"""DATA to PSEUDO: the split, the anomalies, the manifest."""

@@ -1,0 +1,178 @@
+"""Reading a pseudo set: its manifest, its images, and the normals that it leaves to train on."""
+
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pseudoval.data.dataset import ImageItem, train_normals
+from pseudoval.data.files import FORMAT_VERSION, read_json, sha256_file
+from pseudoval.data.images import pixel_sha256, read_rgb
+from pseudoval.errors import UserError
+
+MANIFEST = "manifest.json"
+
+KEYS = (
+    "seed",
+    "split_seed",
+    "split_sha256",
+    "generator",
+    "categories",
+    "images",
+    "heldout_train",
+    "heldout_sha256",
+    "heldout_pixel_sha256",
+    "bank_sha256",
+    "package_version",
+)
+IMAGE_KEYS = ("path", "mask", "label", "group", "category", "source_files", "sha256")
+
+
+def load_manifest(pseudo: Path) -> dict[str, Any]:
+    """Read and check ``PSEUDO/manifest.json``.
+
+    Raises:
+        UserError: there is no finished set, or its manifest is damaged or of another format.
+    """
+    path = pseudo / MANIFEST
+    if not pseudo.is_dir():
+        raise UserError(f"There is no pseudo set at {pseudo}; make one with 'pseudoval build'.")
+    if not path.is_file():
+        raise UserError(
+            f"{pseudo} has no {MANIFEST}: it is not a pseudo set, or an unfinished one; finish it "
+            "with the same 'pseudoval build' again."
+        )
+    manifest = read_json(path, "The manifest")
+    if not isinstance(manifest, dict) or manifest.get("format_version") != FORMAT_VERSION:
+        found = manifest.get("format_version") if isinstance(manifest, dict) else None
+        raise UserError(
+            f"{path} has format version {found!r}; this version reads {FORMAT_VERSION}. Build the "
+            "set again with this version."
+        )
+    missing = [key for key in KEYS if key not in manifest]
+    if not missing and isinstance(manifest["images"], list):
+        missing = [
+            f"images[{row}].{key}"
+            for row, entry in enumerate(manifest["images"])
+            for key in IMAGE_KEYS
+            if not isinstance(entry, dict) or key not in entry
+        ]
+    if missing:
+        raise UserError(f"{path} lacks {missing[0]!r}; build the set again.")
+    return manifest
+
+
+def pseudo_items(pseudo: Path, manifest: Mapping[str, Any] | None = None) -> list[ImageItem]:
+    """The images of a pseudo set in the manifest's order.
+
+    Raises:
+        UserError: the set is unfinished or damaged, or a file of it is missing.
+    """
+    if manifest is None:
+        manifest = load_manifest(pseudo)
+    items = [
+        ImageItem(
+            id=entry["path"],
+            path=pseudo / entry["path"],
+            category=entry["category"],
+            label=entry["label"],
+            group=entry["group"],
+            mask_path=pseudo / entry["mask"] if entry["mask"] else None,
+            defect=PurePosixPath(entry["path"]).parent.name,
+        )
+        for entry in manifest["images"]
+    ]
+    for item in items:
+        for path in (item.path, item.mask_path):
+            if path is not None and not path.is_file():
+                raise UserError(
+                    f"{path} of the pseudo set is missing; finish the set with the same "
+                    "'pseudoval build' again."
+                )
+    return items
+
+
+def bank_normals(data: Path, manifest: Mapping[str, Any]) -> dict[str, list[ImageItem]]:
+    """The train normals of the manifest's categories that it did not hold out, by category.
+
+    They are told apart by content: every held-out file must still be what it was, and no other
+    may be a copy of one, in bytes or in pixels.
+
+    Raises:
+        UserError: the data changed since the set was built, in one of these ways.
+    """
+    again = "the data changed since the pseudo set was built; build it again"
+    held_files = {sha: name for name, sha in manifest["heldout_sha256"].items()}
+    held_pixels = {sha: name for name, sha in manifest["heldout_pixel_sha256"].items()}
+    for name, sha in manifest["heldout_sha256"].items():
+        path = data / name
+        if not path.is_file():
+            raise UserError(f"The held-out normal {path} is missing: {again}.")
+        if sha256_file(path) != sha:
+            raise UserError(f"The held-out normal {path} has other content now: {again}.")
+    bank: dict[str, list[ImageItem]] = {}
+    for category in manifest["categories"]:
+        bank[category] = []
+        for path in train_normals(data, category):
+            name = path.relative_to(data).as_posix()
+            if name in manifest["heldout_sha256"]:
+                continue
+            sha = sha256_file(path)
+            copied = held_files.get(sha)
+            # Files known to the build were compared by pixels then.
+            if copied is None and manifest["bank_sha256"].get(name) != sha:
+                copied = held_pixels.get(pixel_sha256(read_rgb(path)))
+            if copied is not None:
+                raise UserError(
+                    f"{path} is a copy of the held-out normal {copied}: {again} or remove the copy."
+                )
+            bank[category].append(
+                ImageItem(
+                    id=name,
+                    path=path,
+                    category=category,
+                    label=0,
+                    group=name,
+                    mask_path=None,
+                    defect="good",
+                )
+            )
+        if not bank[category]:
+            raise UserError(f"Category {category!r} has no normal left to train on: {again}.")
+    return bank
+
+
+def differences(known: Mapping[str, Any], request: Mapping[str, Any]) -> list[str]:
+    """What sets a request apart from that of a known set, one phrase each."""
+    hashes = ("heldout_sha256", "bank_sha256")
+    found = [
+        f"{name} was {known.get(name)!r}, now {value!r}"
+        for name, value in request.items()
+        if name not in ("generator", *hashes) and known.get(name) != value
+    ]
+    before, after = known["generator"], request["generator"]
+    if "calibration" in known:  # what was asked for, not what came of it
+        before = {**before, "parameters": known["calibration"]["asked"]}
+    if before["name"] != after["name"]:
+        found.append(f"generator was {before['name']!r}, now {after['name']!r}")
+    else:
+        old, new = _flat(before["parameters"]), _flat(after["parameters"])
+        found += [
+            f"{name} was {old.get(name)!r}, now {new.get(name)!r}"
+            for name in {**new, **old}
+            if old.get(name) != new.get(name)
+        ]
+    # With other options the split differs as well; that need not be said.
+    if not found and any(known.get(name) != request[name] for name in hashes):
+        found = ["the train normals of the data have changed"]
+    return found
+
+
+def _flat(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of the generators in a mixture as ``GENERATOR.OPTION``."""
+    flat: dict[str, Any] = {}
+    for name, value in parameters.items():
+        if isinstance(value, dict):
+            flat |= {f"{name}.{inner}": one for inner, one in _flat(value).items()}
+        else:
+            flat[name] = value
+    return flat

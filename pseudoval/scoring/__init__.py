@@ -1,0 +1,1 @@
+"""A detector and images make a score matrix, predictions or examples."""

@@ -1,0 +1,135 @@
+"""How far two curves agree, with what the images and the few points leave open."""
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from pseudoval.statistics.curves import kendall, pearson, spearman
+
+PERMUTATIONS = 9999
+LEVEL = 0.95
+CORRELATION_MEANING = (
+    "The interval of a correlation comes from resampling the images of both sets; p comes from "
+    "permuting the values of the one curve, two-sided. A correlation is called different from "
+    "zero if both say so: many images cannot make up for a curve of three points. Neighbouring "
+    "values of a parameter resemble each other, so p is rather too small."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """One correlation of two curves.
+
+    Attributes:
+        value: in [-1, 1]; None for fewer than three points or a constant curve.
+        interval: percentile interval over the replicates; None if fewer than half have a value.
+        p: of the permutation test.
+        differs: from zero, by interval and test; None without a value.
+    """
+
+    value: float | None
+    interval: tuple[float, float] | None
+    p: float | None
+    differs: bool | None
+
+
+def agreements(
+    first: np.ndarray,
+    second: np.ndarray,
+    first_replicates: np.ndarray,
+    second_replicates: np.ndarray,
+    *,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> dict[str, Agreement]:
+    """Spearman, Kendall (tau-b) and Pearson of two curves; points with a NaN are left out.
+
+    Args:
+        first, second: ``[V]`` a value for each of V points.
+        first_replicates, second_replicates: ``[V, R]`` the same on independent resamples.
+        seed: of the permutations, where there are too many for all of them.
+    """
+    known = ~(np.isnan(first) | np.isnan(second))
+    first, second = first[known], second[known]
+    exact: dict[str, Callable[..., float | None]] = {
+        "spearman": spearman, "kendall": kendall, "pearson": pearson,
+    }  # fmt: skip
+    values = {name: function(first, second) for name, function in exact.items()}
+    if values["spearman"] is None:
+        return {name: Agreement(value=None, interval=None, p=None, differs=None) for name in values}
+    of_replicates = correlations(first_replicates[known], second_replicates[known])
+    orders = permutations(len(first), seed)
+    shuffled = second[orders]  # [V, permutations]
+    of_permutations = correlations(np.broadcast_to(first[:, None], shuffled.shape), shuffled)
+    found = {}
+    for name, value in values.items():
+        assert value is not None
+        interval = _interval(value, of_replicates[name], level)
+        extreme = np.abs(of_permutations[name]) >= abs(value) - 1e-9
+        p = float(extreme.mean())
+        apart = interval is not None and not interval[0] <= 0 <= interval[1]
+        found[name] = Agreement(value=value, interval=interval, p=p, differs=apart and p < 0.05)
+    return found
+
+
+def correlations(first: np.ndarray, second: np.ndarray) -> dict[str, np.ndarray]:
+    """Spearman, Kendall (tau-b) and Pearson of each column of ``[V, R]``, ``[R]`` each.
+
+    NaN where a column is constant.
+    """
+    return {
+        "spearman": _pearson(stats.rankdata(first, axis=0), stats.rankdata(second, axis=0)),
+        "kendall": _kendall(first, second),
+        "pearson": _pearson(first, second),
+    }
+
+
+def permutations(count: int, seed: int) -> np.ndarray:
+    """Orders of ``count`` points, ``[count, n]``: all of them up to 7 points, else a sample.
+
+    The sample starts with the order as it is, so that a p of it is never 0.
+    """
+    if math.factorial(count) <= PERMUTATIONS:
+        return np.array(list(itertools.permutations(range(count)))).T
+    rng = np.random.default_rng([seed, count])
+    drawn = rng.permuted(np.tile(np.arange(count), (PERMUTATIONS, 1)), axis=1)
+    return np.concatenate([np.arange(count)[None], drawn]).T
+
+
+def _interval(value: float, replicates: np.ndarray, level: float) -> tuple[float, float] | None:
+    """Percentile interval, widened to the value itself: noise of the resamples pulls it inwards."""
+    known = replicates[~np.isnan(replicates)]
+    if 2 * known.size < replicates.size:
+        return None
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    return min(float(low), value), max(float(high), value)
+
+
+def _pearson(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    a, b = first - first.mean(axis=0), second - second.mean(axis=0)
+    constant = (np.ptp(first, axis=0) == 0) | (np.ptp(second, axis=0) == 0)
+    scale = np.sqrt((a**2).sum(axis=0) * (b**2).sum(axis=0))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(constant, np.nan, np.clip((a * b).sum(axis=0) / scale, -1, 1))
+
+
+def _kendall(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Tau-b: concordant minus discordant pairs, over the pairs that neither side ties."""
+    agree, one, other = (np.zeros(first.shape[1], dtype=np.int64) for _ in range(3))
+    for point in range(len(first) - 1):
+        a, b = _signs(first, point), _signs(second, point)
+        agree += (a * b).sum(axis=0, dtype=np.int64)
+        one += np.abs(a).sum(axis=0, dtype=np.int64)
+        other += np.abs(b).sum(axis=0, dtype=np.int64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(agree / np.sqrt(one.astype(np.float64) * other))
+
+
+def _signs(values: np.ndarray, point: int) -> np.ndarray:
+    """Sign of one point minus each later one, in bytes: there are V^2 R / 2 of them."""
+    rest = values[point + 1 :]
+    return (values[point] > rest).view(np.int8) - (values[point] < rest).view(np.int8)

@@ -1,0 +1,164 @@
+"""Explained images from ``RUN/examples``: what every picture of a report is drawn from."""
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pseudoval.data.files import read_npz
+from pseudoval.errors import UserError
+from pseudoval.metrics.score_matrix import ScoreMatrix
+
+KINDS = ("normal image", "pseudo anomaly", "real defect")
+MOST = 24
+"""Pictures on a page at most: five of four categories, and some to spare."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One explained image.
+
+    Attributes:
+        id: relative path of the image.
+        category: its category.
+        which: ``pseudo`` or ``test``, the set that it is from.
+        kind: one of ``KINDS``.
+        config: the configuration that explains it.
+        score: its image score under that configuration, any real scale.
+        image: ``[H, W, 3]`` uint8.
+        mask: ``[H, W]`` bool, None where no mask is known.
+        map: ``[h, w]`` float32, the anomaly map.
+        error_plain: ``[h, w]`` float32, the error without editing; None if the detector has none.
+        error_edited: the same with editing.
+        features: ``[C, h, w]`` float32, standardised features; None where they were not kept.
+        features_noised: the same features noised to step ``large_t``; None as ``features``.
+        large_t: that step; None as ``features``.
+    """
+
+    id: str
+    category: str
+    which: str
+    kind: str
+    config: dict[str, Any]
+    score: float
+    image: np.ndarray
+    mask: np.ndarray | None
+    map: np.ndarray
+    error_plain: np.ndarray | None = None
+    error_edited: np.ndarray | None = None
+    features: np.ndarray | None = None
+    features_noised: np.ndarray | None = None
+    large_t: int | None = None
+
+
+def read_examples(folder: Path) -> list[Example]:
+    """All examples in a folder, by category and kind; none if the folder is missing.
+
+    Raises:
+        UserError: a file is damaged or lacks an array.
+    """
+    examples = [_read(path) for path in sorted(folder.glob("*.npz"))]
+    return sorted(examples, key=lambda one: (one.category, KINDS.index(one.kind)))
+
+
+def choose_examples(examples: Sequence[Example], most: int = MOST) -> list[Example]:
+    """One normal image and the anomalies of each category, in the order given.
+
+    Where ``most`` does not allow all, the first of every kind and category goes before the second
+    of any.
+    """
+    taken: dict[tuple[str, str], int] = defaultdict(int)
+    turns = []
+    for place, example in enumerate(examples):
+        slot = (example.category, example.kind)
+        if taken[slot] == 0 or example.kind != KINDS[0]:  # a second normal would show nothing new
+            turns.append((taken[slot], place))
+        taken[slot] += 1
+    return [examples[place] for place in sorted(place for _, place in sorted(turns)[:most])]
+
+
+def value_ranges(examples: Sequence[Example]) -> dict[str, tuple[float, float]]:
+    """Per category the lowest and highest map value, so that its pictures share one colour scale.
+
+    A scale per picture would paint the brightest spot of a normal image like a defect.
+    """
+    maps = defaultdict(list)
+    for example in examples:
+        maps[example.category].append(example.map)
+    return {name: value_range(parts) for name, parts in maps.items()}
+
+
+def value_range(arrays: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Lowest and highest finite value of some maps; (0, 1) if there is none."""
+    values = np.concatenate([array[np.isfinite(array)] for array in arrays])
+    return (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
+
+
+def rank_among_normals(example: Example, matrix: ScoreMatrix | None) -> float | None:
+    """Share of the normal images of the example's category and set that score lower.
+
+    Args:
+        matrix: the scores of the example's set, with its configuration among them.
+
+    Returns:
+        A share in [0, 1] where equal scores count one half: the probability that a random normal
+        image scores lower. The example itself is not counted. None where it cannot be known.
+    """
+    if matrix is None or example.config not in matrix.configs or example.id not in matrix.images:
+        return None
+    scores = matrix.scores[matrix.row(example.config)]
+    own = matrix.images.index(example.id)
+    normal = np.array([name == example.category for name in matrix.categories])
+    normal &= np.asarray(matrix.labels) == 0
+    normal[own] = False
+    others = scores[normal]
+    if not others.size or np.isnan(others).any() or np.isnan(scores[own]):
+        return None
+    return float((others < scores[own]).mean() + (others == scores[own]).mean() / 2)
+
+
+def _read(path: Path) -> Example:
+    arrays = read_npz(path, "The example")
+    try:
+        meta = json.loads(str(arrays["meta"]))
+        image, mask, anomaly_map = arrays["image"], arrays["mask"], arrays["map"]
+        if image.ndim != 3 or image.shape[2] != 3 or mask.shape != image.shape[:2]:
+            raise ValueError(f"image of shape {image.shape} with mask of shape {mask.shape}")
+        if anomaly_map.ndim != 2:
+            raise ValueError(f"map of shape {anomaly_map.shape}")
+        anomaly = KINDS[1] if meta["set"] == "pseudo" else KINDS[2]
+        large_t = arrays.get("large_t")
+        return Example(
+            id=str(meta["id"]),
+            category=str(meta["category"]),
+            which=str(meta["set"]),
+            kind=anomaly if meta["label"] else KINDS[0],
+            config=dict(meta["config"]),
+            score=float(meta["score"]),
+            image=image.astype(np.uint8),
+            mask=mask.astype(bool) if bool(arrays["has_mask"]) else None,
+            map=anomaly_map.astype(np.float32),
+            error_plain=_optional(arrays, "error_plain", 2),
+            error_edited=_optional(arrays, "error_edited", 2),
+            features=_optional(arrays, "features", 3),
+            features_noised=_optional(arrays, "features_noised", 3),
+            large_t=None if large_t is None else int(large_t),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path} is not an example that tune or evaluate wrote ({error!r}); delete it or run "
+            "the command again."
+        ) from None
+
+
+def _optional(arrays: dict[str, np.ndarray], name: str, axes: int) -> np.ndarray | None:
+    array = arrays.get(name)
+    if array is None:
+        return None
+    if array.ndim != axes:
+        raise ValueError(f"{name} of shape {array.shape}")
+    return array.astype(np.float32)

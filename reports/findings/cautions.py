@@ -1,0 +1,170 @@
+"""What a reader of a report has to be warned of."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pseudoval.statistics.intervals import compare
+from pseudoval.statistics.rules import BEST, TAKES
+from reports.findings.source import Source, Stage, stage_configs
+from reports.findings.uncertainty import Evidence
+
+SATURATED = 0.99
+FEW_IMAGES = 50
+"""Images of a class below which the coverage of the intervals was not measured."""
+
+
+def warnings(source: Source, found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The warnings that are due, as ``{"code", "stage", "category", "text", ...}``.
+
+    Args:
+        found: the rest of ``correlation.json``.
+    """
+    return [
+        *_saturated(found),
+        *(due for name in ("pseudo", "test") for due in _few_images(found["sets"], name)),
+        *(due for stage in found["stages"] for due in _stage(source, stage)),
+        *_unstable(found),
+    ]
+
+
+def at_edge(stage: Stage) -> str | None:
+    """``low`` or ``high`` if the choice is the lowest or highest of at least three numbers."""
+    if len(stage.values) < 3 or any(isinstance(value, str) for value in stage.values):
+        return None
+    return {0: "low", len(stage.values) - 1: "high"}.get(stage.selected)
+
+
+def is_flat(evidence: Evidence, stage: Stage, category: str) -> bool:
+    """Whether the chosen number and its neighbours cannot be told apart on the pseudo set."""
+    if len(stage.values) < 3 or any(isinstance(value, str) for value in stage.values):
+        return False
+    beside = [
+        row for row in (stage.selected - 1, stage.selected + 1) if row in range(len(stage.values))
+    ]
+    configs = [stage.configs[row] for row in (stage.selected, *beside)]
+    return bool(compare(evidence.pseudo.part(configs, category), 0).together.all())
+
+
+def _saturated(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    auroc = found["final"]["pseudo_auroc"]
+    if auroc is None or auroc < SATURATED:
+        return []
+    text = (
+        f"The pseudo set is nearly saturated: the chosen configuration reaches an AUROC of "
+        f"{auroc:.3f} on it, so what separates it from others rests on a few images; harder "
+        "pseudo anomalies would tell more."
+    )
+    return [_warning("saturated", text)]
+
+
+def _few_images(sets: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    if sets[name] is None:
+        return []
+    few = {
+        category: min(sizes["normal"], sizes["anomalous"])
+        for category, sizes in sets[name]["categories"].items()
+        if min(sizes["normal"], sizes["anomalous"]) < FEW_IMAGES
+    }
+    if not few:
+        return []
+    what = "pseudo set" if name == "pseudo" else "real test set"
+    listed = ", ".join(f"{category} {size}" for category, size in few.items())
+    text = (
+        f"The {what} has fewer than {FEW_IMAGES} images of a class in {len(few)} of "
+        f"{len(sets[name]['categories'])} categories ({listed}); its intervals are wide, and how "
+        "well they cover was not measured for so few."
+    )
+    return [_warning("few_images", text, set=name, categories=few)]
+
+
+def _stage(source: Source, stage: Mapping[str, Any]) -> list[dict[str, Any]]:
+    name = "K" if stage["param"] == "k" else stage["param"]
+    due = []
+    dropped = _dropped(source, stage["name"])
+    if dropped:
+        text = (
+            f"Over {name} the study raced: {len(dropped)} of {len(stage['values'])} were dropped "
+            "early, as worse than the leader, and have no figure on the whole pseudo set. The "
+            "pseudo curve and its correlations are those of the rest."
+        )
+        due.append(_warning("raced", text, stage=stage["name"], dropped=dropped))
+    if stage["at_edge"] is not None and not _nothing_beyond(source, stage):
+        which = "lowest" if stage["at_edge"] == "low" else "highest"
+        text = (
+            f"The chosen {name} = {stage['selected']} is the {which} value tried; the best may "
+            "lie outside of the grid."
+        )
+        due.append(_warning("edge_of_grid", text, stage=stage["name"], edge=stage["at_edge"]))
+    if stage["flat"]:
+        text = (
+            f"The pseudo curve is flat where {name} was chosen: {name} = {stage['selected']} and "
+            "its neighbours on the grid cannot be told apart, "
+            + (
+                "so which of them won is chance."
+                if source.rule == BEST
+                else f"and the rule {source.rule} took {TAKES[source.rule]}."
+            )
+        )
+        due.append(_warning("flat", text, stage=stage["name"]))
+    correlation = stage["correlations"]["spearman"]
+    if stage["test_auroc"] is not None and len(stage["values"]) > 2:
+        told = _not_correlated(name, correlation)
+        if told is not None and not (dropped and correlation["value"] is None):
+            due.append(_warning("correlation_zero", told, stage=stage["name"]))
+    return due
+
+
+def _dropped(source: Source, name: str) -> list[float | str]:
+    """The values of a stage that a race dropped."""
+    stages = source.best.get("stages", [])
+    entry: Mapping[str, Any] = next((e for e in stages if e["name"] == name), {})
+    return [one["value"] for one in entry.get("race", {"pruned": []})["pruned"]]
+
+
+def _nothing_beyond(source: Source, stage: Mapping[str, Any]) -> bool:
+    """Whether the edge is that of what is possible, or another stage went beyond it (K = 0)."""
+    param, selected = stage["param"], stage["selected"]
+    if selected in (source.run.get("ranges") or {}).get(param, ()):
+        return True
+    chosen = next(s.configs[s.selected] for s in source.stages if s.name == stage["name"])
+    beyond = [
+        config[param]
+        for config in stage_configs(source)
+        if param in config and {**config, param: selected} == chosen
+    ]
+    sign = -1 if stage["at_edge"] == "low" else 1
+    return any(sign * (float(value) - float(selected)) > 0 for value in beyond)
+
+
+def _not_correlated(name: str, correlation: Mapping[str, Any]) -> str | None:
+    if correlation["differs_from_zero"]:
+        return None
+    if correlation["value"] is None:
+        return (
+            f"Over {name} the pseudo and the real curve have no correlation: one of them is "
+            "constant, or fewer than three values have both."
+        )
+    between = ""
+    if correlation["interval"] is not None:
+        between = " ({:.2f} to {:.2f})".format(*correlation["interval"])
+    return (
+        f"Over {name} the rank correlation between the pseudo and the real curve, "
+        f"{correlation['value']:.2f}{between}, is not different from zero (p = "
+        f"{correlation['p']:.2g})."
+    )
+
+
+def _unstable(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    changed = [entry for entry in found["stability"] if not entry["same"]]
+    if not changed:
+        return []
+    listed = ", ".join(f"{entry['left_out']} {entry['name']}" for entry in changed)
+    text = (
+        f"The choice changes in {len(changed)} of {len(found['stability'])} cases when one part "
+        f"of the pseudo set is left out ({listed})."
+    )
+    return [_warning("unstable", text, left_out=[entry["name"] for entry in changed])]
+
+
+def _warning(code: str, text: str, **data: Any) -> dict[str, Any]:
+    return {"code": code, "stage": None, "category": None, "text": text, **data}

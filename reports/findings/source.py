@@ -1,0 +1,363 @@
+"""What a report is made from: a RUN folder, or one or two CSV files of scores."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pseudoval.data.files import read_json, require_folder
+from pseudoval.errors import UserError
+from pseudoval.metrics.image_metrics import (
+    auroc_by_category,
+    macro_auroc,
+    pooled_auroc,
+    require_both_classes,
+)
+from pseudoval.metrics.score_matrix import Config, ScoreMatrix, config_name
+from pseudoval.statistics import objectives
+from pseudoval.statistics.curves import select_best, selection_order
+from pseudoval.statistics.rules import BEST, check_rule
+
+MACRO, POOLED = "macro", "pooled"
+
+TOLERANCE = 1e-9
+"""How far a figure in best.json may lie from the recomputed one: rounding, nothing more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One stage of the search: one parameter varied, the others fixed.
+
+    Attributes:
+        name: of the stage, such as ``t``.
+        param: the parameter that varies.
+        values: of that parameter, ascending.
+        configs: the configuration scored for each value.
+        selected: index of the value that the pseudo set chose.
+    """
+
+    name: str
+    param: str
+    values: list[float | str]
+    configs: list[dict[str, float | str]]
+    selected: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aurocs:
+    """Image AUROC of every configuration of a score matrix.
+
+    Attributes:
+        configs: of the matrix.
+        values: for ``MACRO``, ``POOLED`` and each category ``[configs]`` float64 in [0, 1].
+    """
+
+    configs: list[dict[str, float | str]]
+    values: dict[str, np.ndarray]
+
+    def curve(self, configs: Sequence[Config], category: str) -> list[float]:
+        """Those of some configurations, in their order; NaN where one has no (full) scores."""
+        values = self.values[category]
+        rows = [self.configs.index(dict(c)) if c in self.configs else None for c in configs]
+        return [math.nan if row is None else float(values[row]) for row in rows]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """The scores of a run and the choice that was made on them.
+
+    Attributes:
+        name: of the RUN folder, or of the score file without its suffix.
+        pseudo: scores on the pseudo set; every configuration of every stage is in it.
+        test: scores on the real test set; the same categories, at least the same configurations.
+        stages: in the order in which they were searched.
+        params: the configuration finally chosen.
+        run: ``run.json``, empty for CSVs.
+        best: ``best.json``, empty for CSVs.
+        folder: the RUN folder, None for CSVs.
+    """
+
+    name: str
+    pseudo: ScoreMatrix
+    test: ScoreMatrix | None
+    pseudo_auroc: Aurocs
+    test_auroc: Aurocs | None
+    stages: list[Stage]
+    params: dict[str, float | str]
+    run: dict[str, Any] = field(default_factory=dict)
+    best: dict[str, Any] = field(default_factory=dict)
+    folder: Path | None = None
+
+    @property
+    def rule(self) -> str:
+        """The named rule of the choice; that of CSVs and of RUNs that name none is ``best``."""
+        return str(self.run.get("rule", BEST))
+
+    @property
+    def objective(self) -> str:
+        """What the study maximised; the macro image AUROC for CSVs."""
+        return str(self.run.get("objective", objectives.MACRO))
+
+    @property
+    def member_of(self) -> str:
+        """What the RUNs are that this one's study took the mean of, in the plural."""
+        return str(self.run.get("members_are", "seeds"))
+
+
+def load_run(folder: Path) -> Source:
+    """Read a RUN folder and check that what it says of itself follows from its scores.
+
+    Raises:
+        UserError: not a RUN folder, a file missing or damaged, a category with one class only,
+            a configuration without scores, a rule or objective that is not known, or an AUROC
+            in best.json that is not that of the score matrix.
+    """
+    require_folder(folder, "run", "pseudoval tune")
+    best = _object(folder / "best.json", "The choice of the run (written when tune finishes)")
+    run = _object(folder / "run.json", "The description of the run")
+    check_rule(str(run.get("rule", BEST)))
+    objectives.parts_of(str(run.get("objective", objectives.MACRO)))
+    pseudo = ScoreMatrix.load(folder / "pseudo_scores.npz")
+    pseudo_auroc = _aurocs(pseudo, str(folder / "pseudo_scores.npz"))
+    try:
+        stages = [_stage_of(entry) for entry in best["stages"]]
+        params = dict(best["params"])
+        told = [entry["pseudo_auroc"] for entry in best["stages"]]
+        told_final = best["pseudo_auroc"]
+        audited = best.get("audit", {"configs": [], "pseudo_auroc": []})
+        cells, told_cells = list(audited["configs"]), list(audited["pseudo_auroc"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{folder / 'best.json'} is not a choice that tune wrote ({error!r}); run "
+            "'pseudoval tune' again."
+        ) from None
+    _require_configs(pseudo, stages, params, folder / "pseudo_scores.npz", "pseudoval tune")
+    for stage, values in zip(stages, told, strict=True):
+        found = pseudo_auroc.curve(stage.configs, MACRO)
+        _require_equal(values, found, f"stage {stage.name!r}", folder)
+    _require_equal(told_cells, pseudo_auroc.curve(cells, MACRO), "the audit", folder)
+    _require_equal([told_final], pseudo_auroc.curve([params], MACRO), "the choice", folder)
+
+    test, test_auroc = None, None
+    test_path = folder / "test_scores.npz"
+    if test_path.exists():
+        test = ScoreMatrix.load(test_path)
+        test_auroc = _aurocs(test, str(test_path))
+        _require_same_categories(pseudo, test, folder / "pseudo_scores.npz", test_path)
+        _require_configs(test, stages, params, test_path, "pseudoval evaluate")
+    return Source(
+        name=folder.resolve().name,
+        pseudo=pseudo,
+        test=test,
+        pseudo_auroc=pseudo_auroc,
+        test_auroc=test_auroc,
+        stages=stages,
+        params=params,
+        run=run,
+        best=best,
+        folder=folder,
+    )
+
+
+def load_csv(scores: Path, test_scores: Path | None = None) -> Source:
+    """Read pseudo scores, and real test scores if there are any, from CSV files.
+
+    The stages follow from the configurations, see ``infer_stages``.
+
+    Raises:
+        UserError: a file that ``ScoreMatrix.read_csv`` refuses, a configuration twice, a category
+            with one class only, or files with different configurations or categories.
+    """
+    pseudo = _read_csv(scores)
+    pseudo_auroc = _aurocs(pseudo, str(scores))
+    test, test_auroc = None, None
+    if test_scores is not None:
+        test = _read_csv(test_scores)
+        test_auroc = _aurocs(test, str(test_scores))
+        _require_same_categories(pseudo, test, scores, test_scores)
+        for one, other, path, elsewhere in (
+            (pseudo, test, test_scores, scores),
+            (test, pseudo, scores, test_scores),
+        ):
+            lacking = [config for config in one.configs if config not in other.configs]
+            if lacking:
+                raise UserError(
+                    f"{path} has no column for configuration {config_name(lacking[0])!r}, which "
+                    f"{elsewhere} has; give both files the same score columns."
+                )
+    stages = infer_stages(pseudo.configs, pseudo_auroc.values[MACRO])
+    return Source(
+        name=scores.stem,
+        pseudo=pseudo,
+        test=test,
+        pseudo_auroc=pseudo_auroc,
+        test_auroc=test_auroc,
+        stages=stages,
+        params=stages[-1].configs[stages[-1].selected],
+    )
+
+
+def infer_stages(configs: Sequence[Config], values: np.ndarray) -> list[Stage]:
+    """The stages that a set of configurations allows, each with its best by ``select_best``.
+
+    Configurations of t without editing (``k`` absent or 0) are stage ``t``; those with ``k > 0``
+    at the chosen t (or at any t if there is no stage ``t`` and only one t) are stage ``k``.
+    Anything else is a single stage ``configuration``, whose values are the names.
+
+    Args:
+        configs: distinct configurations.
+        values: pseudo AUROC of each.
+    """
+    staged = all(set(c) <= {"t", "k"} and not _has_text(c) for c in configs)
+    plain = [row for row, c in enumerate(configs) if "t" in c and not c.get("k", 0)]
+    edited = [row for row in range(len(configs)) if row not in plain]
+    stages = []
+    if staged and plain:
+        stages.append(_stage("t", configs, values, plain))
+        chosen = stages[0].values[stages[0].selected]
+        reached = [row for row in edited if configs[row].get("t") == chosen]
+        if reached:
+            return [*stages, _stage("k", configs, values, reached)]
+        if not edited:
+            return stages
+    elif staged and len({c.get("t") for c in configs}) == 1:
+        return [_stage("k", configs, values, edited)]
+    return [_stage("configuration", configs, values, list(range(len(configs))))]
+
+
+def stage_configs(source: Source) -> list[dict[str, float | str]]:
+    """The configurations of all stages, each once, in order: what the choice was made among."""
+    found: list[dict[str, float | str]] = []
+    for stage in source.stages:
+        found += [config for config in stage.configs if config not in found]
+    return found
+
+
+def set_sizes(matrix: ScoreMatrix) -> dict[str, Any]:
+    """Images, normal and anomalous ones, and groups, of a set and of each category."""
+
+    def counted(rows: list[int]) -> dict[str, int]:
+        labels = [int(matrix.labels[row]) for row in rows]
+        groups = {(matrix.categories[row], matrix.groups[row]) for row in rows}
+        counts = {"normal": labels.count(0), "anomalous": labels.count(1), "groups": len(groups)}
+        return {"images": len(rows), **counts}
+
+    rows = list(range(len(matrix.images)))
+    return {
+        **counted(rows),
+        "categories": {
+            name: counted([row for row in rows if matrix.categories[row] == name])
+            for name in matrix.category_names
+        },
+    }
+
+
+def _stage(param: str, configs: Sequence[Config], values: np.ndarray, rows: list[int]) -> Stage:
+    members = [dict(configs[row]) for row in rows]
+    ascending = selection_order(members, [0.0] * len(members))  # all tied: by configuration
+    members = [members[index] for index in ascending]
+    return Stage(
+        name=param,
+        param=param,
+        values=[c[param] if param in c else config_name(c) for c in members],
+        configs=members,
+        selected=select_best(members, values[[rows[index] for index in ascending]]),
+    )
+
+
+def _stage_of(entry: dict[str, Any]) -> Stage:
+    """A stage as best.json writes it."""
+    values = list(entry["values"])
+    configs = [dict(config) for config in entry["configs"]]
+    if not values or len(values) != len(configs) or len(values) != len(entry["pseudo_auroc"]):
+        raise ValueError(f"stage {entry['name']!r}: values and configs differ in length")
+    return Stage(
+        name=str(entry["name"]),
+        param=str(entry["param"]),
+        values=values,
+        configs=configs,
+        selected=values.index(entry["selected"]),
+    )
+
+
+def _aurocs(matrix: ScoreMatrix, where: str) -> Aurocs:
+    require_both_classes(matrix.categories, matrix.labels, where)
+    for name in (MACRO, POOLED):
+        if name in matrix.categories:
+            raise UserError(
+                f"Category {name!r} in {where} has a name that the report gives to the {name} "
+                "AUROC; rename it."
+            )
+    table = auroc_by_category(matrix.scores, matrix.categories, matrix.labels)
+    return Aurocs(
+        configs=matrix.configs,
+        values={
+            MACRO: macro_auroc(matrix.scores, matrix.categories, matrix.labels),
+            POOLED: pooled_auroc(matrix.scores, matrix.labels),
+            **dict(zip(matrix.category_names, table.T, strict=True)),
+        },
+    )
+
+
+def _read_csv(path: Path) -> ScoreMatrix:
+    matrix = ScoreMatrix.read_csv(path)
+    for row, config in enumerate(matrix.configs):
+        if config in matrix.configs[:row]:
+            raise UserError(
+                f"{path}: configuration {config_name(config)!r} has two columns; keep one."
+            )
+    return matrix
+
+
+def _object(path: Path, what: str) -> dict[str, Any]:
+    value = read_json(path, what)
+    if not isinstance(value, dict):
+        raise UserError(f"{what} in {path} is not a JSON object; run 'pseudoval tune' again.")
+    return value
+
+
+def _require_configs(
+    matrix: ScoreMatrix, stages: list[Stage], params: Config, path: Path, command: str
+) -> None:
+    """Check that all configurations are there, and that the chosen ones have all their scores."""
+    chosen = [*(stage.configs[stage.selected] for stage in stages), params]
+    for config in [*(config for stage in stages for config in stage.configs), params]:
+        if config not in matrix.configs or (
+            config in chosen and np.isnan(matrix.scores[matrix.row(config)]).any()
+        ):
+            raise UserError(
+                f"{path} has no (full) scores of configuration {config_name(config)}; run "
+                f"'{command}' again."
+            )
+
+
+def _require_same_categories(
+    pseudo: ScoreMatrix, test: ScoreMatrix, pseudo_path: Path, test_path: Path
+) -> None:
+    for name in sorted(set(pseudo.categories) ^ set(test.categories)):
+        has, lacks = pseudo_path, test_path
+        if name in test.categories:
+            has, lacks = lacks, has
+        raise UserError(
+            f"{lacks} has no images of category {name!r}, which {has} has; score the same "
+            "categories on both sets."
+        )
+
+
+def _require_equal(told: list[Any], found: list[float], where: str, folder: Path) -> None:
+    """Check figures of best.json (null for an unfinished one) against the recomputed ones."""
+    for said, value in zip(told, found, strict=True):
+        if said is None and math.isnan(value):
+            continue
+        if not isinstance(said, int | float) or not abs(said - value) <= TOLERANCE:
+            raise UserError(
+                f"{folder} is inconsistent: best.json gives {where} the pseudo AUROC {said}, "
+                f"but pseudo_scores.npz gives {value:.9f}; run 'pseudoval tune' again."
+            )
+
+
+def _has_text(config: Config) -> bool:
+    return any(isinstance(value, str) for value in config.values())

@@ -1,0 +1,172 @@
+"""Several RUNs side by side: seeds of one search, or other generators and detectors."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pseudoval.statistics.bootstrap import REPLICATES
+from pseudoval.statistics.curves import select_best
+from pseudoval.statistics.rank_aggregation import borda, kemeny, rank_rows
+from reports.findings.cautions import warnings
+from reports.findings.correlation import correlate
+from reports.findings.names import ordered
+from reports.findings.source import MACRO, Source, stage_configs
+from reports.findings.stability import alone, alone_params, without_each_seed
+from reports.findings.uncertainty import number
+
+SEEDS, RUNS = "seeds", "runs"
+FIGURES = (
+    "pseudo_auroc", "test_auroc", "pixel_auroc", "image_ap", "pixel_ap", "pixel_aupro", "regret",
+    "random_regret",
+)  # fmt: skip
+
+
+def correlate_together(
+    sources: Sequence[Source], *, kind: str = RUNS, replicates: int = REPLICATES, seed: int = 0
+) -> dict[str, Any]:
+    """``correlation.json`` of several RUNs.
+
+    Args:
+        sources: at least one, of the same categories, with distinct names.
+        kind: ``SEEDS`` if one choice was made on the mean of them, else ``RUNS``.
+
+    Returns:
+        What ``correlate`` says of the first, with ``runs``, the same of each, and ``together``:
+        ``noun`` (what they are, in the plural), ``rows`` (one per RUN; ``alone`` is what it would
+        have chosen by itself, by stage, and ``same`` whether that is its choice), ``mean`` and
+        ``std`` over them (dividing by n - 1; None if a RUN lacks the figure), ``per_category``,
+        ``choices`` (what each would have chosen by itself, and the RUNs that agree) and
+        ``aggregation``.
+    """
+    found = [correlate(source, replicates=replicates, seed=seed) for source in sources]
+    rows = [_row(run, source) for run, source in zip(found, sources, strict=True)]
+    finals = [{name: run["final"][name] for name in FIGURES} for run in found]
+    mean, std = spread(finals)
+    per_category = {}
+    for name in found[0]["per_category"]:
+        of_category = [run["per_category"][name]["final"] for run in found]
+        parts = spread([{key: final[key] for key in FIGURES} for final in of_category])
+        per_category[name] = dict(zip(("mean", "std"), parts, strict=True))
+    together = {
+        "kind": kind,
+        "noun": sources[0].member_of if kind == SEEDS else "runs",
+        "rows": rows,
+        "mean": mean,
+        "std": std,
+        "per_category": per_category,
+        "choices": _choices(sources),
+        "aggregation": aggregate(sources),
+    }
+    first = found[0]
+    if kind == SEEDS:
+        left_out = [*first["stability"], *without_each_seed(sources)]
+        first = {**first, "stability": left_out}
+        first["warnings"] = warnings(sources[0], first)
+    return {**first, "runs": found, "together": together}
+
+
+def spread(
+    rows: Sequence[Mapping[str, float | None]],
+) -> tuple[dict[str, float | None], dict[str, float | None]]:
+    """Mean and standard deviation (dividing by n - 1) of each figure over rows.
+
+    None where a row lacks the figure; the deviation of a single row is None.
+    """
+    mean: dict[str, float | None] = {}
+    std: dict[str, float | None] = {}
+    for name in rows[0]:
+        values = [row[name] for row in rows]
+        known = [value for value in values if value is not None]
+        full = len(known) == len(values)
+        mean[name] = math.fsum(known) / len(known) if full else None
+        std[name] = float(np.std(known, ddof=1)) if full and len(known) > 1 else None
+    return mean, std
+
+
+def aggregate(sources: Sequence[Source]) -> dict[str, Any]:
+    """Borda's and Kemeny's choice from the pseudo rankings, beside that of each RUN alone.
+
+    Only configurations that every RUN searched are ranked. Each choice is judged on the test set
+    of each RUN, by its regret against the best of the same configurations.
+
+    Returns:
+        As ``docs/design.md`` says, or ``{"reason"}`` where fewer than two are common.
+    """
+    names = [source.name for source in sources]
+    configs = [
+        config
+        for config in stage_configs(sources[0])
+        if all(config in stage_configs(source) for source in sources)
+    ]
+    values = np.array([source.pseudo_auroc.curve(configs, MACRO) for source in sources]).T
+    full = ~np.isnan(values).any(axis=1) if configs else np.zeros(0, dtype=bool)
+    configs = [config for config, known in zip(configs, full, strict=True) if known]
+    if len(configs) < 2:
+        return {"reason": "The runs share fewer than two configurations, so no rankings to join."}
+    values = values[full]
+    ranks = rank_rows(values)
+    means = borda(ranks)
+    best = kemeny(configs, ranks)
+    picks = [
+        ("borda", select_best(configs, -means)),
+        ("kemeny", best.order[0]),
+        *((name, select_best(configs, values[:, run])) for run, name in enumerate(names)),
+    ]
+    choices = []
+    for by, row in picks:
+        regrets = [_test_regret(source, configs, row) for source in sources]
+        known = [value for value in regrets if value is not None]
+        choices.append(
+            {
+                "by": by,
+                "params": ordered(configs[row]),
+                "test_regret": regrets,
+                "mean_test_regret": math.fsum(known) / len(known) if known else None,
+            }
+        )
+    return {
+        "configs": [ordered(config) for config in configs],
+        "rankings": ranks.T.tolist(),
+        "choices": choices,
+        "borda": means.tolist(),
+        "kemeny_order": [ordered(configs[row]) for row in best.order],
+        "kemeny_distance": best.distance,
+        "kemeny_exact": best.exact,
+    }
+
+
+def _test_regret(source: Source, configs: Sequence[Mapping[str, Any]], row: int) -> float | None:
+    if source.test_auroc is None:
+        return None
+    curve = source.test_auroc.curve(configs, MACRO)
+    return number(float(np.nanmax(curve) - curve[row])) if not np.isnan(curve).all() else None
+
+
+def _row(run: Mapping[str, Any], source: Source) -> dict[str, Any]:
+    final = run["final"]
+    own = alone(source)
+    selected = {stage["name"]: stage["selected"] for stage in run["stages"]}
+    return {
+        "run": run["run"],
+        "params": final["params"],
+        **{name: final[name] for name in FIGURES},
+        "spearman": {stage["name"]: stage["spearman"] for stage in run["stages"]},
+        "selected": selected,
+        "alone": own,
+        "same": selected == own,
+    }
+
+
+def _choices(sources: Sequence[Source]) -> list[dict[str, Any]]:
+    """What each RUN would have chosen by itself, with the RUNs that agree, most of them first."""
+    choices: list[dict[str, Any]] = []
+    for source in sources:
+        params = alone_params(source)
+        known = [choice for choice in choices if choice["params"] == params]
+        if known:
+            known[0]["runs"].append(source.name)
+        else:
+            choices.append({"params": params, "runs": [source.name]})
+    return sorted(choices, key=lambda choice: -len(choice["runs"]))

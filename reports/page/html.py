@@ -1,0 +1,133 @@
+"""``report.html``: one self-contained page without requests to anywhere."""
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from reports.figures.examples import Example
+from reports.findings.names import describe
+from reports.findings.source import Source
+from reports.findings.verdict import auroc, points, verdict
+from reports.page import sections
+from reports.page.pictures import category_pictures, curve_picture, example_groups, paper_pictures
+from reports.page.provenance import commands, facts
+from reports.tables.tables import paper_tables
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def render_page(source: Source, correlation: Mapping[str, Any], examples: Sequence[Example]) -> str:
+    """The page as text; the same input gives the same text.
+
+    Args:
+        source: the run; the first of several.
+        correlation: what ``correlate`` made of it, or ``correlate_together`` of several.
+        examples: all that there are; some of each kind are shown.
+    """
+    environment = page_environment()
+    style, script = template_text("style.css"), template_text("sort.js")
+    tested = correlation["final"]["test_auroc"] is not None
+    return environment.get_template("report.html.j2").render(
+        name=source.name,
+        style=style,
+        script=script,
+        policy=policy(style, script),
+        heading=tied(sections.heading(correlation)),
+        verdict=tied(verdict(correlation)),
+        tested=tested,
+        from_run=source.folder is not None,
+        correlation=correlation,
+        final=correlation["final"],
+        together=correlation.get("together"),
+        bootstrap=correlation["bootstrap"],
+        tiles=sections.tiles(correlation),
+        warnings=[tied(text) for text in sections.cautions(correlation)],
+        stages=[_stage(correlation, index) for index in range(len(correlation["stages"]))],
+        costs=sections.costs(correlation),
+        agreement=sections.agreement(correlation),
+        power=sections.power(correlation),
+        alike=[tied(text) for text in sections.alike(correlation)],
+        stability=sections.stability(correlation),
+        categories=sections.categories(source, correlation),
+        tables=paper_tables(correlation),
+        figures=paper_pictures(examples),
+        groups=example_groups(source, examples),
+        commands=commands(source, correlation),
+        facts=facts(source, correlation),
+    )
+
+
+def page_environment() -> jinja2.Environment:
+    """Where the templates of all pages live, with their filters."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "auroc": auroc,
+        "points": points,
+        "share": share,
+        "count": lambda number: "–" if number is None else f"{number:,}",
+        "range": interval,
+        "points_range": lambda pair: interval(pair, points),
+        "stage_values": lambda selected: tied(sections.stage_values(selected)),
+        "params": lambda params: tied(describe(params)),
+    }
+    return environment
+
+
+def template_text(name: str) -> str:
+    """A file that pages carry inside them, such as the style."""
+    return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def share(value: float | None) -> str:
+    """A share in [0, 1] in whole percent: ``41 %``, ``< 1 %``, or a dash."""
+    if value is None:
+        return "–"
+    if 0 < value < 0.005:
+        return "< 1 %"
+    return f"{100 * value:.0f} %"
+
+
+def tied(text: str) -> str:
+    """A text whose equations and percentages no line break takes apart."""
+    return re.sub(r" (?==)|(?<==) | (?=%)", "\u00a0", text)
+
+
+def interval(pair: Sequence[float] | None, say: Any = auroc) -> str:
+    """``0.921 to 0.948``, or nothing."""
+    return "" if pair is None else f"{say(pair[0])} to {say(pair[1])}"
+
+
+def _stage(correlation: Mapping[str, Any], index: int) -> dict[str, Any]:
+    stage = correlation["stages"][index]
+    by_category = {
+        name: figures["stages"][index] for name, figures in correlation["per_category"].items()
+    }
+    return {
+        **sections.stage_rows(stage),
+        "picture": curve_picture(stage),
+        "panels": category_pictures(by_category) if len(by_category) > 1 else [],
+    }
+
+
+def policy(style: str, script: str) -> str:
+    """A content security policy that lets in this style, this script and inline pictures only."""
+
+    def allowed(text: str) -> str:
+        # The browser hashes what stands between the tags, line breaks included.
+        return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
+
+    return (
+        f"default-src 'none'; img-src data:; style-src {allowed(style)}; "
+        f"script-src {allowed(script)}; base-uri 'none'; form-action 'none'"
+    )

@@ -1,0 +1,206 @@
+"""The pictures of the page as data URIs, each with words that say what is seen on it."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from reports.figures.curves import category_figures, stage_figure
+from reports.figures.errors import errors_figure, shown_blocks
+from reports.figures.examples import (
+    KINDS,
+    Example,
+    choose_examples,
+    rank_among_normals,
+    value_range,
+    value_ranges,
+)
+from reports.figures.features import Patches, features_figure, planes
+from reports.figures.sheet import example_figure, sheet_figure
+from reports.figures.style import axis_label, jpeg, numeric, svg
+from reports.findings.source import Source
+
+FOUND_SHARE = 0.95
+"""An anomaly counts as found in the examples if it scores higher than this share of normals."""
+PHOTO_DPI = 150
+
+
+def curve_picture(stage: Mapping[str, Any]) -> dict[str, str]:
+    """The macro curves of a stage."""
+    return {"uri": _vectors(stage_figure(stage)), "alt": curve_words(stage)}
+
+
+def category_pictures(by_category: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The curves of each category for one stage."""
+    return [
+        {
+            "name": name,
+            "uri": _vectors(figure),
+            "alt": f"{name}. {curve_words(by_category[name])}",
+            "regret": by_category[name]["regret"],
+        }
+        for name, figure in category_figures(by_category).items()
+    ]
+
+
+def curve_words(stage: Mapping[str, Any]) -> str:
+    """Where the curves start, peak and end."""
+    said = [f"Image AUROC over {axis_label(stage['param'])}, chosen {stage['selected']}."]
+    for key, name in (("pseudo_auroc", "pseudo"), ("test_auroc", "real test")):
+        known = [
+            (value, auroc)
+            for value, auroc in zip(stage["values"], stage[key] or [], strict=False)
+            if auroc is not None
+        ]
+        if not known:
+            continue
+        best = max(known, key=lambda pair: pair[1])
+        if key == "test_auroc" and stage["oracle"] is not None:
+            best = next(pair for pair in known if pair[0] == stage["oracle"])
+        told = f"On the {name} set it is highest at {best[0]} with {best[1]:.3f}"
+        if numeric(stage["values"]) and len(known) > 1:
+            (first, start), (last, end) = known[0], known[-1]
+            told += f"; it is {start:.3f} at {first} and {end:.3f} at {last}"
+        said.append(f"{told}.")
+    return " ".join(said)
+
+
+def paper_pictures(examples: Sequence[Example]) -> list[dict[str, Any]]:
+    """The sheet of pseudo anomalies, the errors and the feature planes, where there are any.
+
+    Returns:
+        For each its title, caption and ``pictures``: of errors and planes one for each category,
+        so that they can stand under each other where there is little room.
+    """
+    found = []
+    sheet = sheet_figure(examples)
+    if sheet is not None:
+        categories = _listed([one.category for one in examples if one.kind == KINDS[1]])
+        alt = (
+            f"Pseudo anomalies of {categories}, each as a whole with the outline of its mask and "
+            "as a close-up without it."
+        )
+        found.append(
+            {
+                "title": "The pseudo anomalies",
+                "pictures": [{"uri": _photo(sheet), "alt": alt}],
+                "caption": "What the choice was made on: each pseudo anomaly as a whole with the "
+                "outline of its mask, and a close-up of the largest part as the detector sees it. "
+                "If these look nothing like defects, the choice deserves less trust.",
+            }
+        )
+    errors = [
+        {"uri": _photo(figure), "alt": _error_words(category, rows)}
+        for category, rows in shown_blocks(examples)
+        if (figure := errors_figure(rows)) is not None
+    ]
+    if errors:
+        found.append(
+            {
+                "title": "What feature editing adds",
+                "pictures": errors,
+                "caption": "The error of each patch between its features and their "
+                "reconstruction, without and with editing, at the chosen setting. One colour "
+                "scale for each category.",
+            }
+        )
+    flat = [
+        {"uri": _photo(figure), "alt": _plane_words(category, patches)}
+        for category, patches in planes(examples)
+        if (figure := features_figure([one for one in examples if one.category == category]))
+    ]
+    if flat:
+        found.append(
+            {
+                "title": "Where the patches lie",
+                "pictures": flat,
+                "caption": "Feature vectors of single patches in the plane of their two main "
+                "directions at step 0, before and after noising, on the same axes. Where noise "
+                "brings the two kinds together the anomaly is forgotten; where it leaves them "
+                "apart, the anomaly survives into the reconstruction.",
+            }
+        )
+    return found
+
+
+def example_groups(source: Source, examples: Sequence[Example]) -> list[dict[str, Any]]:
+    """Examples by category, each with its strip, its rank among the normals, and words."""
+    shown = choose_examples(examples)
+    limits = value_ranges(shown)
+    groups = []
+    for category in dict.fromkeys(one.category for one in shown):
+        members = [one for one in shown if one.category == category]
+        strips = [_strip(source, one, limits[category]) for one in members]
+        groups.append({"category": category, "scale": limits[category], "strips": strips})
+    return groups
+
+
+def _strip(source: Source, example: Example, limits: tuple[float, float]) -> dict[str, Any]:
+    matrix = source.pseudo if example.which == "pseudo" else source.test
+    rank = rank_among_normals(example, matrix)
+    state = ""
+    if example.kind != KINDS[0] and rank is not None:
+        state = "found" if rank >= FOUND_SHARE else "missed"
+    alt = f"{example.kind[0].upper()}{example.kind[1:]} of {example.category}"
+    alt += f", {state}: " if state else ": "
+    outlined = example.mask is not None and bool(example.mask.any())
+    alt += "the image, " + ("its outlined mask" if outlined else "the image again") + ", its map"
+    peak = _peak_words(example) if outlined else ""
+    return {
+        "uri": _photo(example_figure(example, limits)),
+        "kind": example.kind,
+        "id": example.id,
+        "score": f"{example.score:.4g}",
+        "rank": rank,
+        "state": state,
+        "peak": peak,
+        "alt": f"{alt}{', which ' + peak if peak else ''}.",
+    }
+
+
+def _peak_words(example: Example) -> str:
+    """Whether the highest value of a map lies in the mask; maps cover the whole image."""
+    assert example.mask is not None
+    row, column = np.unravel_index(np.argmax(example.map), example.map.shape)
+    down, right = np.array(example.mask.shape) / example.map.shape
+    inside = example.mask[int((row + 0.5) * down), int((column + 0.5) * right)]
+    return f"peaks {'inside' if inside else 'outside'} the mask"
+
+
+def _error_words(category: str, rows: Sequence[Example]) -> str:
+    said = [f"{category}: inputs and error maps."]
+    for one in rows:
+        assert one.error_plain is not None and one.error_edited is not None
+        plain, edited = value_range([one.error_plain])[1], value_range([one.error_edited])[1]
+        said.append(
+            f"On the {one.kind} the highest error is {plain:.1f} without editing and "
+            f"{edited:.1f} with it."
+        )
+    return " ".join(said)
+
+
+def _plane_words(category: str, patches: Patches) -> str:
+    before, after = (patches.separation(points) for points in (patches.clean, patches.noised))
+    return (
+        f"{category}: scatter of normal and anomalous patches. Their centres lie {before:.1f} "
+        f"radii of the normal patches apart at step 0 and {after:.1f} at step {patches.large_t}."
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    distinct = list(dict.fromkeys(names))
+    return distinct[0] if len(distinct) == 1 else ", ".join(distinct[:-1]) + " and " + distinct[-1]
+
+
+def _vectors(figure: Figure) -> str:
+    return _uri(svg(figure), "svg+xml")
+
+
+def _photo(figure: Figure) -> str:
+    return _uri(jpeg(figure, PHOTO_DPI), "jpeg")
+
+
+def _uri(data: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

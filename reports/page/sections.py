@@ -1,0 +1,321 @@
+"""What the sections of the page say, from ``correlation.json``: plain values for the template."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reports.figures.style import axis_label
+from reports.findings.names import describe
+from reports.findings.source import Source
+from reports.findings.verdict import auroc, points
+
+STATISTICS = {
+    "spearman": "Spearman's rank correlation",
+    "kendall": "Kendall's rank correlation",
+    "pearson": "Pearson's correlation",
+}
+
+NAMED = 8
+"""Names of configurations in a sentence at most."""
+
+
+def heading(correlation: Mapping[str, Any]) -> str:
+    """The outcome in one line."""
+    together = correlation.get("together")
+    if together is None or together["kind"] == "seeds" or len(together["choices"]) == 1:
+        return f"Chosen without labels: {describe(correlation['final']['params'])}"
+    return f"{len(together['rows'])} runs, {len(together['choices'])} different choices"
+
+
+def tiles(correlation: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The key figures: what they are called, the value, its unit and a line under it.
+
+    Of seeds their means; of several runs none, since each has its own.
+    """
+    together = correlation.get("together")
+    if together is not None:
+        return _seed_tiles(together) if together["kind"] == "seeds" else []
+    final, tried = correlation["final"], len(correlation["configurations"])
+    if final["test_auroc"] is None:
+        found = [
+            _tile("Image AUROC, pseudo set", auroc(final["pseudo_auroc"]),
+                  _interval(final["pseudo_interval"])),
+            _tile("Real test set", "not scored", "nothing is known about real defects"),
+        ]  # fmt: skip
+        alike = len(final["pseudo_leading_set"])
+        if tried > 1:
+            found.insert(1, _tile("Not told apart on the pseudo set", f"{alike}",
+                                  "at 95 %, the leader included", f"of {tried} tried"))  # fmt: skip
+        return found
+    found = [
+        _tile("Image AUROC, real test set", auroc(final["test_auroc"]),
+              _interval(final["test_interval"])),
+    ]  # fmt: skip
+    if tried == 1:
+        return found
+    leading = len(final["test_leading_set"])
+    default = final["default"]
+    found += [
+        _tile("Cost of the choice", points(final["regret"]),
+              _interval(final["regret_interval"], points), "points"),
+        _tile("Rank, real test set", f"{final['test_rank']}",
+              f"{leading} cannot be told from the best" if leading > 1 else
+              "the best stands alone at 95 %", f"of {final['configurations']}"),
+        _tile("Cost of a random choice", points(final["random_regret"]),
+              "on average" if default is None or default["regret"] is None else
+              f"on average; the fixed default {points(default['regret'])}", "points"),
+    ]  # fmt: skip
+    return found
+
+
+def _seed_tiles(together: Mapping[str, Any]) -> list[dict[str, str]]:
+    rows, mean, std = together["rows"], together["mean"], together["std"]
+    over = f"mean ± deviation over {len(rows)} {together['noun']}"
+
+    def spread(key: str, say: Any) -> str:
+        return say(mean[key]) + ("" if std[key] is None else f" ± {say(std[key])}")
+
+    same = sum(row["same"] for row in rows)
+    alone = _tile(f"{together['noun'].capitalize()} that agree", f"{same}", "chosen by each alone",
+                  f"of {len(rows)}")  # fmt: skip
+    if mean["test_auroc"] is None:
+        scored = _tile("Real test set", "not scored", "nothing is known about real defects")
+        return [
+            _tile("Image AUROC, pseudo set", spread("pseudo_auroc", auroc), over),
+            alone,
+            scored,
+        ]
+    return [
+        _tile("Image AUROC, real test set", spread("test_auroc", auroc), over),
+        _tile("Cost of the choice", spread("regret", points), over, "points"),
+        alone,
+        _tile("Cost of a random choice", points(mean["random_regret"]), "on average", "points"),
+    ]
+
+
+def cautions(correlation: Mapping[str, Any]) -> list[str]:
+    """The warnings, of several runs with the names of those that they are about."""
+    together = correlation.get("together")
+    if together is None or together["kind"] == "seeds":
+        return [warning["text"] for warning in correlation["warnings"]]
+    named: dict[str, list[str]] = {}
+    for row, run in zip(together["rows"], correlation["runs"], strict=True):
+        for warning in run["warnings"]:
+            named.setdefault(warning["text"], []).append(row["run"])
+    return [f"{', '.join(runs)}: {text}" for text, runs in named.items()]
+
+
+def stage_rows(stage: Mapping[str, Any]) -> dict[str, Any]:
+    """A stage with a row for each of its values."""
+    tested = stage["test_auroc"] is not None
+    rows = []
+    for at, value in enumerate(stage["values"]):
+        marks = ["chosen"] if value == stage["selected"] else []
+        if stage["oracle"] is not None and value == stage["oracle"]:
+            marks.append("best on test")
+        if stage["default"] is not None and value == stage["default"]:
+            marks.append("default")
+        sets = [_of_set(stage, "pseudo", at)] + ([_of_set(stage, "test", at)] if tested else [])
+        rows.append({"value": value, "sets": sets, "marks": marks})
+    return {
+        "title": "K" if stage["name"] == "k" else stage["name"],
+        "label": axis_label(stage["param"]),
+        "head": "K" if stage["param"] == "k" else stage["param"],
+        "named": any(isinstance(value, str) for value in stage["values"]),
+        "rows": rows,
+        "flat": stage["flat"],
+        "selected": stage["selected"],
+    }
+
+
+def costs(correlation: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What each way of choosing costs on the real test set, overall and by stage.
+
+    Returns:
+        ``heads`` and ``rows`` of (name, cells of ``{"value", "interval"}``); None without a test
+        set or with a single configuration.
+    """
+    final, stages = correlation["final"], correlation["stages"]
+    if final["test_auroc"] is None or len(correlation["configurations"]) < 2:
+        return None
+    parts = [final, *(stages if len(stages) > 1 else [])]
+
+    def cell(value: float | None, interval: Sequence[float] | None = None) -> dict[str, Any]:
+        return {"value": value, "interval": interval if value is not None else None}
+
+    default = final["default"] or {"regret": None, "regret_interval": None, "reason": None}
+    rows = [
+        ("the choice made on the pseudo set",
+         [cell(part["regret"], part["regret_interval"]) for part in parts]),
+        ("a choice at random, on average", [cell(part["random_regret"]) for part in parts]),
+        ("the detector's fixed default",
+         [cell(default["regret"], default["regret_interval"]),
+          *(cell(s["default_regret"], s["default_regret_interval"]) for s in parts[1:])]),
+        ("a choice on labelled real images (half of them)",
+         [cell(part["labelled"]["regret"], part["labelled"]["interval"]) if part["labelled"]
+          else cell(None) for part in parts]),
+        ("the best on the test set itself", [cell(0.0) for _ in parts]),
+    ]  # fmt: skip
+    labelled = final["labelled"] or {"reason": None}
+    return {
+        "heads": _heads(correlation),
+        "rows": [row for row in rows if any(one["value"] is not None for one in row[1])],
+        "notes": [text for text in (default["reason"], labelled["reason"]) if text],
+    }
+
+
+def agreement(correlation: Mapping[str, Any]) -> dict[str, Any] | None:
+    """How well pseudo and real AUROC agree; None without a test set or any correlation."""
+    final, stages = correlation["final"], correlation["stages"]
+    if final["test_auroc"] is None or len(correlation["configurations"]) < 2:
+        return None
+    parts = [final, *(stages if len(stages) > 1 else [])]
+    rows = []
+    for key, name in STATISTICS.items():
+        cells = []
+        for part in parts:
+            found = part["correlations"][key]
+            doubt = found["differs_from_zero"] is False
+            said = "–" if found["value"] is None else f"{found['value']:.2f}"
+            cells.append({"text": said, "interval": found["interval"], "doubt": doubt})
+        rows.append((name, cells))
+    hits = [
+        ("rank of the choice on the real test set",
+         [_plain(_rank(part)) for part in parts]),
+        ("is it among the three best there?",
+         [_plain({True: "yes", False: "no", None: "–"}[part["top3_hit"]]) for part in parts]),
+    ]  # fmt: skip
+    return {"heads": _heads(correlation), "rows": [*rows, *hits]}
+
+
+def power(correlation: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """How small a gap each set can resolve, overall and by stage."""
+    final, stages = correlation["final"], correlation["stages"]
+    parts = [("all configurations", final)]
+    if len(stages) > 1:
+        parts += [(f"stage {_title(stage)}", stage) for stage in stages]
+    rows = []
+    for which, name in (("pseudo", "pseudo set"), ("test", "real test set")):
+        for title, part in parts:
+            found = part["power"][which]
+            if found is not None:
+                rows.append({"name": f"{name}, {title}", **found})
+    return rows
+
+
+def alike(correlation: Mapping[str, Any]) -> list[str]:
+    """The configurations that the pseudo set cannot tell from its leader, by stage.
+
+    Empty if the leader stands alone.
+    """
+    leading = correlation["final"]["pseudo_leading_set"]
+    if len(leading) < 2:
+        return []
+    parts = []
+    for stage in correlation["stages"]:
+        members = [
+            one["params"]
+            for one in correlation["configurations"]
+            if stage["name"] in one["stages"] and one["params"] in leading
+        ]
+        if not members:
+            continue
+        if all(stage["param"] in params for params in members):
+            values = ", ".join(f"{params[stage['param']]}" for params in members)
+            parts.append(f"{_title(stage)} = {values}")
+        else:
+            parts += [describe(params) for params in members[:NAMED]]
+            if len(members) > NAMED:
+                parts.append(f"{len(members) - NAMED} more, bold in the table above")
+    return parts
+
+
+def stability(correlation: Mapping[str, Any]) -> list[dict[str, str]]:
+    """What would be chosen without each category, generator or seed."""
+    return [
+        {
+            "name": f"{row['left_out']} {row['name']}",
+            "choice": stage_values(row["selected"]),
+            "same": "yes" if row["same"] else "no",
+        }
+        for row in correlation["stability"]
+    ]
+
+
+def stage_values(selected: Mapping[str, Any]) -> str:
+    """Values by stage in words; a stage over names has them as values and needs no other name."""
+    if "configuration" in selected:
+        return str(selected["configuration"])
+    return describe(selected)
+
+
+def categories(source: Source, correlation: Mapping[str, Any]) -> dict[str, Any]:
+    """Rows by category: AUROCs, cost, agreement of the curves, and numbers of images."""
+    matrix = source.test or source.pseudo
+    rows = []
+    for column, (name, part) in enumerate(correlation["per_category"].items()):
+        final = part["final"]
+        inside = [
+            int(label)
+            for label, category in zip(matrix.labels, matrix.categories, strict=True)
+            if category == name
+        ]
+        reason = ""
+        if source.test is not None and final["pixel_auroc"] is None:
+            told = source.test.pixel_reason
+            reason = told[column] if column < len(told) else ""
+        rows.append(
+            {
+                "name": name,
+                "final": final,
+                "spearman": [stage["spearman"] for stage in part["stages"]],
+                "normal": inside.count(0),
+                "anomalous": inside.count(1),
+                "reason": reason,
+            }
+        )
+    return {
+        "rows": rows,
+        "stages": [_title(stage) for stage in correlation["stages"]],
+        "reasons": [(row["name"], row["reason"]) for row in rows if row["reason"]],
+    }
+
+
+def _tile(name: str, value: str, more: str, unit: str = "") -> dict[str, str]:
+    return {"name": name, "value": value, "unit": unit, "more": more}
+
+
+def _interval(pair: Sequence[float] | None, say: Any = auroc) -> str:
+    return "" if pair is None else f"95 % interval {say(pair[0])} to {say(pair[1])}"
+
+
+def _of_set(stage: Mapping[str, Any], which: str, at: int) -> dict[str, Any]:
+    intervals = stage[f"{which}_interval"]
+    chances = stage[f"{which}_p_best"]
+    return {
+        "auroc": stage[f"{which}_auroc"][at],
+        "interval": None if intervals is None else intervals[at],
+        "p_best": None if chances is None else chances[at],
+        "leading": stage["values"][at] in (stage[f"{which}_leading_set"] or []),
+    }
+
+
+def _heads(correlation: Mapping[str, Any]) -> list[str]:
+    stages = correlation["stages"]
+    if len(stages) == 1:
+        return [axis_label(stages[0]["param"])]
+    return ["all configurations", *(f"stage\u00a0{_title(stage)}" for stage in stages)]
+
+
+def _title(stage: Mapping[str, Any]) -> str:
+    return "K" if stage["name"] == "k" else str(stage["name"])
+
+
+def _rank(part: Mapping[str, Any]) -> str:
+    if part["test_rank"] is None:
+        return "–"
+    tried = len(part["values"]) if "values" in part else part["configurations"]
+    return f"{part['test_rank']} of {tried}"
+
+
+def _plain(text: str) -> dict[str, Any]:
+    return {"text": text, "interval": None, "doubt": False}

@@ -1,0 +1,1 @@
+"""What a study tries: stages, the studies by name, study files."""

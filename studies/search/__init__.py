@@ -1,0 +1,1 @@
+"""Searching: scoring a stage, judging it, choosing, going on to the next."""

@@ -1,0 +1,232 @@
+"""One study over several models, pseudo sets and seeds: scored one by one, chosen on the mean."""
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pseudoval.data.dataset import ImageItem
+from pseudoval.data.files import claim_folder, sha256_file, write_json
+from pseudoval.detectors import Detector
+from pseudoval.detectors.feature_models import open_detectors
+from pseudoval.errors import UserError
+from pseudoval.metrics.score_matrix import Config, ScoreMatrix
+from pseudoval.models.members import members_sha256, recorded_sha256
+from pseudoval.progress import ProgressCallback, labelled
+from pseudoval.scoring.blocks import score_images
+from studies.sharing.blocks import Team, score_together
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """One scoring of a study: a model, a pseudo set, the noise of a seed.
+
+    Attributes:
+        name: what sets it apart, such as ``seed-0`` (of the model), ``pseudo-1`` (the second set),
+            ``noise-1`` (the second repeat) or several of them joined; "" where there is one only.
+        model: its MODEL folder.
+        pseudo: its PSEUDO folder.
+        pseudo_sha256: of that set's manifest.
+        items: the images of that set.
+        folder: its RUN folder; that of the study itself where there is one member only.
+        team: who scores its blocks; None is this process alone.
+        known: what was scored before, for points that failed to be run again; None knows nothing.
+    """
+
+    name: str
+    detector: Detector
+    model: Path
+    pseudo: Path
+    pseudo_sha256: str
+    items: list[ImageItem]
+    folder: Path
+    team: Team | None = None
+    known: ScoreMatrix | None = None
+
+
+def open_members(
+    model: Path | Detector,
+    pseudos: Sequence[tuple[Path, list[ImageItem]]],
+    out: Path,
+    *,
+    seed: int,
+    repeats: int,
+    device: str,
+    cache: Path | bool = True,
+    settings: Mapping[str, str] | None = None,
+) -> list[Member]:
+    """Every model of a MODEL folder on every pseudo set, with the noise of every seed.
+
+    Args:
+        model: a MODEL folder, or a detector, which has its own seed.
+        pseudos: PSEUDO folders with their images.
+        seed: of the noise, the same for all models; ``repeats`` of them, from this one on.
+        cache, settings: see ``open_detectors``.
+
+    Raises:
+        UserError: see ``open_detectors``; or repeats or settings of a detector that is not in a
+            folder.
+    """
+    if not isinstance(model, Path) and settings:
+        raise UserError(
+            f"Options of scoring need a MODEL folder; the detector {model.name} was given itself. "
+            "Leave the settings out, and set it up as it is to be."
+        )
+    if not isinstance(model, Path) and repeats > 1:
+        raise UserError(
+            f"{repeats} repeats need a MODEL folder, to open the model with other seeds; the "
+            f"detector {model.name} was given itself. Leave the repeats out."
+        )
+    members = []
+    hashes = [sha256_file(folder / "manifest.json") for folder, _ in pseudos]
+    for repeat in range(repeats):
+        noise = seed + repeat
+        for name, detector in (
+            open_detectors(model, seed=noise, device=device, cache=cache, settings=settings)
+            if isinstance(model, Path)
+            else {"": model}
+        ).items():
+            for number, (folder, items) in enumerate(pseudos):
+                parts = [
+                    name,
+                    f"pseudo-{number}" if len(pseudos) > 1 else "",
+                    f"noise-{repeat}" if repeats > 1 else "",
+                ]
+                joined = "-".join(part for part in parts if part)
+                members.append(
+                    Member(
+                        name=joined,
+                        detector=detector,
+                        model=model / name if isinstance(model, Path) else Path(model.name),
+                        pseudo=folder,
+                        pseudo_sha256=hashes[number],
+                        items=items,
+                        folder=out / joined,
+                    )
+                )
+    return members
+
+
+def members_are(members: Sequence[Member]) -> str:
+    """What a mean over the members is a mean over, for a person."""
+    sets = len({member.pseudo for member in members}) > 1
+    seeds = len({(member.model, member.detector.seed) for member in members}) > 1
+    if sets and seeds:
+        return "combinations of pseudo set and seed"
+    return "pseudo sets" if sets else "seeds"
+
+
+def paired(members: Sequence[Member]) -> bool:
+    """Whether a resample of the groups means the same normals for all members."""
+    held = [{(i.category, i.group, i.label) for i in member.items} for member in members]
+    return all(one == held[0] for one in held)
+
+
+def joint_sha256(members: Sequence[Member]) -> str:
+    """The hash of the one model, or of all of them."""
+    by_model = {member.model: member.detector.model_sha256 for member in members}
+    if len(by_model) == 1:
+        return members[0].detector.model_sha256
+    return members_sha256({folder.name: sha256 for folder, sha256 in by_model.items()})
+
+
+def score_members(
+    members: Sequence[Member],
+    configs: Sequence[Config],
+    name: str,
+    progress: ProgressCallback,
+    places: Sequence[Sequence[int]] | None = None,
+) -> list[ScoreMatrix]:
+    """The score matrix of every member over the same configurations, scored by its team.
+
+    Args:
+        places: of each member the images to score, without pixel figures; None is all of them.
+
+    Raises:
+        Finished: another process has finished the study meanwhile.
+    """
+    parts: Sequence[Sequence[int] | None] = places or [None] * len(members)
+    begun = [
+        _score(member, configs, name, progress, part)
+        for member, part in zip(members, parts, strict=True)
+    ]
+    return [matrix() for matrix in begun]
+
+
+def _score(
+    member: Member,
+    configs: Sequence[Config],
+    name: str,
+    progress: ProgressCallback,
+    places: Sequence[int] | None,
+) -> Callable[[], ScoreMatrix]:
+    """Score what is not known; the matrix may have to be waited for."""
+    items, known = member.items, _known(member.known, configs)
+    if places is not None:  # what is known is of all images
+        items, known = [member.items[place] for place in places], None
+    missing = [config for config in configs if known is None or config not in known.configs]
+    told: dict[str, Any] = {"name": name, "store": member.folder / "blocks"}
+    told |= {"progress": labelled(progress, member.name), "pixels": places is None}
+    parts: list[Callable[[], ScoreMatrix]] = []
+    if known is not None:
+        parts.append(lambda: known)
+    if missing and member.team is not None:
+        parts.append(score_together(member.team, member.detector, items, missing, **told))
+    elif missing:
+        matrix = score_images(member.detector, items, missing, **told)
+        parts.append(lambda: matrix)
+
+    def whole() -> ScoreMatrix:
+        joined = ScoreMatrix.joined([part() for part in parts])
+        return joined.select([joined.row(config) for config in configs])
+
+    return whole
+
+
+def _known(matrix: ScoreMatrix | None, configs: Sequence[Config]) -> ScoreMatrix | None:
+    """The rows of an earlier matrix that need not be scored again; None if there are none."""
+    if matrix is None:
+        return None
+    sound = np.isfinite(matrix.scores).all(axis=1)
+    rows = [row for row, one in enumerate(matrix.configs) if one in configs and sound[row]]
+    return matrix.select(rows) if rows else None
+
+
+def mean_over_members(values: Sequence[np.ndarray]) -> np.ndarray:
+    """Mean ``[configs]`` of one array per member, rounded once so that equal sets tie exactly."""
+    return np.array([math.fsum(column) / len(values) for column in zip(*values, strict=True)])
+
+
+def number(value: float) -> float | None:
+    """For strict JSON: None where there is no finite number."""
+    return float(value) if math.isfinite(value) else None
+
+
+def listed(values: np.ndarray) -> list[float | None]:
+    """``number`` of each."""
+    return [number(value) for value in values]
+
+
+def start_member_runs(members: Sequence[Member], out: Path, header: Mapping[str, Any]) -> None:
+    """Make each member's folder a RUN of its own, before anything is written into it."""
+    for member in members:
+        if member.name:
+            claim_folder(member.folder, "run")
+            own = {
+                **header,
+                "model": os.path.relpath(member.model, member.folder),
+                "pseudo": [os.path.relpath(member.pseudo, member.folder)],
+                "pseudo_sha256": [member.pseudo_sha256],
+                "seed": member.detector.seed,
+                "repeats": 1,
+                "model_sha256": member.detector.model_sha256,
+                "trained_sha256": recorded_sha256(member.model)
+                if header["scoring"]
+                else member.detector.model_sha256,
+            }
+            del own["members"]
+            write_json(member.folder / "run.json", own)

@@ -1,0 +1,83 @@
+"""Examples: which are shown, how they are read, where they stand among the normal images."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from report_runs import CONFIGS, score_matrix, write_example
+
+from pseudoval.errors import UserError
+from reports.figures.examples import (
+    Example,
+    choose_examples,
+    rank_among_normals,
+    read_examples,
+    value_ranges,
+)
+
+
+def test_examples_take_turns_and_share_a_scale(tmp_path: Path) -> None:
+    for category in ("b", "a"):
+        for number, (kind, label) in enumerate(
+            (("test", 1), ("pseudo", 1), ("test", 0), ("pseudo", 0))
+        ):
+            write_example(tmp_path / f"{kind}-{category}{number}.npz", kind, label, category)
+    write_example(tmp_path / "test-a9.npz", "test", 1, "a")
+    chosen = choose_examples(read_examples(tmp_path))
+    kinds = ["normal image", "pseudo anomaly", "real defect"]
+    every = [(c, k) for c in "ab" for k in kinds]
+    assert [(one.category, one.kind) for one in chosen] == [*every[:3], every[2], *every[3:]]
+    few = choose_examples(read_examples(tmp_path), most=6)
+    assert [(one.category, one.kind) for one in few] == every
+    assert value_ranges(chosen)["a"] == (0.0, 94.0)
+    assert chosen[1].mask is not None and chosen[2].mask is None
+
+
+@pytest.mark.parametrize("array", ["mask", "map", "meta", "image"])
+def test_a_damaged_example_is_named(array: str, tmp_path: Path) -> None:
+    write_example(tmp_path / "test-0.npz", "test", 1, "a", **{array: np.array("x")})
+    with pytest.raises(UserError, match=r"test-0.npz is not an example"):
+        read_examples(tmp_path)
+
+
+def test_figures_of_older_examples_have_no_features(tmp_path: Path) -> None:
+    write_example(tmp_path / "test-0.npz", "test", 1, "a")
+    features = np.zeros((5, 6, 8), dtype=np.float32)
+    more = {"features": features, "features_noised": features, "large_t": np.array(400)}
+    write_example(tmp_path / "test-1.npz", "test", 1, "a", **more)
+    older, newer = read_examples(tmp_path)
+    assert older.features is None and older.large_t is None
+    assert newer.large_t == 400 and newer.features_noised.shape == (5, 6, 8)
+    write_example(tmp_path / "test-2.npz", "test", 1, "a", **{**more, "features": features[0]})
+    with pytest.raises(UserError, match=r"test-2.npz is not an example .*features of shape"):
+        read_examples(tmp_path)
+
+
+def _one(**more: object) -> Example:
+    blank = np.zeros((4, 4))
+    plain = Example(
+        id="cable/1.png",
+        category="cable",
+        which="test",
+        kind="real defect",
+        config=CONFIGS[0],
+        score=0.0,
+        image=np.zeros((4, 4, 3), dtype=np.uint8),
+        mask=None,
+        map=blank,
+    )
+    return replace(plain, **more)  # type: ignore[arg-type]
+
+
+def test_rank_among_the_normals_of_its_own_category() -> None:
+    matrix = score_matrix(2)
+    normal = [i for i, name in enumerate(matrix.categories) if name == "cable" and i % 2 == 0]
+    matrix.scores[0, :] = 100.0  # the other category must not count
+    matrix.scores[0, normal] = np.arange(10.0)
+    matrix.scores[0, 1] = 7.0
+    assert rank_among_normals(_one(), matrix) == pytest.approx(0.75)  # seven below, one equal
+    assert rank_among_normals(_one(id="cable/0.png"), matrix) == 0.0  # itself is not counted
+    assert rank_among_normals(_one(id="elsewhere.png"), matrix) is None
+    assert rank_among_normals(_one(config={"t": 7}), matrix) is None
+    assert rank_among_normals(_one(), None) is None
