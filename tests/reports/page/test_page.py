@@ -116,17 +116,15 @@ def test_small_words() -> None:
     assert tied("t = 5 at 95 % of a") == "t\u00a0=\u00a05 at 95\u00a0% of a"
 
 
-def test_commands_make_the_run_again(source: Source, correlation: dict[str, Any]) -> None:
-    tune, evaluate, report = commands(source, correlation)
-    assert tune == (
-        "pseudoval tune --study t_then_k --model ../model --pseudo '../pseudo set' --seed 7 --out ."
-    )
-    assert (evaluate, report) == ("pseudoval evaluate . DATA", "pseudoval report .")
-    audited = replace(source, best={**source.best, "audit": {"share": 0.25}})
-    assert commands(audited, correlation)[0].endswith(" --seed 7 --audit-joint 0.25 --out .")
+def test_commands_of_several_runs_and_of_score_files(
+    source: Source, correlation: dict[str, Any]
+) -> None:
     rows = [{"run": "one"}, {"run": "run two"}]
     together = correlation | {"together": {"kind": "runs", "rows": rows}}
     assert commands(source, together) == ["pseudoval report one 'run two'"]
+    source.pseudo.header["source"] = "pseudo scores.csv"
+    alone = replace(source, folder=None, test=None)
+    assert commands(alone, correlation) == ["pseudoval report --scores 'pseudo scores.csv'"]
 
 
 def test_facts_hide_passwords_and_repeat_nothing(
