@@ -11,7 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 NORMAL_BYTES, ANOMALOUS_BYTES = 4, 110
-"""Memory a normal pixel takes (its score), and an anomalous one (all that is made of thresholds)."""
+"""Memory that a normal pixel takes (its score), and an anomalous one (what its thresholds need)."""
 
 
 @dataclass(frozen=True, kw_only=True)
