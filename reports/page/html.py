@@ -3,13 +3,14 @@
 import base64
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
 from reports.figures.examples import Example
+from reports.findings.forms import Correlation
 from reports.findings.names import describe
 from reports.findings.source import Source
 from reports.findings.verdict import auroc, points, verdict
@@ -21,7 +22,7 @@ from reports.tables.tables import paper_tables
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def render_page(source: Source, correlation: Mapping[str, Any], examples: Sequence[Example]) -> str:
+def render_page(source: Source, correlation: Correlation, examples: Sequence[Example]) -> str:
     """The page as text; the same input gives the same text.
 
     Args:
@@ -50,6 +51,7 @@ def render_page(source: Source, correlation: Mapping[str, Any], examples: Sequen
         stages=[_stage(correlation, index) for index in range(len(correlation["stages"]))],
         costs=sections.costs(correlation),
         agreement=sections.agreement(correlation),
+        statistics=sections.statistics(correlation),
         power=sections.power(correlation),
         alike=[tied(text) for text in sections.alike(correlation)],
         stability=sections.stability(correlation),
@@ -108,7 +110,7 @@ def interval(pair: Sequence[float] | None, say: Any = auroc) -> str:
     return "" if pair is None else f"{say(pair[0])} to {say(pair[1])}"
 
 
-def _stage(correlation: Mapping[str, Any], index: int) -> dict[str, Any]:
+def _stage(correlation: Correlation, index: int) -> dict[str, Any]:
     stage = correlation["stages"][index]
     by_category = {
         name: figures["stages"][index] for name, figures in correlation["per_category"].items()

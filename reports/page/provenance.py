@@ -78,20 +78,16 @@ def facts(source: Source, correlation: Mapping[str, Any]) -> list[tuple[str, str
         ("report made with", f"pseudoval {pseudoval.__version__}"),
         ("bootstrap", f"{bootstrap['replicates']} replicates, seed {bootstrap['seed']}"),
     ]
-    known = {**{k: v for k, v in source.best.items() if k in FROM_BEST}, **source.run}
-    for key, value in known.items():
+    for key, value in source.run.items():
         rows += _flat(TITLES.get(key, key.replace("_", " ")), value)
     for title, matrix in (("pseudo scores", source.pseudo), ("real test scores", source.test)):
         if matrix is None:
             continue
         rows.append((title, f"{len(matrix.configs)} configurations × {len(matrix.images)} images"))
         for key, value in matrix.header.items():
-            if known.get(key) != value:
+            if source.run.get(key) != value:
                 rows += _flat(f"{title}: {TITLES.get(key, key.replace('_', ' '))}", value)
     return rows
-
-
-FROM_BEST = ("objective", "seed", "split_sha256", "model_sha256")
 
 
 def _flat(name: str, value: Any) -> list[tuple[str, str]]:

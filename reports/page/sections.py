@@ -1,14 +1,16 @@
 """What the sections of the page say, from ``correlation.json``: plain values for the template."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from reports.figures.style import axis_label
+from reports.findings import STATISTICS
+from reports.findings.forms import Correlation
 from reports.findings.names import describe
 from reports.findings.source import Source
 from reports.findings.verdict import auroc, points
 
-STATISTICS = {
+CORRELATIONS = {
     "spearman": "Spearman's rank correlation",
     "kendall": "Kendall's rank correlation",
     "pearson": "Pearson's correlation",
@@ -170,7 +172,7 @@ def agreement(correlation: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     parts = [final, *(stages if len(stages) > 1 else [])]
     rows = []
-    for key, name in STATISTICS.items():
+    for key, name in CORRELATIONS.items():
         cells = []
         for part in parts:
             found = part["correlations"][key]
@@ -178,13 +180,25 @@ def agreement(correlation: Mapping[str, Any]) -> dict[str, Any] | None:
             said = "–" if found["value"] is None else f"{found['value']:.2f}"
             cells.append({"text": said, "interval": found["interval"], "doubt": doubt})
         rows.append((name, cells))
-    hits = [
-        ("rank of the choice on the real test set",
-         [_plain(_rank(part)) for part in parts]),
-        ("is it among the three best there?",
-         [_plain({True: "yes", False: "no", None: "–"}[part["top3_hit"]]) for part in parts]),
-    ]  # fmt: skip
-    return {"heads": _heads(correlation), "rows": [*rows, *hits]}
+    return {"heads": _heads(correlation), "rows": rows}
+
+
+def statistics(correlation: Correlation) -> dict[str, Any] | None:
+    """What the rows of ``findings.STATISTICS`` say, overall and by stage; None of nothing."""
+    parts = [correlation["final"], *correlation["stages"]]
+    if len(correlation["stages"]) == 1:
+        parts = parts[:1]
+    found = [
+        (one, [cast(Mapping[str, Any], part)[one.key] for part in parts]) for one in STATISTICS
+    ]
+    shown = [(one, values) for one, values in found if any(value is not None for value in values)]
+    if not shown:
+        return None
+    return {
+        "heads": _heads(correlation),
+        "rows": [(one.heading, [_in_words(value) for value in values]) for one, values in shown],
+        "meanings": [one.meaning for one, _ in shown if one.meaning],
+    }
 
 
 def power(correlation: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -310,12 +324,9 @@ def _title(stage: Mapping[str, Any]) -> str:
     return "K" if stage["name"] == "k" else str(stage["name"])
 
 
-def _rank(part: Mapping[str, Any]) -> str:
-    if part["test_rank"] is None:
+def _in_words(value: float | str | bool | None) -> str:
+    if value is None:
         return "–"
-    tried = len(part["values"]) if "values" in part else part["configurations"]
-    return f"{part['test_rank']} of {tried}"
-
-
-def _plain(text: str) -> dict[str, Any]:
-    return {"text": text, "interval": None, "doubt": False}
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -38,7 +38,7 @@ OPTIONS = {
                      "--objective", "macro_image_auroc"],
     "neighbours": ["--model", "{root}/bank", "--study", "stages_then_k", "--k", "1,3"],
 }  # fmt: skip
-TO_THE_PAGE = ("neighbours",)
+TO_THE_PAGE = ("a study file",)
 """What is evaluated, reported and read from the page; of the others the first command will do."""
 
 
