@@ -16,14 +16,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pseudoval.data.dataset import ImageItem
 from pseudoval.data.images import read_rgb
 from pseudoval.detectors import Block, Detector, Parameter
 from pseudoval.detectors.per_category import PerCategoryDetector
 from pseudoval.errors import UserError
-from pseudoval.metrics.score_matrix import Config, ScoreMatrix
+from pseudoval.metrics.score_matrix import Config
 from pseudoval.pseudo_set.manifest import load_manifest
-from pseudoval.scoring.blocks import score_images
 from studies import Outcome, Stage, Study, run_study
 
 SIDE = Parameter(
@@ -89,10 +87,6 @@ class Thumbnails:
                 scores[row, column] = highest[:taken].mean()
                 coarse[row, column] = cv2.resize(far, (32, 32))
         return Block(scores=scores, coarse=coarse)
-
-    def scores(self, items: Sequence[ImageItem], configs: Sequence[Config]) -> ScoreMatrix:
-        """Scores of image files, as ``tune`` gets them."""
-        return score_images(self, items, configs, name=self.name)
 
     def render(self, coarse: np.ndarray) -> np.ndarray:
         """Maps at full size."""

@@ -16,17 +16,15 @@ from lafite_core.fit import fit
 from lafite_core.model import LafiteModel
 from lafite_core.step import Notice
 from pseudoval import __version__
-from pseudoval.data.dataset import ImageItem
 from pseudoval.data.files import require_folder
 from pseudoval.detectors.banks import Banks, keep_parameter, stages_parameter
 from pseudoval.detectors.per_category import PerCategoryDetector
 from pseudoval.detectors.protocol import Arrays, Block, Detector, Parameter, limited
 from pseudoval.errors import UserError
-from pseudoval.metrics.score_matrix import Config, ScoreMatrix
+from pseudoval.metrics.score_matrix import Config
 from pseudoval.models.members import cache_folder, read_members
 from pseudoval.models.train import scoring_configuration
 from pseudoval.progress import ProgressCallback
-from pseudoval.scoring.blocks import score_images
 
 K_GRID = (1, 2, 3, 5, 8, 12, 20, 30, 50)
 T = Parameter(
@@ -98,10 +96,6 @@ class FeatureModelDetector:
         self.model.prepare(images)
         errors = self.errors(images, configs)
         return Block(scores=sweep.scores(self.model, errors), coarse=errors)
-
-    def scores(self, items: Sequence[ImageItem], configs: Sequence[Config]) -> ScoreMatrix:
-        """See ``Detector``."""
-        return score_images(self, items, configs, name=self.name)
 
     def errors(self, images: Sequence[np.ndarray], configs: Sequence[Config]) -> np.ndarray:
         """Error grids ``[configs, images, h, w]`` float32; those of one bank share their work."""

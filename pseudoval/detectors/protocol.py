@@ -1,4 +1,4 @@
-"""What a detector offers, and the scoring loop that every detector shares."""
+"""What a detector offers to the studies, and how it says what it can be tuned over."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -7,8 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from pseudoval.data.dataset import ImageItem
-from pseudoval.metrics.score_matrix import Config, ScoreMatrix
+from pseudoval.metrics.score_matrix import Config
 
 Arrays = dict[str, np.ndarray]
 
@@ -98,10 +97,6 @@ class Detector(Protocol):
 
     def score_block(self, images: Sequence[np.ndarray], configs: Sequence[Config]) -> Block:
         """Score uint8 RGB ``[H, W, 3]`` images under every configuration."""
-        ...
-
-    def scores(self, items: Sequence[ImageItem], configs: Sequence[Config]) -> ScoreMatrix:
-        """Score images from their files; ``scoring.blocks.score_images`` can be resumed."""
         ...
 
     def render(self, coarse: np.ndarray) -> np.ndarray:
