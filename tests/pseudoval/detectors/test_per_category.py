@@ -9,10 +9,10 @@ import pytest
 from pseudoval.data.dataset import test_items as items_of
 from pseudoval.data.images import read_rgb
 from pseudoval.detectors import Block, Parameter
-from pseudoval.detectors.feature_models import open_detector
 from pseudoval.detectors.per_category import PerCategoryDetector
 from pseudoval.errors import UserError
 from pseudoval.metrics.score_matrix import Config
+from pseudoval.models.open import open_detector
 from pseudoval.scoring.blocks import score_images
 
 CONFIGS = [{"t": 25, "k": 0}, {"t": 300, "k": 4}]
