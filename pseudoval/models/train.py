@@ -1,6 +1,6 @@
 """``train``: a MODEL from the normal images that a pseudo set did not hold out; ``refit``."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cache as cached
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,9 @@ def train(
             detector=detector,
             config=config,
             backbone=cached(lambda: _make_backbone(config, weights)),
-            images={c: _hashed([item.path for item in normals[c]]) for c in manifest["categories"]},
+            images={
+                c: [(item.path, item.sha256) for item in found] for c, found in normals.items()
+            },
             split_sha256=manifest["split_sha256"],
             seeds=range(seed, seed + seeds),
             per_category=per_category,
@@ -151,7 +153,10 @@ def refit(
             detector=about["info"]["detector"],
             config=config,
             backbone=cached(lambda: _saved_backbone(config, leaf)),
-            images={c: _hashed(train_normals(data, c)) for c in tuned.header["categories"]},
+            images={
+                category: [(path, sha256_file(path)) for path in train_normals(data, category)]
+                for category in tuned.header["categories"]
+            },
             split_sha256=None,
             seeds=range(first, first + (seeds or known)),
             per_category=per_category,
@@ -184,7 +189,3 @@ def _saved_backbone(config: LafiteConfig | None, folder: Path) -> Any:
     from lafite_core.model import LafiteModel  # brings torch
 
     return None if config is None else LafiteModel.load(folder).backbone
-
-
-def _hashed(paths: Sequence[Path]) -> list[tuple[Path, str]]:
-    return [(path, sha256_file(path)) for path in paths]
