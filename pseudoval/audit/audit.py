@@ -104,7 +104,6 @@ def audit(
         "package_version": __version__,
         "manifest_sha256": sha256_file(pseudo / MANIFEST),
         **{key: manifest[key] for key in ("split_sha256", "seed", "split_seed", "generator")},
-        "calibration": manifest.get("calibration"),
         "reference": reference.facts if reference is not None else None,
         "reference_reason": reason,
         "near_duplicates_reason": None
