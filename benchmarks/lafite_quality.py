@@ -32,14 +32,16 @@ from pseudoval.data.dataset import list_categories, test_items, train_normals
 from pseudoval.data.files import write_bytes, write_json
 from pseudoval.data.images import read_mask, read_rgb
 from pseudoval.detectors import Detector
-from pseudoval.detectors.feature_models import open_detector
 from pseudoval.metrics.image_metrics import auroc_by_category, macro_auroc
 from pseudoval.metrics.result_table import METRICS, figures, variants
 from pseudoval.metrics.score_matrix import ScoreMatrix, config_name
-from pseudoval.models.train import configuration, find_device, train
+from pseudoval.models.open import open_detector
+from pseudoval.models.settings import configuration, find_device
+from pseudoval.models.train import train
 from pseudoval.pseudo_set.manifest import load_manifest, pseudo_items
 from pseudoval.scoring.blocks import score_images
-from pseudoval.statistics.curves import kendall, regret, select_best, spearman
+from pseudoval.statistics.correlation import correlations
+from pseudoval.statistics.curves import regret, select_best
 from reports import write_report
 from throughput import matmul_flops, training_flops
 
@@ -136,6 +138,8 @@ def choose_and_score(
             on_test = scored(detector, real, configs, f"test-{parameter.name}", folder, watch)
         curves = [macro_auroc(m.scores, m.categories, m.labels) for m in (on_pseudo, on_test)]
         row = select_best(configs, curves[0])
+        agreement = correlations(*(curve[:, None] for curve in curves))
+        known = {name: float(one[0]) for name, one in agreement.items() if not np.isnan(one[0])}
         chosen = {key: int(value) for key, value in configs[row].items()}
         stages.append(
             {
@@ -149,8 +153,8 @@ def choose_and_score(
                 },
                 "selected": parameter.grid[row],
                 "regret": regret(curves[1], row),
-                "spearman": spearman(*curves),
-                "kendall": kendall(*curves),
+                "spearman": known.get("spearman"),
+                "kendall": known.get("kendall"),
             }
         )
     wanted = [*variants(detector.name, chosen).values()]

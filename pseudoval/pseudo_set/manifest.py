@@ -148,8 +148,6 @@ def differences(known: Mapping[str, Any], request: Mapping[str, Any]) -> list[st
         if name not in ("generator", *hashes) and known.get(name) != value
     ]
     before, after = known["generator"], request["generator"]
-    if "calibration" in known:  # what was asked for, not what came of it
-        before = {**before, "parameters": known["calibration"]["asked"]}
     if before["name"] != after["name"]:
         found.append(f"generator was {before['name']!r}, now {after['name']!r}")
     else:

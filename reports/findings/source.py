@@ -12,9 +12,9 @@ import pandas as pd
 from pseudoval.errors import UserError
 from pseudoval.metrics import runs
 from pseudoval.metrics.image_metrics import (
+    auroc,
     auroc_by_category,
     macro_auroc,
-    pooled_auroc,
     require_both_classes,
 )
 from pseudoval.metrics.score_matrix import Config, ScoreMatrix, config_name
@@ -261,7 +261,7 @@ def _aurocs(matrix: ScoreMatrix, path: Path) -> Aurocs:
         configs=matrix.configs,
         values={
             MACRO: macro_auroc(matrix.scores, matrix.categories, matrix.labels),
-            POOLED: pooled_auroc(matrix.scores, matrix.labels),
+            POOLED: auroc(matrix.scores, matrix.labels),
             **dict(zip(matrix.category_names, table.T, strict=True)),
         },
     )

@@ -67,7 +67,7 @@ def test_a_file_and_a_row_make_a_statistic(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-c", "from pseudoval.cli import main; main()", "report", "--scores",
          tmp_path / "p.csv", "--out", tmp_path / "out"],
-        check=True, capture_output=True, env={**os.environ, "PYTHONPATH": others},
+        check=True, capture_output=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": others},
     )  # fmt: skip
     found = json.loads((tmp_path / "out" / "correlation.json").read_text())
     for part in (found, found["per_category"]["c"]):
