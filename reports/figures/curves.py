@@ -284,7 +284,7 @@ def _legend(stage: Mapping[str, Any]) -> list[Line2D]:
         handle.set_label(label)
         return handle
 
-    def told(label: str, value: Any) -> str:
+    def named(label: str, value: Any) -> str:
         # A name would be longer than its place; it stands on the axis.
         return f"{label}: {value}" if joined else label
 
@@ -293,11 +293,11 @@ def _legend(stage: Mapping[str, Any]) -> list[Line2D]:
     handles = [curve(PSEUDO, f"pseudo set, {spread}")]
     if stage["test_auroc"] is not None:
         handles.append(curve(TEST, f"real test set, {spread}"))
-    handles.append(mark("|", 11, told("chosen", stage["selected"])))
+    handles.append(mark("|", 11, named("chosen", stage["selected"])))
     if stage["oracle"] is not None:
-        handles.append(mark("D", 7, told("best on the test set", stage["oracle"])))
+        handles.append(mark("D", 7, named("best on the test set", stage["oracle"])))
     if stage["default"] is not None:
-        handles.append(mark("^", 7.5, told("fixed default", stage["default"])))
+        handles.append(mark("^", 7.5, named("fixed default", stage["default"])))
     # The legend fills column by column; reordered so that it reads row by row.
     return handles[::2] + handles[1::2]
 

@@ -144,6 +144,7 @@ class FinalFindings(Judged):
     test_auroc_pooled: float | None
     test_interval: Interval
     test_rank: int | None
+    pixel_auroc: float | None
     configurations: int | None
     best: Results | None
     without_editing: Results | None

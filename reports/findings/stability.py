@@ -42,7 +42,7 @@ def image_generators(matrix: ScoreMatrix) -> list[str]:
 
 
 def _without(source: Source, what: str, name: str, kept: np.ndarray) -> LeftOut | None:
-    """None if no category keeps both classes, or a part has no pixel figures of its own."""
+    """None if no category keeps both classes, or a part has no pixel values of its own."""
     matrix = source.pseudo
     names = np.array(matrix.categories)
     whole = {

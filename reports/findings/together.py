@@ -40,7 +40,7 @@ def correlate_together(
         What ``correlate`` says of the first, with ``runs``, the same of each, and ``together``:
         ``noun`` (what they are, in the plural), ``rows`` (one per RUN; ``alone`` is what it would
         have chosen by itself, by stage, and ``same`` whether that is its choice), ``mean`` and
-        ``std`` over them (dividing by n - 1; None if a RUN lacks the figure), ``per_category``,
+        ``std`` over them (dividing by n - 1; None if a RUN lacks the metric), ``per_category``,
         ``choices`` (what each would have chosen by itself, and the RUNs that agree) and
         ``aggregation``.
     """

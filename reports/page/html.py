@@ -11,9 +11,9 @@ import jinja2
 
 from reports.figures.examples import Example
 from reports.findings.forms import Correlation
-from reports.findings.names import describe
+from reports.findings.names import auroc, between, describe, points, share
 from reports.findings.source import Source
-from reports.findings.verdict import auroc, points, verdict
+from reports.findings.verdict import verdict
 from reports.page import sections
 from reports.page.pictures import category_pictures, curve_picture, example_groups, paper_pictures
 from reports.page.provenance import commands, facts
@@ -49,7 +49,7 @@ def render_page(source: Source, correlation: Correlation, examples: Sequence[Exa
         tiles=sections.tiles(correlation),
         warnings=[tied(text) for text in sections.cautions(correlation)],
         stages=[_stage(correlation, index) for index in range(len(correlation["stages"]))],
-        costs=sections.costs(correlation),
+        regrets=sections.regrets(correlation),
         agreement=sections.agreement(correlation),
         statistics=sections.statistics(correlation),
         power=sections.power(correlation),
@@ -78,8 +78,8 @@ def page_environment() -> jinja2.Environment:
         "points": points,
         "share": share,
         "count": lambda number: "–" if number is None else f"{number:,}",
-        "range": interval,
-        "points_range": lambda pair: interval(pair, points),
+        "range": between,
+        "points_range": lambda pair: between(pair, points),
         "stage_values": lambda selected: tied(sections.stage_values(selected)),
         "params": lambda params: tied(describe(params)),
     }
@@ -91,29 +91,15 @@ def template_text(name: str) -> str:
     return (TEMPLATES / name).read_text(encoding="utf-8")
 
 
-def share(value: float | None) -> str:
-    """A share in [0, 1] in whole percent: ``41 %``, ``< 1 %``, or a dash."""
-    if value is None:
-        return "–"
-    if 0 < value < 0.005:
-        return "< 1 %"
-    return f"{100 * value:.0f} %"
-
-
 def tied(text: str) -> str:
     """A text whose equations and percentages no line break takes apart."""
     return re.sub(r" (?==)|(?<==) | (?=%)", "\u00a0", text)
 
 
-def interval(pair: Sequence[float] | None, say: Any = auroc) -> str:
-    """``0.921 to 0.948``, or nothing."""
-    return "" if pair is None else f"{say(pair[0])} to {say(pair[1])}"
-
-
 def _stage(correlation: Correlation, index: int) -> dict[str, Any]:
     stage = correlation["stages"][index]
     by_category = {
-        name: figures["stages"][index] for name, figures in correlation["per_category"].items()
+        name: part["stages"][index] for name, part in correlation["per_category"].items()
     }
     return {
         **sections.stage_rows(stage),

@@ -47,7 +47,7 @@ def category_pictures(by_category: Mapping[str, Mapping[str, Any]]) -> list[dict
 
 def curve_words(stage: Mapping[str, Any]) -> str:
     """Where the curves start, peak and end."""
-    said = [f"Image AUROC over {axis_label(stage['param'])}, chosen {stage['selected']}."]
+    sentences = [f"Image AUROC over {axis_label(stage['param'])}, chosen {stage['selected']}."]
     for key, name in (("pseudo_auroc", "pseudo"), ("test_auroc", "real test")):
         known = [
             (value, auroc)
@@ -59,12 +59,12 @@ def curve_words(stage: Mapping[str, Any]) -> str:
         best = max(known, key=lambda pair: pair[1])
         if key == "test_auroc" and stage["oracle"] is not None:
             best = next(pair for pair in known if pair[0] == stage["oracle"])
-        told = f"On the {name} set it is highest at {best[0]} with {best[1]:.3f}"
+        text = f"On the {name} set it is highest at {best[0]} with {best[1]:.3f}"
         if numeric(stage["values"]) and len(known) > 1:
             (first, start), (last, end) = known[0], known[-1]
-            told += f"; it is {start:.3f} at {first} and {end:.3f} at {last}"
-        said.append(f"{told}.")
-    return " ".join(said)
+            text += f"; it is {start:.3f} at {first} and {end:.3f} at {last}"
+        sentences.append(f"{text}.")
+    return " ".join(sentences)
 
 
 def paper_pictures(examples: Sequence[Example]) -> list[dict[str, Any]]:
@@ -170,15 +170,15 @@ def _peak_words(example: Example) -> str:
 
 
 def _error_words(category: str, rows: Sequence[Example]) -> str:
-    said = [f"{category}: inputs and error maps."]
+    sentences = [f"{category}: inputs and error maps."]
     for one in rows:
         assert one.error_plain is not None and one.error_edited is not None
         plain, edited = value_range([one.error_plain])[1], value_range([one.error_edited])[1]
-        said.append(
+        sentences.append(
             f"On the {one.kind} the highest error is {plain:.1f} without editing and "
             f"{edited:.1f} with it."
         )
-    return " ".join(said)
+    return " ".join(sentences)
 
 
 def _plane_words(category: str, patches: Patches) -> str:

@@ -30,10 +30,10 @@ def write_audit_page(folder: Path) -> Path:
     if not isinstance(audit, dict) or audit.get("format_version") != FORMAT_VERSION:
         raise UserError(f"{folder / AUDIT} is of another format; run 'pseudoval audit' again.")
     sheets = {}
-    for name, figures in audit["categories"].items():
-        if figures["sheet"] is None:
+    for name, entry in audit["categories"].items():
+        if entry["sheet"] is None:
             continue
-        path = folder / figures["sheet"]
+        path = folder / entry["sheet"]
         if not path.is_file():
             raise UserError(f"The contact sheet {path} is missing; run 'pseudoval audit' again.")
         sheets[name] = _uri("image/png", path.read_bytes())
@@ -65,9 +65,9 @@ def render_audit(audit: Mapping[str, Any], sheets: Mapping[str, str]) -> str:
             spread=None if figure is None else _uri("image/svg+xml", svg(figure)),
             pairs=[
                 pair
-                for figures in audit["categories"].values()
-                if figures["near_duplicates"]
-                for pair in figures["near_duplicates"]["pairs"]
+                for entry in audit["categories"].values()
+                if entry["near_duplicates"]
+                for pair in entry["near_duplicates"]["pairs"]
             ],
             sheets=sheets,
             facts=_facts(audit),
@@ -90,19 +90,19 @@ def heading(audit: Mapping[str, Any]) -> str:
 def audit_verdict(audit: Mapping[str, Any]) -> str:
     """What the set is and how hard it is, in two sentences."""
     categories = audit["categories"].values()
-    normals = sum(figures["normals"] for figures in categories)
-    anomalies = sum(figures["anomalies"] for figures in categories)
+    normals = sum(entry["normals"] for entry in categories)
+    anomalies = sum(entry["anomalies"] for entry in categories)
     count = len(categories)
-    said = (
+    sentence = (
         f"{normals} held-out normals and {anomalies} pseudo anomalies of {count} "
         f"{'category' if count == 1 else 'categories'}, by {_generator(audit['generator'])}."
     )
     if audit["image_auroc"] is None:
         reason = audit["reference_reason"] or "a category lacks normals or anomalies"
-        return f"{said} How hard it is was not measured: {reason}."
+        return f"{sentence} How hard it is was not measured: {reason}."
     return (
-        f"{said} Nearest neighbours ({audit['reference']['backbone']}, K = 1) reach a mean image "
-        f"AUROC of {audit['image_auroc']:.3f}."
+        f"{sentence} Nearest neighbours ({audit['reference']['backbone']}, K = 1) reach a mean "
+        f"image AUROC of {audit['image_auroc']:.3f}."
     )
 
 

@@ -186,21 +186,21 @@ def _about(correlation: Mapping[str, Any], tested: bool) -> str:
     together = correlation.get("together")
     final = correlation["final"]
     if together and together["kind"] == "runs":
-        said = "Each run with its own choice."
+        text = "Each run with its own choice."
     else:
-        said = f"Chosen without labels: {describe(final['params'])}"
+        text = f"Chosen without labels: {describe(final['params'])}"
         plain = final["without_editing"]
         if plain is not None and plain["params"] != final["params"]:
-            said += f"; without editing: {describe(plain['params'])}"
-        said += "."
+            text += f"; without editing: {describe(plain['params'])}"
+        text += "."
     if together and together["kind"] == "seeds":
         count = len(together["rows"])
-        said += f" Mean ± standard deviation over {count} {together['noun']} (dividing by n - 1)."
+        text += f" Mean ± standard deviation over {count} {together['noun']} (dividing by n - 1)."
     if len(correlation["per_category"]) > 1:
-        said += " The deviation between categories divides by their number n."
+        text += " The deviation between categories divides by their number n."
     if not tested:
-        said += " No real test set was scored; this says nothing about real defects."
-    return said
+        text += " No real test set was scored; this says nothing about real defects."
+    return text
 
 
 def _column(of_seeds: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
