@@ -174,9 +174,9 @@ def evaluate(
     arguments: tuple[Path, ...], model: Path | None, device: str, cache: Path | bool
 ) -> None:
     """Score every tuned configuration on the real test images of DATA.  [default RUN: run]"""
-    from pseudoval.metrics import result_table
+    from pseudoval.metrics.result_table import table_lines
     from pseudoval.models.settings import find_device
-    from pseudoval.scoring import evaluate as evaluation
+    from pseudoval.scoring import evaluate_refit, evaluate_run
 
     if len(arguments) not in (1, 2):
         raise click.UsageError("give DATA, or RUN and DATA")
@@ -188,10 +188,10 @@ def evaluate(
             "progress": Progress(),
         }
         if model is None:
-            content = evaluation.evaluate(run, data, **shared)
+            content = evaluate_run(run, data, **shared)
         else:
-            content = evaluation.evaluate_refit(run, data, model, **shared)
-    for line in result_table.table(content):
+            content = evaluate_refit(run, data, model, **shared)
+    for line in table_lines(content):
         click.echo(line)
 
 
@@ -241,9 +241,9 @@ def predict(
     IMAGES are files, or folders that are searched for images.
     """
     from pseudoval.models.settings import find_device
-    from pseudoval.scoring import predict as prediction
+    from pseudoval.scoring.predict import predict as predict_images
 
-    fresh = prediction.predict(
+    fresh = predict_images(
         model,
         images,
         out,

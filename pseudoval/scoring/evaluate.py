@@ -1,38 +1,38 @@
 """``evaluate``: what the tuned configurations are worth on the real test split."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pseudoval.data.dataset import ImageItem, data_sha256, test_items
-from pseudoval.data.files import (
-    claimed,
-    clear_folder,
-    read_json,
-    write_json,
-)
-from pseudoval.detectors import Detector
+from pseudoval.data.dataset import ImageItem, test_items
+from pseudoval.data.files import claimed, clear_folder, read_json, write_json
+from pseudoval.detectors import DETECTORS, Detector
 from pseudoval.errors import UserError
 from pseudoval.metrics.image_metrics import require_both_classes
-from pseudoval.metrics.result_table import figures, variants, write_figures
+from pseudoval.metrics.result_table import result_table, variants, write_result_table
 from pseudoval.metrics.runs import Run, load_run
 from pseudoval.metrics.score_matrix import Config, ScoreMatrix
 from pseudoval.models.members import members_sha256
-from pseudoval.progress import ProgressCallback, labelled
-from pseudoval.scoring.blocks import forget_blocks, score_further, score_images
+from pseudoval.models.open import open_detector, open_detectors
+from pseudoval.progress import ProgressCallback, labelled, silent
+from pseudoval.scoring.blocks import forget_blocks, known_scores, score_missing
 from pseudoval.scoring.examples import write_examples
 
 SCORES = "test_scores.npz"
 
 
-def evaluate(
-    run_folder: Path,
+def evaluate_run(
+    run: Path,
     data: Path,
     *,
-    device: str,
+    detector: Detector | None = None,
+    device: str = "cpu",
     cache: Path | bool = True,
-    progress: ProgressCallback,
+    progress: ProgressCallback = silent,
 ) -> dict[str, Any]:
     """Score every tuned configuration on the real test images of the RUN's categories.
 
@@ -41,40 +41,52 @@ def evaluate(
     images is not scored again.
 
     Args:
+        detector: the object that was tuned, if it was none in a MODEL folder.
         cache: folder of the feature cache; True is that of the MODEL, False is none.
 
     Returns:
-        The content of ``figures.json``.
+        The result table, which is the content of ``figures.json``.
 
     Raises:
         UserError: DATA lacks a category, or a category lacks defects or normals; the model is
             missing or is not the one that was tuned.
     """
-    run = load_run(run_folder)
-    items = real_test_items(data, run.header["categories"])
+    tuned = load_run(run)
+    items = real_test_items(data, tuned.header["categories"])
     matrices: dict[str, ScoreMatrix] = {}
     scored: dict[tuple[Path, int], ScoreMatrix] = {}
-    for name, member in run.members.items():
+    for name, member in tuned.members.items():
         # Members that differ in the pseudo set only are one on the real test set.
-        same = (member.model.resolve(), int(member.header["seed"]))
+        same = (member.model.resolve(), member.seed)
         if same in scored:
             scored[same].save(member.folder / SCORES)
             continue
-        matrix = _evaluate_member(member, items, device, cache, labelled(progress, name))
-        matrices[name] = scored[same] = matrix
-    content = figures(matrices, run.best["params"])
-    write_figures(run.folder, content)
+        if detector is not None:
+            require_tuned(detector, member)
+        request = EvaluateRequest(
+            folder=member.folder,
+            items=items,
+            configs=[*ScoreMatrix.load(member.folder / "pseudo_scores.npz").configs],
+            model_sha256=member.best["model_sha256"],
+            seed=member.seed,
+            detector=partial(_tuned_detector, member, detector, device, cache),
+            explained=tuned.best["params"],
+            progress=labelled(progress, name),
+        )
+        matrices[name] = scored[same] = score_test_images(request)
+    content = result_table(matrices, tuned.best["params"])
+    write_result_table(tuned.folder, content)
     return content
 
 
 def evaluate_refit(
-    run_folder: Path,
+    run: Path,
     data: Path,
     model: Path,
     *,
-    device: str,
+    device: str = "cpu",
     cache: Path | bool = True,
-    progress: ProgressCallback,
+    progress: ProgressCallback = silent,
 ) -> dict[str, Any]:
     """Score the RUN's choice, with and without editing, with another model: the refitted one.
 
@@ -82,34 +94,128 @@ def evaluate_refit(
     and ``RUN/refit/figures.json`` and ``figures.csv``; nothing else in RUN is touched.
 
     Returns:
-        The content of ``figures.json``.
+        The result table, which is the content of ``figures.json``.
 
     Raises:
-        UserError: as in ``evaluate``, or the model does not belong to the RUN.
+        UserError: as in ``evaluate_run``, or the model does not belong to the RUN.
     """
-    from pseudoval.models.open import open_detectors
-
-    run = load_run(run_folder)
-    items = real_test_items(data, run.header["categories"])
-    seed = int(run.header["seed"])
-    detectors = open_detectors(model, seed=seed, device=device, cache=cache, settings=run.scoring)
+    tuned = load_run(run)
+    items = real_test_items(data, tuned.header["categories"])
+    detectors = open_detectors(
+        model, seed=tuned.seed, device=device, cache=cache, settings=tuned.scoring
+    )
     for detector in detectors.values():
-        require_refit(detector, run, model)
-    configs: list[Config] = [*variants(run.header["detector"], run.best["params"]).values()]
+        require_refit(detector, tuned, model)
     about = {"model_sha256": members_sha256({n: d.model_sha256 for n, d in detectors.items()})}
-    folder = run.folder / "refit"
+    folder = tuned.folder / "refit"
     with claimed(folder, "refit"):
         header = folder / "refit.json"
         if not header.exists() or read_json(header, "The header of the refit") != about:
             clear_folder(folder)
             write_json(header, about)
         matrices = {
-            name: _scored(detector, items, configs, folder / name, labelled(progress, name))
+            name: score_test_images(
+                EvaluateRequest(
+                    folder=folder / name,
+                    items=items,
+                    configs=[*variants(detector.name, tuned.best["params"]).values()],
+                    model_sha256=detector.model_sha256,
+                    seed=detector.seed,
+                    detector=partial(detectors.__getitem__, name),
+                    progress=labelled(progress, name),
+                )
+            )
             for name, detector in detectors.items()
         }
-        content = figures(matrices, run.best["params"])
-        write_figures(folder, content)
+        content = result_table(matrices, tuned.best["params"])
+        write_result_table(folder, content)
     return content
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateRequest:
+    """One model to score on the real test images.
+
+    Attributes:
+        folder: for the scores.
+        model_sha256, seed: of the detector, to find out what was scored before.
+        detector: opens it; asked only if something is to be scored.
+        explained: the configuration of which examples are written; None for none.
+    """
+
+    folder: Path
+    items: list[ImageItem]
+    configs: list[Config]
+    model_sha256: str
+    seed: int
+    detector: Callable[[], Detector]
+    explained: Config | None = None
+    progress: ProgressCallback
+
+
+def score_test_images(request: EvaluateRequest) -> ScoreMatrix:
+    """The real-test matrix in a folder, where what is missing is scored now."""
+    path, blocks = request.folder / SCORES, request.folder / "blocks"
+    known = known_scores(path, request.items, request.model_sha256, request.seed)
+    if known is not None and known.configs == request.configs:
+        return known
+    detector = request.detector()
+    matrix = score_missing(
+        detector,
+        request.items,
+        request.configs,
+        known,
+        name="test",
+        store=blocks,
+        progress=request.progress,
+    )
+    if request.explained is not None:
+        folder, config = request.folder / "examples", request.explained
+        write_examples(folder, "test", detector, request.items, matrix, config, request.progress)
+    matrix.save(path)
+    forget_blocks(blocks)
+    return matrix
+
+
+def _tuned_detector(
+    run: Run, detector: Detector | None, device: str, cache: Path | bool
+) -> Detector:
+    """The detector that was tuned, opened from its MODEL unless it is given.
+
+    Raises:
+        UserError: its MODEL is missing or holds another model.
+    """
+    if detector is not None:
+        return detector
+    if run.header["detector"] not in DETECTORS:
+        raise UserError(
+            f"{run.folder} was tuned with an object, the detector {run.header['detector']}; call "
+            "pseudoval.scoring.evaluate_run(run, data, detector=...) with it."
+        )
+    opened = open_detector(
+        run.model, seed=run.seed, device=device, cache=cache, settings=run.scoring
+    )
+    require_tuned(opened, run)
+    return opened
+
+
+def require_tuned(detector: Detector, run: Run) -> None:
+    """Refuse a detector that is not the one that was tuned.
+
+    Raises:
+        UserError: naming what differs.
+    """
+    wanted = {
+        "name": (detector.name, run.header["detector"]),
+        "seed": (detector.seed, run.seed),
+        "model_sha256": (detector.model_sha256, run.best["model_sha256"]),
+    }
+    for what, (found, tuned) in wanted.items():
+        if found != tuned:
+            raise UserError(
+                f"The detector {detector.name} is not the one that {run.folder} was tuned with: "
+                f"its {what} is {found}, and was {tuned}. Restore it, or tune again."
+            )
 
 
 def require_refit(detector: Detector, run: Run, model: Path) -> None:
@@ -152,79 +258,3 @@ def real_test_items(data: Path, categories: list[str]) -> list[ImageItem]:
         [item.category for item in items], np.array([item.label for item in items]), str(data)
     )
     return items
-
-
-def _evaluate_member(
-    run: Run,
-    items: list[ImageItem],
-    device: str,
-    cache: Path | bool,
-    progress: ProgressCallback,
-) -> ScoreMatrix:
-    """The real-test matrix of one model, with examples beside it."""
-    from pseudoval.models.open import open_detector
-
-    configs: list[Config] = [*ScoreMatrix.load(run.folder / "pseudo_scores.npz").configs]
-    seed, sha = int(run.header["seed"]), str(run.best["model_sha256"])
-    done = _finished(run.folder / SCORES, items, configs, sha, seed)
-    if done is not None:
-        return done
-    detector = open_detector(run.model, seed=seed, device=device, cache=cache, settings=run.scoring)
-    if detector.model_sha256 != sha:
-        raise UserError(
-            f"The model in {run.model} is not the one that {run.folder} was tuned with; restore "
-            "it, or tune again."
-        )
-    blocks = run.folder / "blocks"
-    matrix = score_further(
-        detector,
-        items,
-        configs,
-        known=run.folder / SCORES,
-        name="test",
-        store=blocks,
-        progress=progress,
-    )
-    write_examples(
-        run.folder / "examples", "test", detector, items, matrix, run.best["params"], progress
-    )
-    matrix.save(run.folder / SCORES)
-    forget_blocks(blocks)
-    return matrix
-
-
-def _scored(
-    detector: Detector,
-    items: list[ImageItem],
-    configs: list[Config],
-    folder: Path,
-    progress: ProgressCallback,
-) -> ScoreMatrix:
-    """The real-test matrix in ``folder``, scored now unless it is there already."""
-    done = _finished(folder / SCORES, items, configs, detector.model_sha256, detector.seed)
-    if done is not None:
-        return done
-    blocks = folder / "blocks"
-    matrix = score_images(detector, items, configs, name="test", store=blocks, progress=progress)
-    matrix.save(folder / SCORES)
-    forget_blocks(blocks)
-    return matrix
-
-
-def _finished(
-    path: Path, items: list[ImageItem], configs: list[Config], model_sha256: str, seed: int
-) -> ScoreMatrix | None:
-    """The matrix at ``path`` if it is of these images, this model and these configurations."""
-    if not path.exists():
-        return None
-    try:
-        matrix = ScoreMatrix.load(path)
-    except UserError:
-        return None  # damaged: computed again
-    wanted = {
-        "data_sha256": data_sha256(items),
-        "model_sha256": model_sha256,
-        "seed": seed,
-    }
-    same = all(matrix.header.get(name) == value for name, value in wanted.items())
-    return matrix if same and matrix.configs == configs else None
