@@ -4,7 +4,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +33,11 @@ from pseudoval.progress import Progress
 def say(sentence: str) -> None:
     """Tell the user something beside the progress."""
     click.echo(sentence, err=True)
+
+
+def shown() -> dict[str, Any]:
+    """What a long command shows while it works."""
+    return {"progress": Progress(), "notice": say}
 
 
 set_option = click.option(
@@ -127,37 +131,28 @@ def train(
     **options: Any,
 ) -> None:  # fmt: skip
     """Train a detector on the normals of DATA that PSEUDO does not hold out."""
-    from pseudoval.models import train as training
+    from pseudoval.models.train import refit as refit_model
+    from pseudoval.models.train import train as train_model
 
     out = out or Path("model" if refit is None else "refit")
     with interruptible(f"the training in {out}; the same command with --resume goes on with it"):
-        shown: dict[str, Any] = {"progress": Progress(), "notice": say}
         if refit is None:
-            sha256 = training.train(data, pseudo, out, **shown, **options)
+            sha256 = train_model(data, pseudo, out, **shown(), **options)
         else:
             kept = refit_options(context, options)
-            sha256 = training.refit(data, refit, out, **shown, **kept)
+            sha256 = refit_model(data, refit, out, **shown(), **kept)
     if os.environ.get("RANK", "0") == "0":  # the first process, where there are several
         click.echo(f"{out}: model {sha256[:12]}")
 
 
 @cli.command()
 @tune_options
-def tune(study: str, out: Path, device: str, resume: bool, **options: Any) -> None:
+def tune(study: str, out: Path, resume: bool, **options: Any) -> None:
     """Choose a configuration on the pseudo set alone; DATA is not needed."""
-    from pseudoval.models.settings import find_device
     from studies import run_study
 
     with interruptible(f"the study in {out}; the same command goes on with it"):
-        outcome = run_study(
-            study,
-            out=out,
-            device=find_device(device),
-            overwrite=not resume,
-            progress=Progress(),
-            notice=say,
-            **options,
-        )
+        outcome = run_study(study, out=out, overwrite=not resume, **shown(), **options)
     if not outcome.fresh:
         click.echo(f"{out} is finished: nothing to do.")
     for line in choice_lines(outcome.best, out):
@@ -170,27 +165,19 @@ def tune(study: str, out: Path, device: str, resume: bool, **options: Any) -> No
               "into RUN/refit.")  # fmt: skip
 @device_option
 @cache_option
-def evaluate(
-    arguments: tuple[Path, ...], model: Path | None, device: str, cache: Path | bool
-) -> None:
+def evaluate(arguments: tuple[Path, ...], model: Path | None, **options: Any) -> None:
     """Score every tuned configuration on the real test images of DATA.  [default RUN: run]"""
     from pseudoval.metrics.result_table import table_lines
-    from pseudoval.models.settings import find_device
     from pseudoval.scoring import evaluate_refit, evaluate_run
 
     if len(arguments) not in (1, 2):
         raise click.UsageError("give DATA, or RUN and DATA")
-    run, data = arguments if len(arguments) == 2 else (Path("run"), arguments[0])
+    run, data = arguments if len(arguments) == 2 else (Path("run"), *arguments)
     with interruptible(f"the scores in {run}; the same command goes on with them"):
-        shared: dict[str, Any] = {
-            "device": find_device(device),
-            "cache": cache,
-            "progress": Progress(),
-        }
         if model is None:
-            content = evaluate_run(run, data, **shared)
+            content = evaluate_run(run, data, progress=Progress(), **options)
         else:
-            content = evaluate_refit(run, data, model, **shared)
+            content = evaluate_refit(run, data, model, progress=Progress(), **options)
     for line in table_lines(content):
         click.echo(line)
 
@@ -232,29 +219,14 @@ def report(
 @device_option
 @cache_option
 @overwrite_option
-def predict(
-    model: Path, images: tuple[Path, ...], run: Path | None, category: str | None, out: Path,
-    device: str, cache: Path | bool, overwrite: bool,
-) -> None:  # fmt: skip
+def predict(model: Path, images: tuple[Path, ...], out: Path, **options: Any) -> None:
     """Score new images with MODEL and draw heat maps over them.
 
     IMAGES are files, or folders that are searched for images.
     """
-    from pseudoval.models.settings import find_device
     from pseudoval.scoring.predict import predict as predict_images
 
-    fresh = predict_images(
-        model,
-        images,
-        out,
-        run=run,
-        category=category,
-        device=find_device(device),
-        overwrite=overwrite,
-        cache=cache,
-        progress=Progress(),
-        notice=say,
-    )
+    fresh = predict_images(model, images, out, **shown(), **options)
     click.echo(f"{out / 'scores.csv'}" if fresh else f"{out} is finished: nothing to do.")
 
 
@@ -303,19 +275,13 @@ def interruptible(what: str) -> Iterator[None]:
     def stop(number: int, frame: Any) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop) if in_main_thread() else None
+    before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
     except KeyboardInterrupt:
         raise Interrupted(f"Interrupted. Nothing finished is lost: {what}.") from None
     finally:
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
-
-
-def in_main_thread() -> bool:
-    """Whether this thread may handle signals."""
-    return threading.current_thread() is threading.main_thread()
+        signal.signal(signal.SIGTERM, before)
 
 
 class Interrupted(Exception):

@@ -7,10 +7,9 @@ from pseudoval.detectors.protocol import (
     Block,
     Detector,
     ExplainsTogether,
-    FitRequest,
-    OpenRequest,
     Parameter,
     TrainedDetector,
+    TrainRequest,
 )
 from pseudoval.errors import UserError
 
@@ -58,6 +57,6 @@ def detector_class(name: str) -> type[TrainedDetector]:
 
 
 __all__ = [
-    "DETECTORS", "Block", "Detector", "DetectorRow", "ExplainsTogether", "FitRequest",
-    "OpenRequest", "Parameter", "TrainedDetector", "detector_class",
+    "DETECTORS", "Block", "Detector", "DetectorRow", "ExplainsTogether", "Parameter",
+    "TrainRequest", "TrainedDetector", "detector_class",
 ]  # fmt: skip

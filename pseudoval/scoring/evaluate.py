@@ -1,8 +1,6 @@
 """``evaluate``: what the tuned configurations are worth on the real test split."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,19 +59,13 @@ def evaluate_run(
         if same in scored:
             scored[same].save(member.folder / SCORES)
             continue
-        if detector is not None:
-            require_tuned(detector, member)
-        request = EvaluateRequest(
-            folder=member.folder,
-            items=items,
-            configs=[*ScoreMatrix.load(member.folder / "pseudo_scores.npz").configs],
-            model_sha256=member.best["model_sha256"],
-            seed=member.seed,
-            detector=partial(_tuned_detector, member, detector, device, cache),
-            explained=tuned.best["params"],
-            progress=labelled(progress, name),
+        judge = detector or _open_tuned(member, device, cache)
+        require_tuned(judge, member)
+        configs = [*ScoreMatrix.load(member.folder / "pseudo_scores.npz").configs]
+        report = labelled(progress, name)
+        matrices[name] = scored[same] = _scored(
+            judge, items, configs, member.folder, report, explained=tuned.best["params"]
         )
-        matrices[name] = scored[same] = score_test_images(request)
     content = result_table(matrices, tuned.best["params"])
     write_result_table(tuned.folder, content)
     return content
@@ -113,18 +105,9 @@ def evaluate_refit(
         if not header.exists() or read_json(header, "The header of the refit") != about:
             clear_folder(folder)
             write_json(header, about)
+        configs = [*variants(tuned.header["detector"], tuned.best["params"]).values()]
         matrices = {
-            name: score_test_images(
-                EvaluateRequest(
-                    folder=folder / name,
-                    items=items,
-                    configs=[*variants(detector.name, tuned.best["params"]).values()],
-                    model_sha256=detector.model_sha256,
-                    seed=detector.seed,
-                    detector=partial(detectors.__getitem__, name),
-                    progress=labelled(progress, name),
-                )
-            )
+            name: _scored(detector, items, configs, folder / name, labelled(progress, name))
             for name, detector in detectors.items()
         }
         content = result_table(matrices, tuned.best["params"])
@@ -132,71 +115,47 @@ def evaluate_refit(
     return content
 
 
-@dataclass(frozen=True, kw_only=True)
-class EvaluateRequest:
-    """One model to score on the real test images.
+def _scored(
+    detector: Detector,
+    items: Sequence[ImageItem],
+    configs: Sequence[Config],
+    folder: Path,
+    progress: ProgressCallback,
+    explained: Config | None = None,
+) -> ScoreMatrix:
+    """The real-test matrix in a folder, where what is missing is scored now.
 
-    Attributes:
-        folder: for the scores.
-        model_sha256, seed: of the detector, to find out what was scored before.
-        detector: opens it; asked only if something is to be scored.
+    Args:
         explained: the configuration of which examples are written; None for none.
     """
-
-    folder: Path
-    items: list[ImageItem]
-    configs: list[Config]
-    model_sha256: str
-    seed: int
-    detector: Callable[[], Detector]
-    explained: Config | None = None
-    progress: ProgressCallback
-
-
-def score_test_images(request: EvaluateRequest) -> ScoreMatrix:
-    """The real-test matrix in a folder, where what is missing is scored now."""
-    path, blocks = request.folder / SCORES, request.folder / "blocks"
-    known = known_scores(path, request.items, request.model_sha256, request.seed)
-    if known is not None and known.configs == request.configs:
+    path, blocks = folder / SCORES, folder / "blocks"
+    known = known_scores(path, items, detector.model_sha256, detector.seed)
+    if known is not None and known.configs == configs:
         return known
-    detector = request.detector()
     matrix = score_missing(
-        detector,
-        request.items,
-        request.configs,
-        known,
-        name="test",
-        store=blocks,
-        progress=request.progress,
+        detector, items, configs, known, name="test", store=blocks, progress=progress
     )
-    if request.explained is not None:
-        folder, config = request.folder / "examples", request.explained
-        write_examples(folder, "test", detector, request.items, matrix, config, request.progress)
+    if explained is not None:
+        shown = folder / "examples"
+        write_examples(shown, "test", detector, items, matrix, explained, progress)
     matrix.save(path)
     forget_blocks(blocks)
     return matrix
 
 
-def _tuned_detector(
-    run: Run, detector: Detector | None, device: str, cache: Path | bool
-) -> Detector:
-    """The detector that was tuned, opened from its MODEL unless it is given.
+def _open_tuned(run: Run, device: str, cache: Path | bool) -> Detector:
+    """The detector in the MODEL that was tuned.
 
     Raises:
-        UserError: its MODEL is missing or holds another model.
+        UserError: its MODEL is missing, or an object was tuned.
     """
-    if detector is not None:
-        return detector
-    if run.header["detector"] not in DETECTORS:
+    name = run.header["detector"]
+    if name not in DETECTORS:
         raise UserError(
-            f"{run.folder} was tuned with an object, the detector {run.header['detector']}; call "
+            f"{run.folder} was tuned with an object, the detector {name}; call "
             "pseudoval.scoring.evaluate_run(run, data, detector=...) with it."
         )
-    opened = open_detector(
-        run.model, seed=run.seed, device=device, cache=cache, settings=run.scoring
-    )
-    require_tuned(opened, run)
-    return opened
+    return open_detector(run.model, seed=run.seed, device=device, cache=cache, settings=run.scoring)
 
 
 def require_tuned(detector: Detector, run: Run) -> None:
@@ -205,17 +164,13 @@ def require_tuned(detector: Detector, run: Run) -> None:
     Raises:
         UserError: naming what differs.
     """
-    wanted = {
-        "name": (detector.name, run.header["detector"]),
-        "seed": (detector.seed, run.seed),
-        "model_sha256": (detector.model_sha256, run.best["model_sha256"]),
-    }
-    for what, (found, tuned) in wanted.items():
-        if found != tuned:
-            raise UserError(
-                f"The detector {detector.name} is not the one that {run.folder} was tuned with: "
-                f"its {what} is {found}, and was {tuned}. Restore it, or tune again."
-            )
+    _require_equal(
+        f"The detector {detector.name} is not the one that {run.folder} was tuned with",
+        "restore it, or tune again",
+        name=(detector.name, run.header["detector"]),
+        seed=(detector.seed, run.seed),
+        model_sha256=(detector.model_sha256, run.best["model_sha256"]),
+    )
 
 
 def require_refit(detector: Detector, run: Run, model: Path) -> None:
@@ -224,25 +179,25 @@ def require_refit(detector: Detector, run: Run, model: Path) -> None:
     Raises:
         UserError: naming what differs.
     """
-    wanted = run.header["detector"]
-    if detector.name != wanted:
-        raise UserError(
-            f"{model} holds the detector {detector.name}, but {run.folder} chose a configuration "
-            f"of {wanted}; give a model of {wanted}."
-        )
-    if sorted(detector.categories) != sorted(run.header["categories"]):
-        raise UserError(
-            f"{model} knows {', '.join(detector.categories)}, but {run.folder} is about "
-            f"{', '.join(run.header['categories'])}; give a model of these categories."
-        )
-    for name, chosen in (("study", "study"), ("params", "params"),
-                         ("run_model_sha256", "model_sha256")):  # fmt: skip
-        if detector.refit is not None and detector.refit[name] != run.best[chosen]:
-            raise UserError(
-                f"{model} was refitted from another choice than that of {run.folder}: {name} is "
-                f"{detector.refit[name]} there and {run.best[chosen]} here. Refit again with "
-                f"'pseudoval train DATA --refit {run.folder}'."
-            )
+    choice = detector.refit or {}
+    _require_equal(
+        f"{model} is no refit of the choice in {run.folder}",
+        f"refit again with 'pseudoval train DATA --refit {run.folder}'",
+        detector=(detector.name, run.header["detector"]),
+        categories=(sorted(detector.categories), sorted(run.header["categories"])),
+        **{
+            name: (choice[name], run.best[name.removeprefix("run_")])
+            for name in ("study", "params", "run_model_sha256")
+            if choice
+        },
+    )
+
+
+def _require_equal(problem: str, mend: str, **pairs: tuple[Any, Any]) -> None:
+    """Refuse the first pair of (found, wanted) that differs, by its name."""
+    for name, (found, wanted) in pairs.items():
+        if found != wanted:
+            raise UserError(f"{problem}: its {name} is {found}, not {wanted}; {mend}.")
 
 
 def real_test_items(data: Path, categories: list[str]) -> list[ImageItem]:

@@ -163,21 +163,21 @@ def test_models_of_another_choice_are_refused(
 ) -> None:
     evaluate = ["evaluate", str(copies / "run"), str(road / "data"), "--model"]
     before = contents(copies / "run")
-    refused(capsys, [*evaluate, str(several / "refit")], "refitted from another choice")
+    refused(capsys, [*evaluate, str(several / "refit")], "is no refit of the choice")
     path = copies / "refit" / "model.json"
     for name, value in (("params", {"t": 1, "k": 1}), ("study", "k"), ("run_model_sha256", "0")):
         header = json.loads(path.read_text())
         kept = path.read_text()
         header["info"]["refit"][name] = value
         path.write_text(json.dumps(header))
-        refused(capsys, [*evaluate, str(copies / "refit")], f"{name} is {value}")
+        refused(capsys, [*evaluate, str(copies / "refit")], f"its {name} is {value}")
         path.write_text(kept)
     fabric = several / "model" / "seed-3" / "fabric"
-    refused(capsys, [*evaluate, str(fabric)], "knows fabric, but")
+    refused(capsys, [*evaluate, str(fabric)], "is ['fabric'], not")
     knn = ["train", str(road / "data"), "--pseudo", str(road / "pseudo"), "--detector", "knn",
            "--preset", "demo", "--set", "features.grid=8"]  # fmt: skip
     assert run([*knn, "--out", str(copies / "knn")]) == 0
-    refused(capsys, [*evaluate, str(copies / "knn")], "holds the detector knn")
+    refused(capsys, [*evaluate, str(copies / "knn")], "its detector is knn")
     refused(capsys, [*evaluate, str(copies / "none")], "no model folder")
     assert contents(copies / "run") == before
 
