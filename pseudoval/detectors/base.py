@@ -43,7 +43,7 @@ class SingleModel:
 
     def of(self, category: str) -> Detector:
         """See ``Detector``; all categories share the model."""
-        return self  # type: ignore[return-value]  # the rest of the protocol is the subclass's
+        return self
 
     def check(self, config: Config) -> None:
         """See ``Detector``."""
@@ -64,6 +64,24 @@ class SingleModel:
                 f"A configuration of {self.name} has {' and '.join(needed)}{more}; not "
                 f"{', '.join(config) or 'nothing'}."
             )
+
+    def score_block(self, images: Sequence[np.ndarray], configs: Sequence[Config]) -> Block:
+        """See ``Detector``."""
+        raise NotImplementedError
+
+    def render(self, coarse: np.ndarray) -> np.ndarray:
+        """See ``Detector``; the side is ``map_side``."""
+        size = (self.map_side, self.map_side)
+        return np.array([cv2.resize(one, size) for one in coarse], dtype=np.float32)
+
+    def explain(self, image: np.ndarray, config: Config) -> Arrays:
+        """See ``Detector``; without editing there is one error map, under both names."""
+        error = self.score_block([image], [config]).coarse[0, 0]
+        return {
+            "map": self.render(error[None])[0],
+            "error_plain": error,
+            "error_edited": error,
+        }
 
     def provenance(self) -> dict[str, Any]:
         """See ``Detector``."""
@@ -109,20 +127,6 @@ class ArrayDetector(SingleModel):
             seed: of what is drawn at random.
         """
         raise NotImplementedError
-
-    def score_block(self, images: Sequence[np.ndarray], configs: Sequence[Config]) -> Block:
-        """See ``Detector``."""
-        raise NotImplementedError
-
-    def render(self, coarse: np.ndarray) -> np.ndarray:
-        """See ``Detector``."""
-        size = (self.map_side, self.map_side)
-        return np.array([cv2.resize(one, size) for one in coarse], dtype=np.float32)
-
-    def explain(self, image: np.ndarray, config: Config) -> Arrays:
-        """See ``Detector``."""
-        coarse = self.score_block([image], [config]).coarse[0]
-        return {"map": self.render(coarse)[0], "error_plain": coarse[0], "error_edited": coarse[0]}
 
     @classmethod
     def train(cls, request: TrainRequest, info: Mapping[str, Any]) -> None:

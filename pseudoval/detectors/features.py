@@ -16,7 +16,6 @@ from pseudoval.data.images import read_rgb
 from pseudoval.detectors.banks import Banks, keep_parameter
 from pseudoval.detectors.base import SingleModel, check_values
 from pseudoval.detectors.protocol import (
-    Arrays,
     Block,
     Detector,
     Parameter,
@@ -126,14 +125,6 @@ class FeatureModelDetector(SingleModel):
         self, model: LafiteModel, images: Sequence[np.ndarray], configs: Sequence[Config]
     ) -> np.ndarray:
         """``errors`` with the bank of a model."""
-        raise NotImplementedError
-
-    def explain(self, image: np.ndarray, config: Config) -> Arrays:
-        """See ``Detector``."""
-        return self.explain_all([image], config)[0]
-
-    def explain_all(self, images: Sequence[np.ndarray], config: Config) -> list[Arrays]:
-        """See ``ExplainsTogether``."""
         raise NotImplementedError
 
     def render(self, coarse: np.ndarray) -> np.ndarray:
