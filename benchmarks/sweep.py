@@ -36,7 +36,7 @@ from lafite_core import reconstruction
 from lafite_core import sweep as core
 from lafite_core.model import LafiteModel
 from plain_loop import PlainLoop
-from pseudoval.data import images
+from pseudoval.data import dataset, images
 from pseudoval.data.dataset import ImageItem, test_items
 from pseudoval.data.files import claim_folder, write_json
 from pseudoval.detectors.feature_models import open_detector
@@ -102,7 +102,7 @@ def sweep_parts(detector: Any, items: Sequence[ImageItem], configs: Sequence[Any
     clock = Clock(model.device)
     places: list[tuple[Any, str, str]] = [
         (images, "read_rgb", "decode"),
-        (sweep, "sha256_file", "hashing"),
+        (dataset, "sha256_file", "hashing"),
         (sweep, "pixel_metrics", "pixel figures"),
         (sweep, "label_regions", "pixel figures"),
         (sweep, "_mask", "pixel figures"),

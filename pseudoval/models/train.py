@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,7 @@ def train(
         detector=detector,
         config=config,
         backbone=functools.cache(lambda: make_backbone(config.features, weights)),
-        images={c: _hashed([item.path for item in normals[c]]) for c in manifest["categories"]},
+        images={c: [(item.path, item.sha256) for item in found] for c, found in normals.items()},
         split_sha256=manifest["split_sha256"],
         device=device,
         preset=preset,
@@ -150,7 +150,10 @@ def refit(
         detector=model.info["detector"],
         config=scoring_configuration(model.config, tuned.scoring),
         backbone=lambda: extractor,
-        images={c: _hashed(train_normals(data, c)) for c in tuned.header["categories"]},
+        images={
+            category: [(path, sha256_file(path)) for path in train_normals(data, category)]
+            for category in tuned.header["categories"]
+        },
         split_sha256=None,
         device=find_device(device),
         preset=model.info.get("preset"),
@@ -173,10 +176,6 @@ def refit(
         overwrite=overwrite,
         progress=progress,
     )
-
-
-def _hashed(paths: Sequence[Path]) -> list[tuple[Path, str]]:
-    return [(path, sha256_file(path)) for path in paths]
 
 
 def configuration(

@@ -5,13 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from pseudoval.data.dataset import ImageItem, test_items
+from pseudoval.data.dataset import ImageItem, data_sha256, test_items
 from pseudoval.data.files import (
     claimed,
     clear_folder,
     read_json,
-    sha256_file,
-    sha256_json,
     write_json,
 )
 from pseudoval.detectors import Detector
@@ -224,7 +222,7 @@ def _finished(
     except UserError:
         return None  # damaged: computed again
     wanted = {
-        "data_sha256": sha256_json([[item.id, sha256_file(item.path)] for item in items]),
+        "data_sha256": data_sha256(items),
         "model_sha256": model_sha256,
         "seed": seed,
     }
