@@ -39,9 +39,9 @@ from plain_loop import PlainLoop
 from pseudoval.data import dataset, images
 from pseudoval.data.dataset import ImageItem, test_items
 from pseudoval.data.files import claim_folder, write_json
-from pseudoval.detectors.feature_models import open_detector
 from pseudoval.metrics.score_matrix import ScoreMatrix
-from pseudoval.models.train import find_device
+from pseudoval.models.open import open_detector
+from pseudoval.models.settings import find_device
 from pseudoval.progress import Progress, silent
 from pseudoval.pseudo_set.manifest import load_manifest, pseudo_items
 from pseudoval.scoring import blocks as sweep

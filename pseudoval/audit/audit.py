@@ -166,8 +166,11 @@ def _reference(
     )
 
     if model is not None:
+        from pseudoval.models.open import open_detectors
+
         split, names = manifest["split_sha256"], manifest["categories"]
-        return reference_of_model(model, names, split, device), None
+        detector = next(iter(open_detectors(model, seed=None, device=device).values()))
+        return reference_of_model(detector, model, names, split), None
     assert bank is not None
     normals = {
         category: [(item.path, manifest["bank_sha256"].get(item.id, item.id)) for item in found]

@@ -87,7 +87,7 @@ def evaluate_refit(
     Raises:
         UserError: as in ``evaluate``, or the model does not belong to the RUN.
     """
-    from pseudoval.detectors.feature_models import open_detectors
+    from pseudoval.models.open import open_detectors
 
     run = load_run(run_folder)
     items = real_test_items(data, run.header["categories"])
@@ -162,7 +162,7 @@ def _evaluate_member(
     progress: ProgressCallback,
 ) -> ScoreMatrix:
     """The real-test matrix of one model, with examples beside it."""
-    from pseudoval.detectors.feature_models import open_detector
+    from pseudoval.models.open import open_detector
 
     configs: list[Config] = [*ScoreMatrix.load(run.folder / "pseudo_scores.npz").configs]
     seed, sha = int(run.header["seed"]), str(run.best["model_sha256"])
