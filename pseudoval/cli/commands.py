@@ -1,4 +1,4 @@
-"""The command line: the only file that imports all four rooms."""
+"""The commands; each imports what it needs when it runs, so that the help comes at once."""
 
 import logging
 import os
@@ -14,15 +14,16 @@ import click
 
 from pseudoval import __version__
 from pseudoval.cli.options import (
-    FOLDER,
+    PATH,
     BuildCommand,
-    assignments,
     audit_options,
     build_options,
     cache_option,
     device_option,
+    overwrite_option,
     refit_options,
     seed_option,
+    set_option,
     tune_options,
 )
 from pseudoval.cli.output import audit_lines, build_lines, choice_lines
@@ -39,19 +40,6 @@ def say(sentence: str) -> None:
 def shown() -> dict[str, Any]:
     """What a long command shows while it works."""
     return {"progress": Progress(), "notice": say}
-
-
-set_option = click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="NAME=VALUE",
-    callback=assignments,
-    help="Any single option by name; may be repeated.",
-)
-overwrite_option = click.option(
-    "--overwrite", is_flag=True, help="Replace what an earlier command left in the output folder."
-)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -73,7 +61,7 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option("--out", type=FOLDER(), default=Path("demo"), show_default=True)
+@click.option("--out", type=PATH, default=Path("demo"), show_default=True)
 @seed_option("Seed of everything in the demo.")
 def demo(out: Path, seed: int) -> None:
     """The whole road on rendered images: no network, no GPU, no download."""
@@ -87,9 +75,9 @@ def demo(out: Path, seed: int) -> None:
 
 
 @cli.command(cls=BuildCommand)
-@click.argument("data", type=FOLDER())
+@click.argument("data", type=PATH)
 @build_options
-@set_option
+@set_option("Any single option by name")
 @overwrite_option
 def build(data: Path, out: Path, categories: str | None, **options: Any) -> None:
     """Hold out normals of DATA and make a pseudo-validation set of them."""
@@ -102,22 +90,22 @@ def build(data: Path, out: Path, categories: str | None, **options: Any) -> None
 
 
 @cli.command()
-@click.argument("data", type=FOLDER())
-@click.option("--pseudo", type=FOLDER(), default=Path("pseudo"), show_default=True)
-@click.option("--out", type=FOLDER(), help="[default: model; with --refit: refit]")
+@click.argument("data", type=PATH)
+@click.option("--pseudo", type=PATH, default=Path("pseudo"), show_default=True)
+@click.option("--out", type=PATH, help="[default: model; with --refit: refit]")
 @click.option("--detector", type=click.Choice([*DETECTORS]), default="lafite",
               show_default=True)  # fmt: skip
 @click.option("--preset", type=click.Choice(["cpu", "paper", "demo"]), default="cpu",
               show_default=True)  # fmt: skip
 @click.option("--backbone", help="A timm model name, or filterbank.  [default: the preset's]")
-@click.option("--weights", type=FOLDER(), help="safetensors file of the backbone; without it "
+@click.option("--weights", type=PATH, help="safetensors file of the backbone; without it "
               "timm downloads the pretrained weights.")  # fmt: skip
 @click.option("--epochs", type=click.IntRange(1), help="Exactly this many epochs.")
 @click.option("--coreset", type=click.Choice(["exact", "sharded"]), help="Pick the core set of all "
               "patches at once, or part by part, for millions.  [default: exact]")  # fmt: skip
-@set_option
+@set_option("Any single option by name")
 @click.option("--per-category", is_flag=True, help="A model for each category.")
-@click.option("--refit", type=FOLDER(), metavar="RUN", help="Train RUN's model on all normals of "
+@click.option("--refit", type=PATH, metavar="RUN", help="Train RUN's model on all normals of "
               "DATA, held-out ones too.")  # fmt: skip
 @device_option
 @cache_option
@@ -161,8 +149,8 @@ def tune(study: str, out: Path, resume: bool, **options: Any) -> None:
 
 
 @cli.command()
-@click.argument("arguments", nargs=-1, metavar="[RUN] DATA", type=FOLDER())
-@click.option("--model", type=FOLDER(), help="A refitted model, to score RUN's choice with it "
+@click.argument("arguments", nargs=-1, metavar="[RUN] DATA", type=PATH)
+@click.option("--model", type=PATH, help="A refitted model, to score RUN's choice with it "
               "into RUN/refit.")  # fmt: skip
 @device_option
 @cache_option
@@ -184,10 +172,10 @@ def evaluate(arguments: tuple[Path, ...], model: Path | None, **options: Any) ->
 
 
 @cli.command()
-@click.argument("runs", nargs=-1, metavar="[RUN ...]", type=FOLDER())
-@click.option("--scores", type=FOLDER(), help="CSV of pseudo scores, instead of a RUN.")
-@click.option("--test-scores", type=FOLDER(), help="CSV of test scores.")
-@click.option("--out", type=FOLDER(), help="[default: RUN/report, or report]")
+@click.argument("runs", nargs=-1, metavar="[RUN ...]", type=PATH)
+@click.option("--scores", type=PATH, help="CSV of pseudo scores, instead of a RUN.")
+@click.option("--test-scores", type=PATH, help="CSV of test scores.")
+@click.option("--out", type=PATH, help="[default: RUN/report, or report]")
 def report(
     runs: tuple[Path, ...], scores: Path | None, test_scores: Path | None, out: Path | None
 ) -> None:
@@ -210,13 +198,13 @@ def report(
 
 
 @cli.command()
-@click.argument("model", type=FOLDER())
-@click.argument("images", nargs=-1, required=True, metavar="IMAGES...", type=FOLDER())
-@click.option("--run", type=FOLDER(), help="Take the configuration that this RUN chose.  [default: "
+@click.argument("model", type=PATH)
+@click.argument("images", nargs=-1, required=True, metavar="IMAGES...", type=PATH)
+@click.option("--run", type=PATH, help="Take the configuration that this RUN chose.  [default: "
               "that of the refit, else the detector's defaults]")  # fmt: skip
 @click.option("--category", metavar="NAME", help="Category of the images, for a model per "
               "category.  [default: the folder of that name they are in]")  # fmt: skip
-@click.option("--out", type=FOLDER(), default=Path("predictions"), show_default=True)
+@click.option("--out", type=PATH, default=Path("predictions"), show_default=True)
 @device_option
 @cache_option
 @overwrite_option
@@ -232,7 +220,7 @@ def predict(model: Path, images: tuple[Path, ...], out: Path, **options: Any) ->
 
 
 @cli.command()
-@click.argument("pseudo", type=FOLDER())
+@click.argument("pseudo", type=PATH)
 @audit_options
 def audit(pseudo: Path, out: Path, device: str, **options: Any) -> None:
     """Inspect the pseudo set PSEUDO: sheets, distributions, difficulty, repeats.
