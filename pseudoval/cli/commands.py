@@ -136,12 +136,14 @@ def train(
 
 @cli.command()
 @tune_options
-def tune(study: str, out: Path, resume: bool, **options: Any) -> None:
+def tune(study: str | None, model: Path, out: Path, resume: bool, **options: Any) -> None:
     """Choose a configuration on the pseudo set alone; DATA is not needed."""
+    from pseudoval.models.open import default_study
     from studies import run_study
 
+    study = study or default_study(model)
     with interruptible(f"the study in {out}; the same command goes on with it"):
-        outcome = run_study(study, out=out, overwrite=not resume, **shown(), **options)
+        outcome = run_study(study, model=model, out=out, overwrite=not resume, **shown(), **options)
     if not outcome.fresh:
         click.echo(f"{out} is finished: nothing to do.")
     for line in choice_lines(outcome.best, out):
@@ -242,7 +244,7 @@ def audit(pseudo: Path, out: Path, device: str, **options: Any) -> None:
 
 @cli.command(name="studies")
 def list_studies() -> None:
-    """List the studies, objectives and rules that tune knows."""
+    """List the studies, objectives and rules that tune knows, and the detectors."""
     from pseudoval.statistics.objectives import OBJECTIVES
     from pseudoval.statistics.rules import RULES
     from studies import STUDIES
@@ -250,6 +252,9 @@ def list_studies() -> None:
 
     for name, make in STUDIES.items():
         click.echo(f"{name:<10} {(make.__doc__ or '').splitlines()[0]}")
+    click.echo("\n--detector NAME")
+    for name, row in DETECTORS.items():
+        click.echo(f"  {name:<18} {row.summary}; its study is {row.study or 'a file'}")
     click.echo(f"\nFILE.toml: {(study_files.__doc__ or '').strip()}")
     objectives = {name: objective.summary for name, objective in OBJECTIVES.items()}
     for title, known in (("--objective NAME or NAME+NAME", objectives), ("--rule NAME", RULES)):

@@ -115,8 +115,8 @@ def refit_options(context: click.Context, options: dict[str, Any]) -> dict[str, 
 
 
 tune_options = together(
-    click.option("--study", default="t_then_k", show_default=True,
-                 metavar="NAME|FILE.toml", help="See 'pseudoval studies'."),
+    click.option("--study", metavar="NAME|FILE.toml", help="See 'pseudoval studies'.  [default: "
+                 "that of MODEL's detector]"),
     click.option("--model", type=PATH, default=Path("model"), show_default=True),
     click.option("--pseudo", type=PATH, multiple=True, default=[Path("pseudo")],
                  show_default=True, help="May be repeated: sets on one split, chosen on their "

@@ -21,7 +21,7 @@ class DetectorRow:
     Attributes:
         where: ``module:Class`` of a ``TrainedDetector``, imported when it is needed.
         summary: one line for a person.
-        study: the built-in study that is made for it; "" if it takes a study file.
+        study: the built-in study that tune takes by default; "" if it needs a study file.
     """
 
     where: str

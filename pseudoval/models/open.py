@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from pseudoval.data.files import require_folder
-from pseudoval.detectors import Detector, detector_class
+from pseudoval.detectors import DETECTORS, Detector, detector_class
 from pseudoval.detectors.base import read_model_json
 from pseudoval.detectors.per_category import PerCategoryDetector
 from pseudoval.errors import UserError
@@ -60,6 +60,21 @@ def open_detector(
         cache=cache_folder(folder, cache),
         configure=partial(scoring_configuration, settings=settings or {}),
     )
+
+
+def default_study(folder: Path) -> str:
+    """The built-in study for the detector in a MODEL folder.
+
+    Raises:
+        UserError: not a MODEL folder, or of a detector without a study of its own.
+    """
+    require_folder(folder, "model", "pseudoval train")
+    while (members := read_members(folder)) is not None:
+        folder = folder / members.names[0]
+    name = read_model_json(folder)["info"]["detector"]
+    if name not in DETECTORS or not DETECTORS[name].study:
+        raise UserError(f"There is no built-in study for the detector {name}; give --study FILE.")
+    return DETECTORS[name].study
 
 
 def open_detectors(

@@ -59,6 +59,8 @@ def test_a_row_is_all_that_a_detector_needs(
     about = json.loads((tmp_path / "predictions" / "predictions.json").read_text())
     assert (about["params_from"], about["params"]) == ("refit", final["params"])
     tune = ["tune", "--model", str(model), "--pseudo", str(pseudo), "--out", str(tmp_path / "x")]
+    refused(capsys, tune, "study for the detector thumbnails")
+    tune += ["--study", str(study)]
     refused(capsys, [*tune, "--set", "score.pool=4"], "score.pool")
     with pytest.raises(UserError, match="no backbone"):
         train(data, pseudo, tmp_path / "y", detector=thumbnails, backbone="resnet18")
