@@ -44,14 +44,12 @@ class BlockWork:
 
     def stored(self) -> Block | None:
         """The finished block, or None if there is none for exactly this work."""
-        if self.path is None or not self.path.exists():
+        if self.path is None or not self.is_kept():
             return None
         try:
             arrays = read_npz(self.path, "A block of scores")
         except UserError:
             return None  # damaged: computed again
-        if str(arrays["key"]) != self.key:
-            return None
         return Block(scores=arrays["scores"], coarse=arrays["coarse"])
 
     def is_kept(self) -> bool:
