@@ -1,7 +1,6 @@
 """What ``audit.json`` says of the images of a category, and its contact sheet."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pseudoval.audit.measures import measure, summary
-from pseudoval.audit.sheets import Row, contact_sheet
+from pseudoval.audit.sheets import contact_sheet
 from pseudoval.data.dataset import ImageItem
 from pseudoval.data.images import image_shape, read_mask, read_rgb
 from pseudoval.metrics.image_metrics import auroc
@@ -49,11 +48,7 @@ def image_row(
     background = None if below is None else _decoded(below)
     # The normal underneath has the object where the anomaly may have covered it.
     where = foreground(image if background is None else background, item.id)
-    measures = measure(image, mask, background, where)
-    figures = {
-        name: None if value is None else round(value, 6) for name, value in asdict(measures).items()
-    }
-    return {**row, **figures, "empty": measures.empty, "invisible": measures.invisible}
+    return {**row, **measure(image, mask, background, where)}
 
 
 def _mask(item: ImageItem) -> np.ndarray:
@@ -152,7 +147,7 @@ def sheet_of(
             paths["source"] = sources[item.id]
         paths["result"] = item.path
         pictures = {name: read_rgb(path) if path else None for name, path in paths.items()}
-        shown.append(Row(caption=_caption(row), pictures={**pictures, "mask": _mask(item)}))
+        shown.append((_caption(row), {**pictures, "mask": _mask(item)}))
     return contact_sheet(shown)
 
 

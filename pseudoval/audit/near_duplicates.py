@@ -7,7 +7,7 @@ in which the category varies (pose, light, model) are removed. What is left of t
 is unrelated; of the same part under another exposure or compression it is nearly the same.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,6 @@ LEAST_SHARE, LEAST_SHARING = 0.1, 5
 category's: that of a few is what makes them repeats."""
 MOST_LEARNT = 512
 """Pictures that mean and ways of varying are learnt from."""
-BLOCK = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +93,8 @@ def count_duplicates(
         lambda done: progress(f"comparing normals of {category}", done, len(names)),
     )
     inside, outside = rows[: len(held)], rows[len(held) :]
-    training = list(similar_pairs(inside, outside))
-    within = list(similar_pairs(inside))
+    training = similar_pairs(inside, outside)
+    within = similar_pairs(inside)
     trained = [item.id for item in bank]
     found["pairs"] = [
         {
@@ -151,24 +150,21 @@ def _shared_modes(rest: np.ndarray) -> np.ndarray:
 
 def similar_pairs(
     first: np.ndarray, second: np.ndarray | None = None, *, threshold: float = THRESHOLD
-) -> Iterator[Pair]:
-    """Pairs of rows whose correlation reaches the threshold, in order; a block at a time.
+) -> list[Pair]:
+    """Pairs of rows whose correlation reaches the threshold, in order.
 
     Args:
         first, second: of ``descriptors``; without the second, pairs within the first, each once.
     """
-    other = first if second is None else second
-    for start in range(0, len(first), BLOCK):
-        found = first[start : start + BLOCK] @ other.T
-        if second is None:
-            below = np.arange(len(found))[:, None] + start >= np.arange(len(other))[None]
-            found[below] = -1
-        for row, column in np.argwhere(found >= threshold):
-            yield Pair(
-                first=start + int(row),
-                second=int(column),
-                correlation=min(1.0, round(float(found[row, column]), 4)),
-            )
+    found = first @ second.T if second is not None else np.triu(first @ first.T, 1)
+    return [
+        Pair(
+            first=int(row),
+            second=int(column),
+            correlation=min(1.0, round(float(found[row, column]), 4)),
+        )
+        for row, column in np.argwhere(found >= threshold)
+    ]
 
 
 def _normalised(image: np.ndarray) -> np.ndarray:
