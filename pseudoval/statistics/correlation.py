@@ -127,5 +127,5 @@ def _kendall(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def _signs(values: np.ndarray, point: int) -> np.ndarray:
     """Sign of one point minus each later one, in bytes: there are V^2 R / 2 of them."""
-    rest = values[point + 1 :]
-    return (values[point] > rest).view(np.int8) - (values[point] < rest).view(np.int8)
+    one, rest = values[point], values[point + 1 :]
+    return (one > rest).astype(np.int8) - (one < rest).astype(np.int8)

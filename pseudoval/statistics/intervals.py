@@ -67,7 +67,7 @@ class Comparison:
     @property
     def together(self) -> np.ndarray:
         """``[C]`` bool: cannot be told apart from the one; False where there is no figure."""
-        return np.abs(self.gaps) <= self.critical * self.errors + TIE
+        return np.asarray(np.abs(self.gaps) <= self.critical * self.errors + TIE)
 
 
 def auroc_intervals(replicates: Replicates) -> np.ndarray:
