@@ -56,7 +56,6 @@ class Order:
     device: str
     audit_share: float | None
     refine: int
-    race: bool
     storage: str | None
     study_name: str | None
     workers: int | None
@@ -113,7 +112,7 @@ def ask(order: Order) -> Asked:
     check_rule(order.rule or BEST)
     if order.refine < 0:
         raise UserError(f"{order.refine} rounds of refining cannot be made; give 0 or more.")
-    check_objective(order.objective or MACRO, order.rule or BEST, order.race)
+    check_objective(order.objective or MACRO, order.rule or BEST)
     make = _maker(order.study)
     if isinstance(model, Path):
         require_folder(model, "model", "pseudoval train DATA")
@@ -132,15 +131,11 @@ def ask(order: Order) -> Asked:
     plan = make(detector, order.t, order.k)
     plan = replace(
         plan,
-        stages=tuple(
-            replace(stage, refine=order.refine or stage.refine, race=order.race or stage.race)
-            for stage in plan.stages
-        ),
+        stages=tuple(replace(stage, refine=order.refine or stage.refine) for stage in plan.stages),
     )
-    race = any(stage.race for stage in plan.stages)
     objective, rule = order.objective or plan.objective or MACRO, order.rule or plan.rule or BEST
-    check_objective(objective, rule, race)
-    check_paired(members, rule, race)
+    check_objective(objective, rule)
+    check_paired(members, rule)
     check_stages(plan)
     if order.audit_share is not None:
         check_share(plan, order.audit_share)
@@ -157,7 +152,6 @@ def ask(order: Order) -> Asked:
         "study": plan.name,
         "objective": objective,
         "rule": rule,
-        "race": race,
         "refine": max(stage.refine for stage in plan.stages),
         "detector": detector.name,
         "model": os.path.relpath(named, out),

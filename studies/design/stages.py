@@ -30,7 +30,6 @@ class Stage:
         sampler: a name in ``SAMPLERS``.
         trials: how many configurations ``tpe`` tries; None is a third of the grid, rounded up.
         refine: rounds of values added around the leader, see ``studies.search.refining``.
-        race: whether clearly worse configurations are dropped early, see ``studies.search.racing``.
         codes: parameters of the grid without an order (``Parameter.ordered``), such as feature
             stages: they are told by their names and not refined.
 
@@ -48,7 +47,6 @@ class Stage:
     sampler: str = GRID
     trials: int | None = None
     refine: int = 0
-    race: bool = False
     codes: tuple[str, ...] = ()
 
     @property
@@ -98,7 +96,6 @@ class Stage:
             "trials": self.budget,
             # Named where they are used: RUNs from before there was a choice stay the same.
             **({"refine": self.refine} if self.refine else {}),
-            **({"race": True} if self.race else {}),
             **({"codes": list(self.codes)} if self.codes else {}),
         }
 

@@ -15,7 +15,7 @@
 
 ``values.t = "default"`` is the detector's own grid; ``fixed.t = 200`` holds a parameter;
 ``sampler = "tpe"`` with ``trials = 20`` tries some of a stage's combinations; ``refine = 2`` adds
-two rounds of values around the leader of a grid; ``race = true`` drops early what is worse than it.
+two rounds of values around the leader of a grid.
 """
 
 import re
@@ -33,7 +33,7 @@ from studies.design.stages import GRID, SAMPLERS, Stage, Study, grid
 STUDY_KEYS = {"name": str, "summary": str, "detector": str, "objective": str, "rule": str,
               "stage": list}  # fmt: skip
 STAGE_KEYS = {"name": str, "values": dict, "fixed": dict, "editing": bool, "sampler": str,
-              "trials": int, "refine": int, "race": bool}  # fmt: skip
+              "trials": int, "refine": int}  # fmt: skip
 RANGE_KEYS = {"from", "to", "step"}
 
 
@@ -155,12 +155,11 @@ class _Reader:
                 f"there is no sampler {sampler!r}; the samplers are {', '.join(SAMPLERS)}",
                 "sampler", number,
             )  # fmt: skip
-        for key in ("refine", "race"):
-            if sampler != GRID and entry.get(key):
-                raise self._wrong(
-                    f"{key} is for whole grids, not for what {sampler} suggests; leave one of "
-                    "them out", key, number,
-                )  # fmt: skip
+        if sampler != GRID and entry.get("refine"):
+            raise self._wrong(
+                f"refine is for whole grids, not for what {sampler} suggests; leave one of "
+                "them out", "refine", number,
+            )  # fmt: skip
         if entry.get("refine", 0) < 0:
             raise self._wrong("refine is a number of rounds, 0 or more; mend it", "refine", number)
         if trials is not None and (sampler == GRID or trials < 1):
@@ -176,7 +175,6 @@ class _Reader:
             sampler=sampler,
             trials=trials,
             refine=entry.get("refine", 0),
-            race=entry.get("race", False),
             codes=tuple(name for name in varied if name in self.codes),
         )
 

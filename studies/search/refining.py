@@ -32,7 +32,7 @@ def between(
 
     Args:
         configs: all of the stage so far.
-        values: of each; NaN for one that failed or was pruned, which resolves nothing.
+        values: of each; NaN for one that failed, which resolves nothing.
         replicates: makes the bootstrap of these configurations; None where there is none.
 
     Example:

@@ -12,7 +12,7 @@ from pseudoval.cli.commands import run
 from pseudoval.detectors.feature_models import open_detector
 from studies.design import stages as spec
 from studies.design import study_files
-from studies.search.search import refining, search
+from studies.search import refining, search
 
 MODULES = {"run": studies.run, "search": search, "spec": spec, "study_files": study_files,
            "refining": refining}  # fmt: skip

@@ -141,11 +141,10 @@ def test_refine_of_a_study_file(road: Path, tmp_path: Path) -> None:
 
     detector = open_detector(road / "model", seed=0)
     path = tmp_path / "fine.toml"
-    text = "[[stage]]\nvalues.t = [25, 300]\nediting = false\nrefine = 3\nrace = true\n"
+    text = "[[stage]]\nvalues.t = [25, 300]\nediting = false\nrefine = 3\n"
     path.write_text(text)
     (stage,) = read_study(path, detector).stages
-    assert (stage.refine, stage.race) == (3, True)
-    assert (stage.described()["refine"], stage.described()["race"]) == (3, True)
+    assert stage.refine == stage.described()["refine"] == 3
     path.write_text(text + 'sampler = "tpe"\n')
     with pytest.raises(UserError, match=r"fine.toml, line 4: refine is for whole grids"):
         read_study(path, detector)
