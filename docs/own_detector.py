@@ -136,7 +136,7 @@ def tune(data: Path, pseudo: Path, out: Path) -> Outcome:
         normals = [read_rgb(p) for p in paths if p.relative_to(data).as_posix() not in held_out]
         members[category] = Thumbnails(category, normals, manifest["split_sha256"])
     detector = PerCategoryDetector(members)
-    return run_study(side_then_percent, model=detector, pseudo=pseudo, out=out, refine=1)
+    return run_study(side_then_percent, model=detector, pseudo=pseudo, out=out)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pseudoval.detectors import Detector
 from pseudoval.errors import UserError
 from pseudoval.statistics.objectives import needs_pixels
 from pseudoval.statistics.rules import RESAMPLED
-from studies.design.stages import GRID, Study
+from studies.design.stages import Study
 from studies.search.members import Member, paired
 
 
@@ -86,21 +86,6 @@ def check_objective(objective: str, rule: str) -> None:
             f"The rule {rule} needs a bootstrap, and the objective {objective} has none: pixel "
             "figures are kept by category, not by image. Choose --rule best, or an image objective."
         )
-
-
-def check_stages(plan: Study) -> None:
-    """Refuse a refinement of what TPE suggests.
-
-    Raises:
-        UserError: naming the stage.
-    """
-    for stage in plan.stages:
-        if stage.refine and stage.sampler != GRID:
-            raise UserError(
-                f"Stage {stage.name} of {plan.name} takes what {stage.sampler} suggests from "
-                f"full scores, and --refine is for whole grids; leave it out, or choose "
-                f"the sampler {GRID}."
-            )
 
 
 def check_paired(members: Sequence[Member], rule: str) -> None:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ from studies.checks import (
     check_objective,
     check_paired,
     check_sets,
-    check_stages,
 )
 from studies.crew import Crew
 from studies.design.stages import STUDIES, Maker, Study
@@ -55,7 +54,6 @@ class Order:
     repeats: int
     device: str
     audit_share: float | None
-    refine: int
     storage: str | None
     study_name: str | None
     workers: int | None
@@ -110,8 +108,6 @@ def ask(order: Order) -> Asked:
     if order.workers is not None and order.workers < 1:
         raise UserError(f"{order.workers} workers cannot score anything; give at least 1.")
     check_rule(order.rule or BEST)
-    if order.refine < 0:
-        raise UserError(f"{order.refine} rounds of refining cannot be made; give 0 or more.")
     check_objective(order.objective or MACRO, order.rule or BEST)
     make = _maker(order.study)
     if isinstance(model, Path):
@@ -129,14 +125,9 @@ def ask(order: Order) -> Asked:
     )  # fmt: skip
     detector = members[0].detector
     plan = make(detector, order.t, order.k)
-    plan = replace(
-        plan,
-        stages=tuple(replace(stage, refine=order.refine or stage.refine) for stage in plan.stages),
-    )
     objective, rule = order.objective or plan.objective or MACRO, order.rule or plan.rule or BEST
     check_objective(objective, rule)
     check_paired(members, rule)
-    check_stages(plan)
     if order.audit_share is not None:
         check_share(plan, order.audit_share)
     for member in members:
@@ -152,7 +143,6 @@ def ask(order: Order) -> Asked:
         "study": plan.name,
         "objective": objective,
         "rule": rule,
-        "refine": max(stage.refine for stage in plan.stages),
         "detector": detector.name,
         "model": os.path.relpath(named, out),
         "pseudo": [os.path.relpath(folder, out) for folder in folders],

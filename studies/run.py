@@ -26,7 +26,7 @@ from studies.sharing.blocks import Finished
 from studies.sharing.storage import answering, connect, shown
 
 UNSAID: dict[str, Any] = {
-    "rule": BEST, "repeats": 1, "scoring": {}, "refine": 0,
+    "rule": BEST, "repeats": 1, "scoring": {},
 }  # fmt: skip
 """What a RUN was made with that was made before there was a choice."""
 
@@ -51,7 +51,6 @@ def run_study(
     overwrite: bool = False,
     audit_share: float | None = None,
     cache: str | Path | bool = True,
-    refine: int = 0,
     storage: str | None = None,
     study_name: str | None = None,
     workers: int | None = None,
@@ -85,8 +84,6 @@ def run_study(
             are done, also in a finished RUN; the choice does not look at them.
         cache: folder that features of images are kept in and taken from; True is ``cache`` in the
             MODEL, False is none.
-        refine: after each grid, so many rounds of values around its leader; see
-            ``studies.search.refining``.
         storage: URL of the database that keeps the study and carries the scores from machine to
             machine; None is a journal in ``out``.
         study_name: what the study is called in the storage, the same on every machine; None is the
@@ -117,7 +114,7 @@ def run_study(
         study=study, model=Path(model) if isinstance(model, str) else model,
         folders=folders, out=Path(out), t=t, k=k,
         objective=objective, rule=rule, seed=seed, repeats=repeats, device=device,
-        audit_share=audit_share, refine=refine, storage=storage,
+        audit_share=audit_share, storage=storage,
         study_name=study_name, workers=workers, settings=settings,
         cache=Path(cache) if isinstance(cache, str) else cache,
     )  # fmt: skip

@@ -113,9 +113,6 @@ def tune_options(command: Command) -> Command:
         click.option("--audit-joint", "audit_share", type=float, metavar="SHARE",
                      help="After the stages, score this share of the cells off their path, in "
                      "(0, 1]; the choice stays as it is."),
-        click.option("--refine", type=click.IntRange(0), is_flag=False, flag_value=2, default=0,
-                     metavar="[ROUNDS]", help="Add values half-way between the leader of each grid "
-                     "and its neighbours, in so many rounds (2 without a number)."),
         seed_option("Seed of the noise, the same for every configuration."),
         click.option("--repeats", type=click.IntRange(1), default=1, show_default=True,
                      help="Score with the noise of this many seeds, from --seed on, and choose on "

@@ -14,8 +14,7 @@
     values.k = [1, 2, 3, 5, 8]
 
 ``values.t = "default"`` is the detector's own grid; ``fixed.t = 200`` holds a parameter;
-``sampler = "tpe"`` with ``trials = 20`` tries some of a stage's combinations; ``refine = 2`` adds
-two rounds of values around the leader of a grid.
+``sampler = "tpe"`` with ``trials = 20`` tries some of a stage's combinations.
 """
 
 import re
@@ -33,7 +32,7 @@ from studies.design.stages import GRID, SAMPLERS, Stage, Study, grid
 STUDY_KEYS = {"name": str, "summary": str, "detector": str, "objective": str, "rule": str,
               "stage": list}  # fmt: skip
 STAGE_KEYS = {"name": str, "values": dict, "fixed": dict, "editing": bool, "sampler": str,
-              "trials": int, "refine": int}  # fmt: skip
+              "trials": int}  # fmt: skip
 RANGE_KEYS = {"from", "to", "step"}
 
 
@@ -155,13 +154,6 @@ class _Reader:
                 f"there is no sampler {sampler!r}; the samplers are {', '.join(SAMPLERS)}",
                 "sampler", number,
             )  # fmt: skip
-        if sampler != GRID and entry.get("refine"):
-            raise self._wrong(
-                f"refine is for whole grids, not for what {sampler} suggests; leave one of "
-                "them out", "refine", number,
-            )  # fmt: skip
-        if entry.get("refine", 0) < 0:
-            raise self._wrong("refine is a number of rounds, 0 or more; mend it", "refine", number)
         if trials is not None and (sampler == GRID or trials < 1):
             raise self._wrong(
                 "trials is for the sampler tpe and at least 1; mend it or leave it out",
@@ -174,7 +166,6 @@ class _Reader:
             inherits=tuple(open_ones),
             sampler=sampler,
             trials=trials,
-            refine=entry.get("refine", 0),
             codes=tuple(name for name in varied if name in self.codes),
         )
 

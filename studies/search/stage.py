@@ -1,4 +1,4 @@
-"""Scoring one stage: its grid or what TPE suggests, and refined."""
+"""Scoring one stage: its grid, or what TPE suggests of it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,9 +9,7 @@ from pseudoval.metrics.score_matrix import Config, ScoreMatrix
 from pseudoval.progress import ProgressCallback
 from pseudoval.statistics.objectives import values
 from studies.design.stages import GRID, Stage
-from studies.search.judging import replicates_of
 from studies.search.members import Member, mean_over_members, score_members
-from studies.search.refining import between, in_order
 from studies.search.samplers import tried
 
 
@@ -57,47 +55,12 @@ def score_stage(
     def score(configs: Sequence[Config]) -> np.ndarray:
         label = name if stage.sampler == GRID else f"{name}-{len(batches):03d}"
         batches.append(score_members(members, configs, label, report))
-        return _means(objective, batches[-1])
+        return mean_over_members([values(objective, matrix) for matrix in batches[-1]])
 
     order = tried(stage, grid, seed, score)
-    added = _refine(stage, order, batches, members, objective, name, report)
-    rows = in_order(stage, [*order, *added])
     wholes = [ScoreMatrix.joined(of_member) for of_member in zip(*batches, strict=True)]
-    wholes = [whole.select([whole.row(config) for config in rows]) for whole in wholes]
+    ascending = [config for config in grid if config in order]
     return Scored(
-        order=[*order, *added],
-        matrices=wholes,
+        order=order,
+        matrices=[whole.select([whole.row(config) for config in ascending]) for whole in wholes],
     )
-
-
-def _refine(
-    stage: Stage,
-    order: Sequence[Config],
-    batches: list[list[ScoreMatrix]],
-    members: Sequence[Member],
-    objective: str,
-    name: str,
-    report: ProgressCallback,
-) -> list[Config]:
-    """Add rounds of values around the leader to the batches, scored on all images."""
-    added: list[Config] = []
-    for number in range(stage.refine):
-        matrices = [ScoreMatrix.joined(of_member) for of_member in zip(*batches, strict=True)]
-        means = _means(objective, matrices)
-        if np.isnan(means).all():
-            break  # the study ends with a sentence when it is to choose
-        fresh = between(
-            stage,
-            matrices[0].configs,
-            means,
-            lambda matrices=matrices: replicates_of(objective, members, matrices),  # type: ignore[misc]
-        )
-        if not fresh:
-            break
-        batches.append(score_members(members, fresh, f"{name}-refine-{number}", report))
-        added += fresh
-    return added
-
-
-def _means(objective: str, matrices: Sequence[ScoreMatrix]) -> np.ndarray:
-    return mean_over_members([values(objective, matrix) for matrix in matrices])
