@@ -39,7 +39,8 @@ from pseudoval.metrics.score_matrix import ScoreMatrix, config_name
 from pseudoval.models.train import configuration, find_device, train
 from pseudoval.pseudo_set.manifest import load_manifest, pseudo_items
 from pseudoval.scoring.blocks import score_images
-from pseudoval.statistics.curves import kendall, regret, select_best, spearman
+from pseudoval.statistics.curves import kendall, regret, spearman
+from pseudoval.statistics.rules import select_best
 from reports import write_report
 from throughput import matmul_flops, training_flops
 

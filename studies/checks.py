@@ -8,7 +8,7 @@ from pseudoval.data.dataset import ImageItem
 from pseudoval.detectors import Detector
 from pseudoval.errors import UserError
 from pseudoval.statistics.objectives import needs_pixels
-from pseudoval.statistics.rules import RESAMPLED
+from pseudoval.statistics.rules import RULES
 from studies.design.stages import Study
 from studies.search.members import Member, paired
 
@@ -81,7 +81,7 @@ def check_objective(objective: str, rule: str) -> None:
     Raises:
         UserError: see the sentence.
     """
-    if needs_pixels(objective) and rule in RESAMPLED:
+    if needs_pixels(objective) and RULES[rule].needs_bootstrap:
         raise UserError(
             f"The rule {rule} needs a bootstrap, and the objective {objective} has none: pixel "
             "figures are kept by category, not by image. Choose --rule best, or an image objective."
@@ -94,7 +94,7 @@ def check_paired(members: Sequence[Member], rule: str) -> None:
     Raises:
         UserError: the sets are not made of the same normals.
     """
-    if rule in RESAMPLED and not paired(members):
+    if RULES[rule].needs_bootstrap and not paired(members):
         raise UserError(
             f"The pseudo sets have not the same normals in them, and the rule {rule} resamples "
             "them together; choose --rule best, or build the sets with the same options but seed "

@@ -16,7 +16,7 @@ from pseudoval.models.members import recorded_sha256
 from pseudoval.progress import ProgressCallback
 from pseudoval.pseudo_set.manifest import load_manifest, pseudo_items
 from pseudoval.statistics.objectives import MACRO
-from pseudoval.statistics.rules import BEST, check_rule
+from pseudoval.statistics.rules import BEST, find_rule
 from studies.checks import (
     check_configs,
     check_fit,
@@ -107,7 +107,7 @@ def ask(order: Order) -> Asked:
         raise UserError(f"{order.repeats} repeats cannot be scored; give at least 1.")
     if order.workers is not None and order.workers < 1:
         raise UserError(f"{order.workers} workers cannot score anything; give at least 1.")
-    check_rule(order.rule or BEST)
+    find_rule(order.rule or BEST)
     check_objective(order.objective or MACRO, order.rule or BEST)
     make = _maker(order.study)
     if isinstance(model, Path):

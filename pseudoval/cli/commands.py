@@ -289,7 +289,8 @@ def list_studies() -> None:
     for name, make in STUDIES.items():
         click.echo(f"{name:<10} {(make.__doc__ or '').splitlines()[0]}")
     click.echo(f"\nFILE.toml: {(study_files.__doc__ or '').strip()}")
-    for title, known in (("--objective NAME or NAME+NAME", OBJECTIVES), ("--rule NAME", RULES)):
+    rules = {name: rule.summary for name, rule in RULES.items()}
+    for title, known in (("--objective NAME or NAME+NAME", OBJECTIVES), ("--rule NAME", rules)):
         click.echo(f"\n{title}")
         for name, meaning in known.items():
             click.echo(f"  {name:<18} {meaning}")

@@ -105,10 +105,8 @@ def tune_options(command: Command) -> Command:
         click.option("--objective", metavar="NAME[+NAME]", help="What is maximised; 'pseudoval "
                      "studies' lists the names. A+B is the mean of two.  [default: "
                      "macro_image_auroc]"),
-        click.option("--rule", metavar="best|margin|one-se", help="Which configuration wins: "
-                     "the highest pseudo score; or, within one bootstrap standard error of it, the "
-                     "one that sets normal and anomalous scores farthest apart, or the cheapest.  "
-                     "[default: best]"),
+        click.option("--rule", metavar="NAME", help="Which configuration wins; 'pseudoval studies' "
+                     "lists the rules.  [default: best]"),
         device_option,
         click.option("--audit-joint", "audit_share", type=float, metavar="SHARE",
                      help="After the stages, score this share of the cells off their path, in "

@@ -15,11 +15,11 @@ def choice_lines(best: Mapping[str, Any], out: Path) -> Iterator[str]:
         )
         yield f"{stage['param']:>2}  {cells}  -> {stage['selected']}"
         if stage["selected"] != stage.get("leader", stage["selected"]):
-            from pseudoval.statistics.rules import TAKES  # brings SciPy, which no other line needs
+            from pseudoval.statistics.rules import RULES  # brings SciPy, which no other line needs
 
             yield (
                 f"    {stage['param']} = {stage['leader']} is highest, "
-                f"{stage['param']} = {stage['selected']} is {TAKES[best['rule']]} "
+                f"{stage['param']} = {stage['selected']} is {RULES[best['rule']].takes} "
                 f"(rule {best['rule']})"
             )
     params = ", ".join(f"{name} = {value}" for name, value in best["params"].items())

@@ -7,7 +7,7 @@ import numpy as np
 from scipy import optimize, sparse, stats
 
 from pseudoval.metrics.score_matrix import Config
-from pseudoval.statistics.curves import selection_order
+from pseudoval.statistics.rules import selection_order
 
 EXACT_UP_TO = 40
 """Configurations up to which Kemeny's order is found exactly; beyond, the search is local."""

@@ -26,7 +26,7 @@ from typing import Any
 from pseudoval.detectors import Detector
 from pseudoval.errors import UserError
 from pseudoval.statistics.objectives import parts_of
-from pseudoval.statistics.rules import check_rule
+from pseudoval.statistics.rules import find_rule
 from studies.design.stages import GRID, SAMPLERS, Stage, Study, grid
 
 STUDY_KEYS = {"name": str, "summary": str, "detector": str, "objective": str, "rule": str,
@@ -81,7 +81,7 @@ class _Reader:
             raise self._wrong("there is no stage; add one that begins with [[stage]]", "stage")
         try:
             parts_of(content.get("objective", "image_ap"))
-            check_rule(content.get("rule", "best"))
+            find_rule(content.get("rule", "best"))
         except UserError as error:
             key = "rule" if "rule" in str(error) else "objective"
             raise self._wrong(str(error).rstrip("."), key) from None

@@ -3,14 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from pseudoval.statistics.curves import (
-    kendall,
-    random_regret,
-    regret,
-    select_best,
-    selection_order,
-    spearman,
-)
+from pseudoval.statistics.curves import kendall, random_regret, regret, spearman
+from pseudoval.statistics.rules import select_best, selection_order
 
 NAN = math.nan
 
