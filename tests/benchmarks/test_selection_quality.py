@@ -82,8 +82,8 @@ def test_of_stages_that_are_as_good_the_cheapest_is_taken() -> None:
     labels = [0] * 10 + [1] * 10
     pseudo = matrix(rows, labels)
     pseudo.configs[:] = [{"k": 5, "stages": value} for value in (234, 3, 12)]
-    found = case(pseudo, pseudo, "stages", 234, ["margin"])
-    assert found["rules"]["margin"]["selected"] == 3
+    found = case(pseudo, pseudo, "stages", 234, ["best"])
+    assert found["rules"]["best"]["selected"] == 3
 
 
 def of(category: str, seed: int, regret: float, random: float, **more: Any) -> dict[str, Any]:
