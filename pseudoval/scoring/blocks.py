@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from pseudoval.data.dataset import ImageItem
-from pseudoval.data.files import read_npz, sha256_file, sha256_json, write_npz
+from pseudoval.data.dataset import ImageItem, data_sha256
+from pseudoval.data.files import read_npz, sha256_json, write_npz
 from pseudoval.data.images import image_shape, read_all, read_mask
 from pseudoval.detectors.protocol import Block, Detector
 from pseudoval.errors import UserError
@@ -93,7 +93,7 @@ def plan_blocks(
     """The blocks that a score matrix is made of; arguments and errors as in ``score_images``."""
     for config in configs:
         detector.check(config)
-    data = [[item.id, sha256_file(item.path)] for item in items]
+    data = [[item.id, item.sha256] for item in items]
     request = {**detector.provenance(), "configs": [dict(config) for config in configs]}
     works = []
     for start in range(0, len(items), BLOCK_IMAGES):
@@ -107,7 +107,7 @@ def plan_blocks(
                 path=store / name / f"block-{start:07d}.npz" if store else None,
             )
         )
-    return Plan(works=works, header={**detector.provenance(), "data_sha256": sha256_json(data)})
+    return Plan(works=works, header={**detector.provenance(), "data_sha256": data_sha256(items)})
 
 
 def score_images(
@@ -219,8 +219,7 @@ def _earlier(detector: Detector, items: Sequence[ImageItem], known: Path) -> Sco
         matrix = ScoreMatrix.load(known)
     except UserError:
         return None
-    data = [[item.id, sha256_file(item.path)] for item in items]
-    header = {**detector.provenance(), "data_sha256": sha256_json(data)}
+    header = {**detector.provenance(), "data_sha256": data_sha256(items)}
     return matrix if matrix.header == header else None
 
 
