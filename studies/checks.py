@@ -1,6 +1,6 @@
 """What a study refuses before anything is scored."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from studies.search.members import Member, paired
 
 
 def check_fit(
-    plan: Study, detector: Detector, manifest: dict[str, Any], model: Path, pseudo: Path
+    plan: Study, detector: Detector, manifest: Mapping[str, Any], model: Path, pseudo: Path
 ) -> None:
     """Refuse a model and a pseudo set that do not belong together.
 
@@ -45,7 +45,7 @@ def check_fit(
         )
 
 
-def check_sets(manifests: Sequence[tuple[Path, dict[str, Any]]]) -> None:
+def check_sets(manifests: Sequence[tuple[Path, Mapping[str, Any]]]) -> None:
     """Refuse pseudo sets that one choice cannot be made on.
 
     Raises:

@@ -16,6 +16,7 @@ import click
 from pseudoval import __version__
 from pseudoval.cli.options import (
     FOLDER,
+    BuildCommand,
     assignments,
     audit_options,
     build_options,
@@ -81,7 +82,7 @@ def demo(out: Path, seed: int) -> None:
     click.echo(f"\nThe report is {out / 'run' / 'report' / 'report.html'}")
 
 
-@cli.command()
+@cli.command(cls=BuildCommand)
 @click.argument("data", type=FOLDER())
 @build_options
 @set_option

@@ -155,12 +155,23 @@ def audit_options(command: Command) -> Command:
     return command
 
 
+class BuildCommand(click.Command):
+    """``build``, whose help lists the generators."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """One line for each of ``generators.GENERATORS``, imported where it is asked for."""
+        from pseudoval.generators import GENERATORS
+
+        with formatter.section("Generators"):
+            formatter.write_dl([(name, known.summary) for name, known in GENERATORS.items()])
+
+
 def build_options(command: Command) -> Command:
     """The options of ``build``."""
     options: list[Callable[[Command], Command]] = [
         click.option("--out", type=FOLDER(), default=Path("pseudo"), show_default=True),
         click.option("--categories", metavar="A,B", help="Only these categories."),
-        click.option("--generator", default="cutpaste-scar", show_default=True),
+        click.option("--generator", metavar="NAME", default="cutpaste-scar", show_default=True),
         click.option("--holdout", type=float, default=0.25, show_default=True,
                      help="Share held out."),
         click.option("--split-seed", type=click.IntRange(0), default=0, show_default=True),

@@ -185,10 +185,10 @@ def test_a_subset_of_stages_scores_as_a_model_trained_on_it(road: Path, tmp_path
     assert run(arguments) == 0
     items = real_items(road / "data", "flange")
     trained = open_detector(tmp_path / "model", seed=0)
-    wanted = score_images(trained, items, [{"k": 1}, {"k": 4}], name="trained")
+    wanted = score_images(trained, items, [{"k": 1}, {"k": 4}], name="trained", pixels=False)
     knn = staged_knn(road / "model", tmp_path / "banks", seed=0)
     configs = [{"k": 1, "stages": 23}, {"k": 4, "stages": 23}, {"k": 4, "stages": 1234}]
-    found = score_images(knn, items, configs, name="subset")
+    found = score_images(knn, items, configs, name="staged", pixels=False)
     np.testing.assert_allclose(found.scores[:2], wanted.scores, rtol=1e-6)
     assert not np.allclose(found.scores[2], wanted.scores[1])
     resumed = staged_knn(road / "model", tmp_path / "banks", seed=0)
