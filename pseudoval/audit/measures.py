@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pseudoval.generators.options import PasteConfig
-from pseudoval.generators.pasting import visibility_floor
+from pseudoval.generators.visibility import visibility_floor
 
 LEVELS = {"low": 0.05, "median": 0.5, "high": 0.95}
 
@@ -61,7 +61,7 @@ def measure(
     visibility = floor = outside = on_object = None
     if background is not None and background.shape == image.shape:
         change = np.abs(image.astype(np.int16) - background.astype(np.int16))
-        floor = visibility_floor(background, PasteConfig())
+        floor = visibility_floor(background, PasteConfig.min_change)
         if mask.any():
             visibility = float(change[mask].mean())
         if not mask.all():

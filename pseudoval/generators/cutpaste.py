@@ -12,41 +12,20 @@ from typing import ClassVar
 
 import numpy as np
 
-from pseudoval.generators.lafite import cut
 from pseudoval.generators.masks import bar, log_uniform
 from pseudoval.generators.options import PasteConfig
-from pseudoval.generators.pasting import (
-    Draw,
-    Fragment,
-    anywhere,
-    check_size,
-    fit_source,
-    paste,
-    spots_of,
-)
+from pseudoval.generators.pasting import Fragment, fit_source, paste, place_and_cut, spots_of
 
 PAPER_SIDE = 256
 """Pixels; the paper gives the sizes of scars for images of this side."""
+SCAR_SHARE = 0.5
+"""Probability of a scar instead of a patch: the paper's three classes (normal, patch, scar) are
+equally frequent."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class _CutConfig(PasteConfig):
-    """What patches and scars share.
-
-    Attributes:
-        min_shift: least distance from where a fragment is cut to where it is pasted, as a share
-            of the shorter side, so that aligned normals do not simply match.
-    """
-
-    min_shift: float = 0.1
-
-    def rules(self) -> dict[str, bool]:
-        return super().rules() | {"min_shift must lie in 0..0.5": 0 <= self.min_shift <= 0.5}
-
-
-@dataclass(frozen=True, kw_only=True)
-class CutPasteConfig(_CutConfig):
-    """Options of ``cutpaste``, the paper's values, beside those of ``PasteConfig``.
+class CutPasteConfig(PasteConfig):
+    """A patch of another normal (Li et al. 2021).
 
     Attributes:
         area: share of the image that the patch takes, drawn uniformly.
@@ -70,8 +49,8 @@ class CutPasteConfig(_CutConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CutPasteScarConfig(_CutConfig):
-    """Options of ``cutpaste-scar``, the paper's values, beside those of ``PasteConfig``.
+class CutPasteScarConfig(PasteConfig):
+    """A thin turned scar of another normal (Li et al. 2021).
 
     Attributes:
         width, length: of the scar, drawn uniformly, in pixels of an image whose shorter side is
@@ -99,19 +78,9 @@ class CutPasteScarConfig(_CutConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class CutPaste3WayConfig(CutPasteConfig, CutPasteScarConfig):
-    """Options of ``cutpaste-3way``: those of both.
-
-    Attributes:
-        scar_share: probability of a scar instead of a patch. The paper's three classes (normal,
-            patch, scar) are equally frequent.
-    """
+    """A patch or a scar of another normal (Li et al. 2021); the options of both."""
 
     NAME: ClassVar[str] = "cutpaste-3way"
-
-    scar_share: float = 0.5
-
-    def rules(self) -> dict[str, bool]:
-        return super().rules() | {"scar_share must lie in 0..1": 0 <= self.scar_share <= 1}
 
 
 def generate(
@@ -126,11 +95,10 @@ def generate(
     Raises:
         UserError: as ``pasting.paste``.
     """
-    check_size(background)
     source = fit_source(source, background)
     is_scar = isinstance(config, CutPasteScarConfig)
     if isinstance(config, CutPaste3WayConfig):
-        is_scar = bool(rng.random() < config.scar_share)
+        is_scar = bool(rng.random() < SCAR_SHARE)
     size = (background.shape[0], background.shape[1])
 
     def draw(mask: np.ndarray) -> Fragment | str:
@@ -142,36 +110,10 @@ def generate(
         else:
             assert isinstance(config, CutPasteConfig)
             shape = _patch(size, config, rng)
-        return place_and_cut(source, shape, angle, config.min_shift, rng, spots)
+        return place_and_cut(source, shape, angle, rng, spots)
 
-    spots = spots_of(foreground, config)
-    draws: list[Draw] = [draw]
-    return paste(background, draws, config, rng, foreground)
-
-
-def place_and_cut(
-    source: np.ndarray,
-    shape: np.ndarray,
-    angle: float,
-    min_shift: float,
-    rng: np.random.Generator,
-    spots: np.ndarray | None,
-    zoom: float = 1.0,
-) -> Fragment | str:
-    """A fragment of a shape somewhere, with content from somewhere else in the source."""
-    height, width = source.shape[:2]
-    h, w = shape.shape
-    top, left = anywhere(rng, (height, width), h, w, spots)
-    x = rng.uniform(*_inside(w / zoom, width))
-    y = rng.uniform(*_inside(h / zoom, height))
-    if math.hypot(x - left - w / 2, y - top - h / 2) < min_shift * min(height, width):
-        return "the fragment came to lie where it was cut"
-    return Fragment(shape, top, left, lambda: cut(source, x, y, h, w, angle, zoom))
-
-
-def _inside(extent: float, whole: int) -> tuple[float, float]:
-    """Where the centre of an extent may lie so that all of it is inside, if that is possible."""
-    return min(extent / 2, whole / 2), max(whole - extent / 2, whole / 2)
+    spots = spots_of(foreground)
+    return paste(background, [draw], config, rng, foreground)
 
 
 def _patch(size: tuple[int, int], config: CutPasteConfig, rng: np.random.Generator) -> np.ndarray:
