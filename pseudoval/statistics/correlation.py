@@ -128,4 +128,4 @@ def _kendall(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def _signs(values: np.ndarray, point: int) -> np.ndarray:
     """Sign of one point minus each later one, in bytes: there are V^2 R / 2 of them."""
     one, rest = values[point], values[point + 1 :]
-    return (one > rest).astype(np.int8) - (one < rest).astype(np.int8)
+    return np.asarray((one > rest).astype(np.int8) - (one < rest).astype(np.int8))
