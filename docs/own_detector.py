@@ -106,7 +106,7 @@ def fit(data: Path, pseudo: Path) -> Detector:
 
 def tune(detector: Detector, pseudo: Path, out: Path) -> Outcome:
     """Choose on the pseudo set."""
-    return run_study(side_then_percent, model=detector, pseudo=pseudo, out=out, refine=1)
+    return run_study(side_then_percent, model=detector, pseudo=pseudo, out=out)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from pseudoval.data.files import (
     write_json,
     write_text,
 )
-from pseudoval.data.images import read_rgb, require_image, write_png
+from pseudoval.data.images import image_shape, read_rgb, write_png
 from pseudoval.data.versions import versions
 from pseudoval.detectors import Detector
 from pseudoval.errors import UserError
@@ -72,7 +72,7 @@ def predict(
     tuned = load_run(run) if run is not None else None
     found = find_images(images)
     for target in found:
-        require_image(target.path)
+        image_shape(target.path)  # refuses what is no image before a model is opened
     detector = open_detector(
         model,
         seed=tuned.seed if tuned else None,
