@@ -168,10 +168,10 @@ def gap_errors(replicates: Replicates, row: int) -> np.ndarray:
     return np.asarray(np.sqrt(variance.sum(axis=0)) / len(values))
 
 
-def compare(replicates: Replicates, row: int, level: float = LEVEL) -> Comparison:
+def compare(replicates: Replicates, row: int) -> Comparison:
     """Differences between one configuration and all others, paired.
 
-    The intervals hold at once with probability ``level``, so that picking the largest difference
+    The intervals hold at once with probability ``LEVEL``, so that picking the largest difference
     afterwards is allowed. They are balanced (Beran 1988): each difference gets the quantile of
     its own studentised deviations over the replicates, at a level that is common to all and just
     high enough. A common critical value would let two configurations close to an AUROC of 1,
@@ -181,7 +181,7 @@ def compare(replicates: Replicates, row: int, level: float = LEVEL) -> Compariso
     centre = replicates.means
     gaps = centre[row] - centre
     errors = gap_errors(replicates, row)
-    critical = np.full(len(gaps), float(stats.norm.ppf((1 + level) / 2)))
+    critical = np.full(len(gaps), QUANTILE)
     usable = np.flatnonzero(errors > 0)  # NaN and the row itself are not
     if usable.size:
         deviations = np.abs(means[row] - means[usable] - gaps[usable, None])
@@ -189,7 +189,7 @@ def compare(replicates: Replicates, row: int, level: float = LEVEL) -> Compariso
         order = deviations.argsort(axis=1, kind="stable")
         ranks = np.empty_like(order)
         np.put_along_axis(ranks, order, np.arange(order.shape[1])[None], axis=1)
-        common = int(np.quantile(ranks.max(axis=0), level, method="higher"))
+        common = int(np.quantile(ranks.max(axis=0), LEVEL, method="higher"))
         own = np.take_along_axis(deviations, order[:, [common]], axis=1)[:, 0]
         critical[usable] = np.maximum(critical[usable], own)
     return Comparison(gaps=gaps, errors=errors, critical=critical)

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from pseudoval.statistics.curves import random_regret, regret
+from pseudoval.statistics.regret import random_regret, regret
 from pseudoval.statistics.rules import select_best, selection_order
 
 NAN = math.nan
