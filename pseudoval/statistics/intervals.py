@@ -77,26 +77,14 @@ def auroc_intervals(replicates: Replicates) -> np.ndarray:
     claims for an AUROC above 0.9 with 50 images a class (``benchmarks/bootstrap.py``). Categories
     are joined by the recovery of variances from intervals (Zou and Donner 2008).
     """
-    errors = replicates.values.std(axis=2)  # [categories, C]
-    values = replicates.estimates
-    below, above = np.zeros(values.shape), np.zeros(values.shape)
-    for place, row in np.ndindex(values.shape):
-        low, high = category_interval(
-            float(values[place, row]),
-            float(errors[place, row]),
-            float(replicates.freedom[place, row]),
-            min(replicates.sizes[place]),
-        )
-        below[place, row], above[place, row] = values[place, row] - low, high - values[place, row]
-    count = len(values)
-    mean = values.mean(axis=0)
-    return np.stack(
-        [
-            mean - np.sqrt((below**2).sum(axis=0)) / count,
-            mean + np.sqrt((above**2).sum(axis=0)) / count,
-        ],
-        axis=1,
-    )
+    values = replicates.estimates  # [categories, C]
+    errors = replicates.values.std(axis=2)
+    smallest = np.array([min(sizes) for sizes in replicates.sizes])[:, None]
+    of_each = np.vectorize(category_interval, otypes=[float, float])
+    low, high = of_each(values, errors, replicates.freedom, smallest)
+    below, above = (np.sqrt((part**2).sum(axis=0)) for part in (values - low, high - values))
+    mean, count = values.mean(axis=0), len(values)
+    return np.stack([mean - below / count, mean + above / count], axis=1)
 
 
 def category_interval(value: float, error: float, freedom: float, size: int) -> tuple[float, float]:
