@@ -7,6 +7,7 @@ own background.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -22,6 +23,9 @@ SCAR_SHARE = 0.5
 """Probability of a scar instead of a patch: the paper's three classes (normal, patch, scar) are
 equally frequent."""
 
+DrawShape = Callable[[tuple[int, int], np.random.Generator], tuple[np.ndarray, float]]
+"""``(height and width of the image, rng) -> shape bool [h, w], degrees it is turned by``."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CutPasteConfig(PasteConfig):
@@ -33,19 +37,27 @@ class CutPasteConfig(PasteConfig):
     """
 
     NAME: ClassVar[str] = "cutpaste"
+    BOUNDS: ClassVar[dict[str, tuple[float, float]]] = {
+        **PasteConfig.BOUNDS,
+        "area": (1e-5, 0.5),
+        "aspect": (0.05, 20),
+    }
 
     area: tuple[float, float] = (0.02, 0.15)
     aspect: tuple[float, float] = (0.3, 3.3)
 
-    def rules(self) -> dict[str, bool]:
-        return super().rules() | {
-            "area must be low,high with 0 < low <= high <= 0.5": (
-                0 < self.area[0] <= self.area[1] <= 0.5
-            ),
-            "aspect must be low,high with 0.05 <= low <= high <= 20": (
-                0.05 <= self.aspect[0] <= self.aspect[1] <= 20
-            ),
-        }
+    def shapes(self, rng: np.random.Generator) -> DrawShape:
+        """What draws the shape of one anomaly."""
+        return self._patch
+
+    def _patch(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[np.ndarray, float]:
+        """A full rectangle, bool ``[h, w]``, not turned."""
+        height, width = size
+        area = rng.uniform(*self.area) * self.scale * height * width
+        aspect = log_uniform(rng, *self.aspect)
+        h = min(max(round(math.sqrt(area / aspect)), 2), height)
+        w = min(max(round(math.sqrt(area * aspect)), 2), width)
+        return np.ones((h, w), bool), 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,21 +71,29 @@ class CutPasteScarConfig(PasteConfig):
     """
 
     NAME: ClassVar[str] = "cutpaste-scar"
+    BOUNDS: ClassVar[dict[str, tuple[float, float]]] = {
+        **PasteConfig.BOUNDS,
+        "width": (1, 128),
+        "length": (1, 128),
+        "rotation": (0, 180),
+    }
 
     width: tuple[float, float] = (2.0, 16.0)
     length: tuple[float, float] = (10.0, 25.0)
     rotation: float = 45.0
 
-    def rules(self) -> dict[str, bool]:
-        return super().rules() | {
-            "width must be low,high with 1 <= low <= high <= 128": (
-                1 <= self.width[0] <= self.width[1] <= 128
-            ),
-            "length must be low,high with 1 <= low <= high <= 128": (
-                1 <= self.length[0] <= self.length[1] <= 128
-            ),
-            "rotation must lie in 0..180": 0 <= self.rotation <= 180,
-        }
+    def shapes(self, rng: np.random.Generator) -> DrawShape:
+        """What draws the shape of one anomaly."""
+        return self._scar
+
+    def _scar(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[np.ndarray, float]:
+        """A turned thin rectangle, bool ``[h, w]``, and its angle."""
+        angle = rng.uniform(-self.rotation, self.rotation)
+        side = min(size)
+        unit = side / PAPER_SIDE * math.sqrt(self.scale)
+        width = max(rng.uniform(*self.width) * unit, 1.0)
+        length = max(rng.uniform(*self.length) * unit, 2.0)
+        return bar(rng, side, round(width * length), length / width, angle), angle
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,12 +101,20 @@ class CutPaste3WayConfig(CutPasteConfig, CutPasteScarConfig):
     """A patch or a scar of another normal (Li et al. 2021); the options of both."""
 
     NAME: ClassVar[str] = "cutpaste-3way"
+    BOUNDS: ClassVar[dict[str, tuple[float, float]]] = {
+        **CutPasteConfig.BOUNDS,
+        **CutPasteScarConfig.BOUNDS,
+    }
+
+    def shapes(self, rng: np.random.Generator) -> DrawShape:
+        """What draws the shape of one anomaly."""
+        return self._scar if rng.random() < SCAR_SHARE else self._patch
 
 
 def generate(
     background: np.ndarray,
     source: np.ndarray,
-    config: CutPasteConfig | CutPasteScarConfig | CutPaste3WayConfig,
+    config: CutPasteConfig | CutPasteScarConfig,
     rng: np.random.Generator,
     foreground: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -96,42 +124,10 @@ def generate(
         UserError: as ``pasting.paste``.
     """
     source = fit_source(source, background)
-    is_scar = isinstance(config, CutPasteScarConfig)
-    if isinstance(config, CutPaste3WayConfig):
-        is_scar = bool(rng.random() < SCAR_SHARE)
-    size = (background.shape[0], background.shape[1])
+    draw_shape, spots = config.shapes(rng), spots_of(foreground)
 
     def draw(mask: np.ndarray) -> Fragment | str:
-        angle = 0.0
-        if is_scar:
-            assert isinstance(config, CutPasteScarConfig)
-            angle = rng.uniform(-config.rotation, config.rotation)
-            shape = _scar(size, angle, config, rng)
-        else:
-            assert isinstance(config, CutPasteConfig)
-            shape = _patch(size, config, rng)
+        shape, angle = draw_shape((mask.shape[0], mask.shape[1]), rng)
         return place_and_cut(source, shape, angle, rng, spots)
 
-    spots = spots_of(foreground)
     return paste(background, [draw], config, rng, foreground)
-
-
-def _patch(size: tuple[int, int], config: CutPasteConfig, rng: np.random.Generator) -> np.ndarray:
-    """A full rectangle, bool ``[h, w]``."""
-    height, width = size
-    area = rng.uniform(*config.area) * config.scale * height * width
-    aspect = log_uniform(rng, *config.aspect)
-    h = min(max(round(math.sqrt(area / aspect)), 2), height)
-    w = min(max(round(math.sqrt(area * aspect)), 2), width)
-    return np.ones((h, w), bool)
-
-
-def _scar(
-    size: tuple[int, int], angle: float, config: CutPasteScarConfig, rng: np.random.Generator
-) -> np.ndarray:
-    """A turned thin rectangle, bool ``[h, w]``."""
-    side = min(size)
-    unit = side / PAPER_SIDE * math.sqrt(config.scale)
-    width = max(rng.uniform(*config.width) * unit, 1.0)
-    length = max(rng.uniform(*config.length) * unit, 2.0)
-    return bar(rng, side, round(width * length), length / width, angle)

@@ -43,6 +43,20 @@ class LafiteGeneratorConfig(PasteConfig):
     """
 
     NAME: ClassVar[str] = "lafite"
+    CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {
+        **PasteConfig.CHOICES,
+        "masks": tuple(MASK_FAMILIES),
+        "content_rotation": ("with_mask", "independent", "none"),
+    }
+    BOUNDS: ClassVar[dict[str, tuple[float, float]]] = {
+        **PasteConfig.BOUNDS,
+        "min_area": (1e-5, 0.25),
+        "max_area": (1e-5, 0.25),
+        "max_fragments": (1, 10),
+        "joined": (0, 1),
+        "min_rotation": (-360, 360),
+        "max_rotation": (-360, 360),
+    }
 
     masks: tuple[str, ...] = tuple(MASK_FAMILIES)
     min_area: float = 0.002
@@ -52,23 +66,6 @@ class LafiteGeneratorConfig(PasteConfig):
     min_rotation: float = 0.0
     max_rotation: float = 360.0
     content_rotation: str = "with_mask"
-
-    def rules(self) -> dict[str, bool]:
-        unknown = [name for name in self.masks if name not in MASK_FAMILIES]
-        return super().rules() | {
-            f"masks must be one or more of {', '.join(MASK_FAMILIES)}": (
-                bool(self.masks) and not unknown
-            ),
-            "0 < min_area <= max_area <= 0.25": 0 < self.min_area <= self.max_area <= 0.25,
-            "max_fragments must be 1 to 10": 1 <= self.max_fragments <= 10,
-            "joined must lie in 0..1": 0 <= self.joined <= 1,
-            "-360 <= min_rotation <= max_rotation <= 360": (
-                -360 <= self.min_rotation <= self.max_rotation <= 360
-            ),
-            "content_rotation must be with_mask, independent or none": (
-                self.content_rotation in ("with_mask", "independent", "none")
-            ),
-        }
 
 
 def generate(

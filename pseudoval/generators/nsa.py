@@ -32,6 +32,12 @@ class NsaConfig(PasteConfig):
     """
 
     NAME: ClassVar[str] = "nsa"
+    BOUNDS: ClassVar[dict[str, tuple[float, float]]] = {
+        **PasteConfig.BOUNDS,
+        "side": (0.001, 1),
+        "resize": (0.1, 10),
+        "max_patches": (1, 10),
+    }
     MIN_CHANGED: ClassVar[float] = 0.6
     """Lower than elsewhere: close to a patch's edge the blended values are those of the background,
     which is what makes it seamless."""
@@ -41,17 +47,6 @@ class NsaConfig(PasteConfig):
     side: tuple[float, float] = (0.06, 0.4)
     resize: tuple[float, float] = (0.7, 1.3)
     max_patches: int = 3
-
-    def rules(self) -> dict[str, bool]:
-        return super().rules() | {
-            "side must be low,high with 0 < low <= high <= 1": (
-                0 < self.side[0] <= self.side[1] <= 1
-            ),
-            "resize must be low,high with 0.1 <= low <= high <= 10": (
-                0.1 <= self.resize[0] <= self.resize[1] <= 10
-            ),
-            "max_patches must be 1 to 10": 1 <= self.max_patches <= 10,
-        }
 
 
 def generate(

@@ -40,6 +40,16 @@ class PasteConfig:
     """
 
     NAME: ClassVar[str] = ""
+    CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {"blending": BLENDINGS}
+    """What an option, or each of several values, must be one of."""
+    BOUNDS: ClassVar[dict[str, tuple[float, float]]] = {
+        "opacity": (0.01, 1),
+        "scale": (0.01, 100),
+        "jitter": (0, 1),
+        "min_change": (0, 255),
+        "min_overlap": (0.01, 1),
+    }
+    """Where numbers and both ends of ranges must lie; ``min_X`` is at most ``max_X``."""
     FLIPS: ClassVar[float] = 0.0
     """Probability of mirroring a fragment, in each direction."""
     MIN_CHANGED: ClassVar[float] = 0.9
@@ -55,23 +65,26 @@ class PasteConfig:
     min_overlap: float = 0.5
 
     def __post_init__(self) -> None:
-        for rule, kept in self.rules().items():
-            if not kept:
-                raise UserError(f"Generator {self.NAME!r}: {rule}.")
+        for name, known in self.CHOICES.items():
+            found = getattr(self, name)
+            chosen = (found,) if isinstance(found, str) else found
+            if not chosen or set(chosen) - set(known):
+                raise UserError(
+                    f"Generator {self.NAME!r}: {name} is {found!r}; it must be one or more of "
+                    f"{', '.join(known)}."
+                )
+        for name, (low, high) in self.BOUNDS.items():
+            found = getattr(self, name)
+            ends = found if isinstance(found, tuple) else (found, found)
+            if not low <= ends[0] <= ends[1] <= high:
+                raise UserError(
+                    f"Generator {self.NAME!r}: {name} is {found}; it must lie in {low}..{high}, a "
+                    "range from low to high."
+                )
+            if name.startswith("min_") and found > getattr(self, f"max_{name[4:]}", found):
+                raise UserError(f"Generator {self.NAME!r}: {name} is above max_{name[4:]}.")
         if self.augment is not None:
             read_pipeline(self.augment)
-
-    def rules(self) -> dict[str, bool]:
-        """What must hold, in words, and whether it does."""
-        low, high = self.opacity
-        return {
-            f"blending must be one of {', '.join(BLENDINGS)}": self.blending in BLENDINGS,
-            "opacity must be low,high with 0 < low <= high <= 1": 0 < low <= high <= 1,
-            "scale must lie in 0.01..100": 0.01 <= self.scale <= 100,
-            "jitter must lie in 0..1": 0 <= self.jitter <= 1,
-            "min_change must lie in 0..255": 0 <= self.min_change <= 255,
-            "0 < min_overlap <= 1": 0 < self.min_overlap <= 1,
-        }
 
     def pipeline(self) -> dict[str, Any]:
         """How fragments are changed, as ``albumentations.to_dict`` has it."""

@@ -42,6 +42,13 @@ class PerlinConfig(PasteConfig):
     """
 
     NAME: ClassVar[str] = "perlin"
+    BOUNDS: ClassVar[dict[str, tuple[float, float]]] = {
+        **PasteConfig.BOUNDS,
+        "octaves": (0, 8),
+        "threshold": (0, 1),
+        "min_area": (1e-5, 1),
+        "max_area": (1e-5, 1),
+    }
     FLIPS: ClassVar[float] = 0.5
 
     opacity: tuple[float, float] = (0.15, 1.0)
@@ -51,15 +58,6 @@ class PerlinConfig(PasteConfig):
     min_area: float = 0.002
     max_area: float = 0.25
     texture_folder: Path | None = None
-
-    def rules(self) -> dict[str, bool]:
-        return super().rules() | {
-            "octaves must be low,high with 0 <= low <= high <= 8": (
-                0 <= self.octaves[0] <= self.octaves[1] <= 8
-            ),
-            "threshold must lie in 0..1": 0 <= self.threshold <= 1,
-            "0 < min_area <= max_area <= 1": 0 < self.min_area <= self.max_area <= 1,
-        }
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -283,8 +283,8 @@ def _header(
     for category, found in normals.items():
         pixels = {normal.name: normal.pixel_sha256 for normal in found}
         where = f"Category {category!r}"
-        split = split_normals(pixels, request.holdout, request.split_seed, where=where)
-        held[category] = [normal for normal in found if normal.name in set(split.held_out)]
+        chosen = set(split_normals(pixels, request.holdout, request.split_seed, where=where))
+        held[category] = [normal for normal in found if normal.name in chosen]
     held_out = {normal.name: normal for found in held.values() for normal in found}
     manifest = Manifest(
         format_version=FORMAT_VERSION,
@@ -304,10 +304,6 @@ def _header(
             if normal.name not in held_out
         },
         split_sha256=split_sha256(normal.file_sha256 for normal in held_out.values()),
-        category_split_sha256={
-            category: split_sha256(normal.file_sha256 for normal in found)
-            for category, found in held.items()
-        },
         heldout_train=list(held_out),
         heldout_pixel_sha256={name: normal.pixel_sha256 for name, normal in held_out.items()},
         images=[],

@@ -60,7 +60,6 @@ class Manifest(Request):
     format_version: int
     package_version: str
     split_sha256: str
-    category_split_sha256: dict[str, str]
     heldout_train: list[str]
     heldout_pixel_sha256: dict[str, str]
     images: list[ImageEntry]
