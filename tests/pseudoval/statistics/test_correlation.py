@@ -27,7 +27,7 @@ def test_each_column_is_that_of_scipy(rng: np.random.Generator) -> None:
 
 def test_ranks_that_do_not_correlate_give_exactly_zero() -> None:
     """A bound of an interval that is 0 must not lie a rounding beside it."""
-    orders = np.array([order for order in itertools.permutations(range(5))]).T.astype(float)
+    orders = np.array(list(itertools.permutations(range(5)))).T.astype(float)
     found = correlations(np.arange(5.0)[:, None] + np.zeros(orders.shape), orders)["spearman"]
     assert (found == 0).sum() == (abs(found) < 1e-9).sum() > 0
 
