@@ -40,7 +40,7 @@ def test_core_stands_alone() -> None:
 
 
 def test_pseudoval_knows_the_core_only_where_it_is_wrapped() -> None:
-    wraps = {"cli", "models", "detectors"}
+    wraps = {"cli", "models", "detectors", "audit"}
     for path in room_files("pseudoval"):
         room = path.relative_to(ROOT / "pseudoval").parts[0]
         if room not in wraps:
@@ -65,7 +65,15 @@ def test_reports_know_matrices_only() -> None:
 
 @pytest.mark.parametrize(
     ("room", "absent"),
-    [("reports", "torch"), ("reports", "optuna"), ("lafite_core.model", "faiss")],
+    [
+        ("reports", "torch"),
+        ("reports", "optuna"),
+        ("lafite_core.model", "faiss"),
+        ("pseudoval.cli", "torch"),
+        ("pseudoval.cli", "pandas"),
+        ("pseudoval.cli", "scipy"),
+        ("pseudoval.cli", "optuna"),
+    ],
 )
 def test_what_an_import_does_not_bring(room: str, absent: str) -> None:
     code = f"import sys, {room}; sys.exit({absent!r} in sys.modules)"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from pseudoval.statistics.intervals import compare
-from pseudoval.statistics.rules import BEST, TAKES
+from pseudoval.statistics.rules import BEST, RULES
 from reports.findings.forms import Agreement, Correlation, StageFindings, Which
 from reports.findings.source import Source, Stage, stage_configs
 from reports.findings.uncertainty import Evidence
@@ -97,7 +97,7 @@ def _stage(source: Source, stage: StageFindings) -> list[dict[str, Any]]:
             + (
                 "so which of them won is chance."
                 if source.rule == BEST
-                else f"and the rule {source.rule} took {TAKES[source.rule]}."
+                else f"and the rule {source.rule} took {RULES[source.rule].takes}."
             )
         )
         due.append(_warning("flat", text, stage=stage["name"]))

@@ -6,13 +6,14 @@ from typing import Any, cast
 
 import numpy as np
 
-from pseudoval.metrics.image_metrics import average_precision
-from pseudoval.metrics.score_matrix import PIXEL_METRICS, Config, ScoreMatrix
+from pseudoval.metrics.result_table import category_metrics
+from pseudoval.metrics.score_matrix import PIXEL_METRICS, Config
 from pseudoval.statistics.bootstrap import REPLICATES
 from pseudoval.statistics.correlation import CORRELATION_MEANING
-from pseudoval.statistics.curves import random_regret, regret, select_best
 from pseudoval.statistics.intervals import LEADING_SET_MEANING, LEVEL, METHOD, P_BEST_MEANING, POWER
 from pseudoval.statistics.labelled_halves import LABELLED_MEANING, SPLITS
+from pseudoval.statistics.regret import random_regret, regret
+from pseudoval.statistics.rules import select_best
 from reports.findings import STATISTICS
 from reports.findings.cautions import at_edge, is_flat, warnings
 from reports.findings.curves import oracle_index, stage_curves
@@ -270,11 +271,12 @@ def _results(source: Source, config: Config, category: str) -> Results:
         row = matrix.row(config)
         found["test_auroc"] = number(test.values[category][row])
         found["regret"] = number(regret(test.values[category], row))
-        found["image_ap"] = _mean([image_ap(matrix, row, name) for name in names])
-        for metric, values in matrix.pixel.items():
-            of_each = [float(values[row, matrix.category_names.index(name)]) for name in names]
+        table = category_metrics(matrix, config)
+        columns = [matrix.category_names.index(name) for name in names]
+        for metric in ("image_ap", *PIXEL_METRICS):
             # The mean over the categories that have masks.
-            found[metric] = _mean([value for value in of_each if not math.isnan(value)])
+            of_each = table[metric][columns]
+            found[metric] = _mean(of_each[~np.isnan(of_each)].tolist())
     if category == MACRO:
         for kind, aurocs in (("pseudo", pseudo), ("test", test)):
             spread, pooled = math.nan, math.nan
@@ -285,12 +287,6 @@ def _results(source: Source, config: Config, category: str) -> Results:
             found[f"{kind}_auroc_std"] = number(spread)
             found[f"{kind}_auroc_pooled"] = number(pooled)
     return cast(Results, found)
-
-
-def image_ap(matrix: ScoreMatrix, row: int, category: str) -> float:
-    """Average precision of the images of one category; both classes must be there."""
-    inside = np.array(matrix.categories) == category
-    return float(average_precision(matrix.scores[row, inside], matrix.labels[inside]))
 
 
 def _without_editing(source: Source) -> Config | None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from pseudoval.metrics.score_matrix import Config
-from pseudoval.statistics.curves import TIE_ORDER
+from pseudoval.statistics.rules import TIE_ORDER
 
 
 def describe(params: Config) -> str:

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from pseudoval.statistics.curves import regret
 from pseudoval.statistics.intervals import paired_interval
+from pseudoval.statistics.regret import regret
 from reports.findings.names import ordered
 from reports.findings.source import MACRO, Source, stage_configs
 from reports.findings.stability import best_of

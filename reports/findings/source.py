@@ -19,8 +19,7 @@ from pseudoval.metrics.image_metrics import (
 )
 from pseudoval.metrics.score_matrix import Config, ScoreMatrix, config_name
 from pseudoval.statistics import objectives
-from pseudoval.statistics.curves import select_best, selection_order
-from pseudoval.statistics.rules import BEST
+from pseudoval.statistics.rules import BEST, select_best, selection_order
 
 MACRO, POOLED = "macro", "pooled"
 
