@@ -30,17 +30,12 @@ def render_page(source: Source, correlation: Correlation, examples: Sequence[Exa
         correlation: what ``correlate`` made of it, or ``correlate_together`` of several.
         examples: all that there are; some of each kind are shown.
     """
-    environment = page_environment()
-    style, script = template_text("style.css"), template_text("sort.js")
-    tested = correlation["final"]["test_auroc"] is not None
-    return environment.get_template("report.html.j2").render(
+    return render(
+        "report.html.j2",
         name=source.name,
-        style=style,
-        script=script,
-        policy=policy(style, script),
         heading=tied(sections.heading(correlation)),
         verdict=tied(verdict(correlation)),
-        tested=tested,
+        tested=correlation["final"]["test_auroc"] is not None,
         from_run=source.folder is not None,
         correlation=correlation,
         final=correlation["final"],
@@ -64,8 +59,8 @@ def render_page(source: Source, correlation: Correlation, examples: Sequence[Exa
     )
 
 
-def page_environment() -> jinja2.Environment:
-    """Where the templates of all pages live, with their filters."""
+def render(template: str, **values: Any) -> str:
+    """A page from a template of ``TEMPLATES``, with its style, script and policy inside it."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -83,12 +78,11 @@ def page_environment() -> jinja2.Environment:
         "stage_values": lambda selected: tied(sections.stage_values(selected)),
         "params": lambda params: tied(describe(params)),
     }
-    return environment
-
-
-def template_text(name: str) -> str:
-    """A file that pages carry inside them, such as the style."""
-    return (TEMPLATES / name).read_text(encoding="utf-8")
+    style, script = (
+        (TEMPLATES / name).read_text(encoding="utf-8") for name in ("style.css", "sort.js")
+    )
+    fixed = {"style": style, "script": script, "policy": _policy(style, script)}
+    return environment.get_template(template).render(**fixed, **values)
 
 
 def tied(text: str) -> str:
@@ -108,7 +102,7 @@ def _stage(correlation: Correlation, index: int) -> dict[str, Any]:
     }
 
 
-def policy(style: str, script: str) -> str:
+def _policy(style: str, script: str) -> str:
     """A content security policy that lets in this style, this script and inline pictures only."""
 
     def allowed(text: str) -> str:

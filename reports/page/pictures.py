@@ -195,12 +195,13 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _vectors(figure: Figure) -> str:
-    return _uri(svg(figure), "svg+xml")
+    return data_uri(svg(figure), "svg+xml")
 
 
 def _photo(figure: Figure) -> str:
-    return _uri(jpeg(figure, PHOTO_DPI), "jpeg")
+    return data_uri(jpeg(figure, PHOTO_DPI), "jpeg")
 
 
-def _uri(data: bytes, kind: str) -> str:
+def data_uri(data: bytes, kind: str) -> str:
+    """A picture such as ``jpeg`` or ``svg+xml`` as text that stands in the page itself."""
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
