@@ -25,6 +25,19 @@ from reports.findings.source import Source
 FOUND_SHARE = 0.95
 """An anomaly counts as found in the examples if it scores higher than this share of normals."""
 PHOTO_DPI = 150
+PAPER = {
+    "The pseudo anomalies": "What the choice was made on: each pseudo anomaly as a whole with the "
+    "outline of its mask, and a close-up of the largest part as the detector sees it. If these "
+    "look nothing like defects, the choice deserves less trust.",
+    "What feature editing adds": "The error of each patch between its features and their "
+    "reconstruction, without and with editing, at the chosen setting. One colour scale for each "
+    "category.",
+    "Where the patches lie": "Feature vectors of single patches in the plane of their two main "
+    "directions at step 0, before and after noising, on the same axes. Where noise brings the two "
+    "kinds together the anomaly is forgotten; where it leaves them apart, the anomaly survives "
+    "into the reconstruction.",
+}
+"""Titles and captions of the pictures that are numbered as in the paper, in their order."""
 
 
 def curve_picture(stage: Mapping[str, Any]) -> dict[str, str]:
@@ -74,55 +87,33 @@ def paper_pictures(examples: Sequence[Example]) -> list[dict[str, Any]]:
         For each its title, caption and ``pictures``: of errors and planes one for each category,
         so that they can stand under each other where there is little room.
     """
-    found = []
     sheet = sheet_figure(examples)
-    if sheet is not None:
-        categories = _listed([one.category for one in examples if one.kind == KINDS[1]])
-        alt = (
-            f"Pseudo anomalies of {categories}, each as a whole with the outline of its mask and "
-            "as a close-up without it."
-        )
-        found.append(
-            {
-                "title": "The pseudo anomalies",
-                "pictures": [{"uri": _photo(sheet), "alt": alt}],
-                "caption": "What the choice was made on: each pseudo anomaly as a whole with the "
-                "outline of its mask, and a close-up of the largest part as the detector sees it. "
-                "If these look nothing like defects, the choice deserves less trust.",
-            }
-        )
+    names = dict.fromkeys(one.category for one in examples if one.kind == KINDS[1])
+    sheet_words = (
+        f"Pseudo anomalies of {', '.join(names)}, each as a whole with the outline of its mask "
+        "and as a close-up without it."
+    )
     errors = [
-        {"uri": _photo(figure), "alt": _error_words(category, rows)}
-        for category, rows in shown_blocks(examples)
-        if (figure := errors_figure(rows)) is not None
+        (errors_figure(rows), _error_words(name, rows)) for name, rows in shown_blocks(examples)
     ]
-    if errors:
-        found.append(
-            {
-                "title": "What feature editing adds",
-                "pictures": errors,
-                "caption": "The error of each patch between its features and their "
-                "reconstruction, without and with editing, at the chosen setting. One colour "
-                "scale for each category.",
-            }
-        )
     flat = [
-        {"uri": _photo(figure), "alt": _plane_words(category, patches)}
-        for category, patches in planes(examples)
-        if (figure := features_figure([one for one in examples if one.category == category]))
-    ]
-    if flat:
-        found.append(
-            {
-                "title": "Where the patches lie",
-                "pictures": flat,
-                "caption": "Feature vectors of single patches in the plane of their two main "
-                "directions at step 0, before and after noising, on the same axes. Where noise "
-                "brings the two kinds together the anomaly is forgotten; where it leaves them "
-                "apart, the anomaly survives into the reconstruction.",
-            }
+        (
+            features_figure([one for one in examples if one.category == name]),
+            _plane_words(name, one),
         )
-    return found
+        for name, one in planes(examples)
+    ]
+    found = [
+        {
+            "title": title,
+            "pictures": [{"uri": _photo(one), "alt": alt} for one, alt in drawn if one is not None],
+            "caption": caption,
+        }
+        for (title, caption), drawn in zip(
+            PAPER.items(), ([(sheet, sheet_words)], errors, flat), strict=True
+        )
+    ]
+    return [one for one in found if one["pictures"]]
 
 
 def example_groups(source: Source, examples: Sequence[Example]) -> list[dict[str, Any]]:
@@ -187,11 +178,6 @@ def _plane_words(category: str, patches: Patches) -> str:
         f"{category}: scatter of normal and anomalous patches. Their centres lie {before:.1f} "
         f"radii of the normal patches apart at step 0 and {after:.1f} at step {patches.large_t}."
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    distinct = list(dict.fromkeys(names))
-    return distinct[0] if len(distinct) == 1 else ", ".join(distinct[:-1]) + " and " + distinct[-1]
 
 
 def _vectors(figure: Figure) -> str:
