@@ -1,10 +1,9 @@
-"""Which configuration wins, and how well two curves agree."""
+"""Which configuration wins, and what a choice costs."""
 
 import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
 
 from pseudoval.metrics.score_matrix import Config
 
@@ -65,40 +64,6 @@ def random_regret(values: Sequence[float] | np.ndarray) -> float:
     if not numbers.size:
         return math.nan
     return math.fsum(numbers.max() - numbers) / numbers.size
-
-
-def spearman(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> float | None:
-    """Spearman's rank correlation in [-1, 1].
-
-    Pairs with a NaN are dropped. None if fewer than three pairs are left or one side is constant.
-    """
-    pair = _varying_pairs(a, b)
-    return None if pair is None else float(stats.spearmanr(*pair).statistic)
-
-
-def kendall(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> float | None:
-    """Kendall's tau-b in [-1, 1], which allows for ties; None as in ``spearman``."""
-    pair = _varying_pairs(a, b)
-    return None if pair is None else float(stats.kendalltau(*pair).statistic)
-
-
-def pearson(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> float | None:
-    """Pearson's linear correlation in [-1, 1]; None as in ``spearman``."""
-    pair = _varying_pairs(a, b)
-    return None if pair is None else float(stats.pearsonr(*pair).statistic)
-
-
-def _varying_pairs(
-    a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray
-) -> tuple[np.ndarray, np.ndarray] | None:
-    first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    if first.shape != second.shape or first.ndim != 1:
-        raise ValueError(f"two curves of shapes {first.shape} and {second.shape}")
-    known = ~(np.isnan(first) | np.isnan(second))
-    first, second = first[known], second[known]
-    if first.size < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:
-        return None
-    return first, second
 
 
 def _sortable(value: float | str | None) -> tuple[int, float, str]:

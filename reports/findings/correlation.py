@@ -8,8 +8,8 @@ import numpy as np
 
 from pseudoval.metrics.image_metrics import average_precision
 from pseudoval.metrics.score_matrix import PIXEL_METRICS, Config, ScoreMatrix
-from pseudoval.statistics.agreement import CORRELATION_MEANING
 from pseudoval.statistics.bootstrap import REPLICATES
+from pseudoval.statistics.correlation import CORRELATION_MEANING
 from pseudoval.statistics.curves import random_regret, regret, select_best
 from pseudoval.statistics.intervals import LEADING_SET_MEANING, LEVEL, METHOD, P_BEST_MEANING, POWER
 from pseudoval.statistics.labelled_halves import LABELLED_MEANING, SPLITS

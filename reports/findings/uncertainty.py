@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from pseudoval.metrics.score_matrix import Config, ScoreMatrix
-from pseudoval.statistics.agreement import agreements
 from pseudoval.statistics.bootstrap import Replicates, bootstrap_auroc
+from pseudoval.statistics.correlation import agreements
 from pseudoval.statistics.curves import regret, selection_order
 from pseudoval.statistics.intervals import (
     auroc_intervals,

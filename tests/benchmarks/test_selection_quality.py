@@ -18,6 +18,7 @@ from pseudoval.data.images import write_png
 from pseudoval.generators import DEFAULT_GENERATOR
 from pseudoval.metrics.score_matrix import ScoreMatrix
 from pseudoval.models.open import open_detector
+from pseudoval.scoring.blocks import score_images
 from pseudoval.statistics.rules import RULES
 from selection_figures import aggregate, case, resolution, thinned, together
 from selection_sets import ANOMALIB, NotMeasured, Source, anomalies, drawn, held_out
@@ -183,10 +184,11 @@ def test_a_subset_of_stages_scores_as_a_model_trained_on_it(road: Path, tmp_path
     )
     assert run(arguments) == 0
     items = real_items(road / "data", "flange")
-    wanted = open_detector(tmp_path / "model", seed=0).scores(items, [{"k": 1}, {"k": 4}])
+    trained = open_detector(tmp_path / "model", seed=0)
+    wanted = score_images(trained, items, [{"k": 1}, {"k": 4}], name="trained", pixels=False)
     knn = staged_knn(road / "model", tmp_path / "banks", seed=0)
     configs = [{"k": 1, "stages": 23}, {"k": 4, "stages": 23}, {"k": 4, "stages": 1234}]
-    found = knn.scores(items, configs)
+    found = score_images(knn, items, configs, name="staged", pixels=False)
     np.testing.assert_allclose(found.scores[:2], wanted.scores, rtol=1e-6)
     assert not np.allclose(found.scores[2], wanted.scores[1])
     resumed = staged_knn(road / "model", tmp_path / "banks", seed=0)

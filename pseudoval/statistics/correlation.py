@@ -2,13 +2,11 @@
 
 import itertools
 import math
-from collections.abc import Callable
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
-
-from pseudoval.statistics.curves import kendall, pearson, spearman
 
 PERMUTATIONS = 9999
 LEVEL = 0.95
@@ -55,19 +53,16 @@ def agreements(
     """
     known = ~(np.isnan(first) | np.isnan(second))
     first, second = first[known], second[known]
-    exact: dict[str, Callable[..., float | None]] = {
-        "spearman": spearman, "kendall": kendall, "pearson": pearson,
-    }  # fmt: skip
-    values = {name: function(first, second) for name, function in exact.items()}
-    if values["spearman"] is None:
+    values = correlations(first[:, None], second[:, None])
+    if np.isnan(values["spearman"][0]):
         return {name: Agreement(value=None, interval=None, p=None, differs=None) for name in values}
     of_replicates = correlations(first_replicates[known], second_replicates[known])
     orders = permutations(len(first), seed)
     shuffled = second[orders]  # [V, permutations]
     of_permutations = correlations(np.broadcast_to(first[:, None], shuffled.shape), shuffled)
     found = {}
-    for name, value in values.items():
-        assert value is not None
+    for name, column in values.items():
+        value = float(column[0])
         interval = _interval(value, of_replicates[name], level)
         extreme = np.abs(of_permutations[name]) >= abs(value) - 1e-9
         p = float(extreme.mean())
@@ -79,8 +74,11 @@ def agreements(
 def correlations(first: np.ndarray, second: np.ndarray) -> dict[str, np.ndarray]:
     """Spearman, Kendall (tau-b) and Pearson of each column of ``[V, R]``, ``[R]`` each.
 
-    NaN where a column is constant.
+    NaN where a column is constant, and for fewer than three points.
     """
+    if len(first) < 3:
+        nothing = np.full(first.shape[1], np.nan)
+        return {"spearman": nothing, "kendall": nothing, "pearson": nothing}
     return {
         "spearman": _pearson(stats.rankdata(first, axis=0), stats.rankdata(second, axis=0)),
         "kendall": _kendall(first, second),
@@ -110,11 +108,9 @@ def _interval(value: float, replicates: np.ndarray, level: float) -> tuple[float
 
 
 def _pearson(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    a, b = first - first.mean(axis=0), second - second.mean(axis=0)
-    constant = (np.ptp(first, axis=0) == 0) | (np.ptp(second, axis=0) == 0)
-    scale = np.sqrt((a**2).sum(axis=0) * (b**2).sum(axis=0))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(constant, np.nan, np.clip((a * b).sum(axis=0) / scale, -1, 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a constant column has no correlation
+        return np.asarray(stats.pearsonr(first, second, axis=0).statistic)
 
 
 def _kendall(first: np.ndarray, second: np.ndarray) -> np.ndarray:
