@@ -144,22 +144,29 @@ def tune_options(command: Command) -> Command:
     return cache_option(command)
 
 
-def audit_options(command: Command) -> Command:
-    """The options of ``audit``."""
-    options: list[Callable[[Command], Command]] = [
-        click.option("--out", type=FOLDER(), default=Path("audit"), show_default=True),
-        click.option("--data", type=FOLDER(), help="The DATA that the set was built from: for the "
-                     "sources, near-duplicates, and a bank of normals."),
-        click.option("--model", type=FOLDER(), help="A model trained with this set, whose backbone "
-                     "and bank say how hard it is."),
-        click.option("--backbone", help="Without --model: of a bank built from DATA.  [default: "
-                     "filterbank]"),
-        click.option("--weights", type=FOLDER(), help="safetensors file of that backbone."),
-        device_option,
-    ]  # fmt: skip
-    for option in reversed(options):
-        command = option(command)
-    return command
+def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one decorator; the help lists them in this order."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+audit_options = together(
+    click.option("--out", type=FOLDER(), default=Path("audit"), show_default=True),
+    click.option("--data", type=FOLDER(), help="The DATA that the set was built from: for the "
+                 "sources, near-duplicates, and a bank of normals."),
+    click.option("--model", type=FOLDER(), help="A model trained with this set, whose backbone "
+                 "and bank say how hard it is."),
+    click.option("--backbone", help="Without --model: of a bank built from DATA.  [default: "
+                 "filterbank]"),
+    click.option("--weights", type=FOLDER(), help="safetensors file of that backbone."),
+    device_option,
+)  # fmt: skip
+"""The options of ``audit``."""
 
 
 class BuildCommand(click.Command):
@@ -173,23 +180,19 @@ class BuildCommand(click.Command):
             formatter.write_dl([(name, known.summary) for name, known in GENERATORS.items()])
 
 
-def build_options(command: Command) -> Command:
-    """The options of ``build``."""
-    options: list[Callable[[Command], Command]] = [
-        click.option("--out", type=FOLDER(), default=Path("pseudo"), show_default=True),
-        click.option("--categories", metavar="A,B", help="Only these categories."),
-        click.option("--generator", metavar="NAME", default="cutpaste-scar", show_default=True),
-        click.option("--holdout", type=float, default=0.25, show_default=True,
-                     help="Share held out."),
-        click.option("--split-seed", type=click.IntRange(0), default=0, show_default=True),
-        click.option("--per-normal", type=click.IntRange(1), default=2, show_default=True,
-                     help="Anomalies made of each held-out normal."),
-        click.option("--foreground", default="none", show_default=True, metavar="auto|none|DIR",
-                     help="Where anomalies lie: on the object found, anywhere, or on a folder's "
-                     "masks."),
-        seed_option("Seed of the anomalies; the split has its own."),
-        click.option("--workers", type=click.IntRange(1), default=1, show_default=True),
-    ]  # fmt: skip
-    for option in reversed(options):
-        command = option(command)
-    return command
+build_options = together(
+    click.option("--out", type=FOLDER(), default=Path("pseudo"), show_default=True),
+    click.option("--categories", metavar="A,B", help="Only these categories."),
+    click.option("--generator", metavar="NAME", default="cutpaste-scar", show_default=True),
+    click.option("--holdout", type=float, default=0.25, show_default=True,
+                 help="Share held out."),
+    click.option("--split-seed", type=click.IntRange(0), default=0, show_default=True),
+    click.option("--per-normal", type=click.IntRange(1), default=2, show_default=True,
+                 help="Anomalies made of each held-out normal."),
+    click.option("--foreground", default="none", show_default=True, metavar="auto|none|DIR",
+                 help="Where anomalies lie: on the object found, anywhere, or on a folder's "
+                 "masks."),
+    seed_option("Seed of the anomalies; the split has its own."),
+    click.option("--workers", type=click.IntRange(1), default=1, show_default=True),
+)  # fmt: skip
+"""The options of ``build``."""
