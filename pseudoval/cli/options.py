@@ -105,19 +105,12 @@ def tune_options(command: Command) -> Command:
         click.option("--objective", metavar="NAME[+NAME]", help="What is maximised; 'pseudoval "
                      "studies' lists the names. A+B is the mean of two.  [default: "
                      "macro_image_auroc]"),
-        click.option("--rule", metavar="best|margin|one-se", help="Which configuration wins: "
-                     "the highest pseudo score; or, within one bootstrap standard error of it, the "
-                     "one that sets normal and anomalous scores farthest apart, or the cheapest.  "
-                     "[default: best]"),
+        click.option("--rule", metavar="NAME", help="Which configuration wins; 'pseudoval studies' "
+                     "lists the rules.  [default: best]"),
         device_option,
         click.option("--audit-joint", "audit_share", type=float, metavar="SHARE",
                      help="After the stages, score this share of the cells off their path, in "
                      "(0, 1]; the choice stays as it is."),
-        click.option("--refine", type=click.IntRange(0), is_flag=False, flag_value=2, default=0,
-                     metavar="[ROUNDS]", help="Add values half-way between the leader of each grid "
-                     "and its neighbours, in so many rounds (2 without a number)."),
-        click.option("--race", is_flag=True, help="Score each grid on growing shares of the "
-                     "images, and drop what a paired test finds worse than the leader."),
         seed_option("Seed of the noise, the same for every configuration."),
         click.option("--repeats", type=click.IntRange(1), default=1, show_default=True,
                      help="Score with the noise of this many seeds, from --seed on, and choose on "

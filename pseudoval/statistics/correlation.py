@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from pseudoval.statistics.intervals import LEVEL
+
 PERMUTATIONS = 9999
-LEVEL = 0.95
 CORRELATION_MEANING = (
     "The interval of a correlation comes from resampling the images of both sets; p comes from "
     "permuting the values of the one curve, two-sided. A correlation is called different from "
@@ -42,7 +43,6 @@ def agreements(
     second_replicates: np.ndarray,
     *,
     seed: int = 0,
-    level: float = LEVEL,
 ) -> dict[str, Agreement]:
     """Spearman, Kendall (tau-b) and Pearson of two curves; points with a NaN are left out.
 
@@ -63,7 +63,7 @@ def agreements(
     found = {}
     for name, column in values.items():
         value = float(column[0])
-        interval = _interval(value, of_replicates[name], level)
+        interval = _interval(value, of_replicates[name])
         extreme = np.abs(of_permutations[name]) >= abs(value) - 1e-9
         p = float(extreme.mean())
         apart = interval is not None and not interval[0] <= 0 <= interval[1]
@@ -98,12 +98,12 @@ def permutations(count: int, seed: int) -> np.ndarray:
     return np.concatenate([np.arange(count)[None], drawn]).T
 
 
-def _interval(value: float, replicates: np.ndarray, level: float) -> tuple[float, float] | None:
+def _interval(value: float, replicates: np.ndarray) -> tuple[float, float] | None:
     """Percentile interval, widened to the value itself: noise of the resamples pulls it inwards."""
     known = replicates[~np.isnan(replicates)]
     if 2 * known.size < replicates.size:
         return None
-    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return min(float(low), value), max(float(high), value)
 
 
@@ -127,5 +127,5 @@ def _kendall(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def _signs(values: np.ndarray, point: int) -> np.ndarray:
     """Sign of one point minus each later one, in bytes: there are V^2 R / 2 of them."""
-    rest = values[point + 1 :]
-    return (values[point] > rest).view(np.int8) - (values[point] < rest).view(np.int8)
+    one, rest = values[point], values[point + 1 :]
+    return np.asarray((one > rest).astype(np.int8) - (one < rest).astype(np.int8))

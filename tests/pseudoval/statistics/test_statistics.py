@@ -3,12 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from pseudoval.statistics.curves import (
-    random_regret,
-    regret,
-    select_best,
-    selection_order,
-)
+from pseudoval.statistics.curves import random_regret, regret
+from pseudoval.statistics.rules import select_best, selection_order
 
 NAN = math.nan
 
