@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from pseudoval.data.files import sha256_file
-from pseudoval.data.images import read_mask, read_rgb
+from pseudoval.data.images import image_shape, read_mask, read_rgb
 from pseudoval.errors import UserError
 from pseudoval.pseudo_set.background import (
     LEAST_AGREEING,
@@ -119,7 +119,7 @@ def _from_folder(folder: Path, category: str, paths: Sequence[Path]) -> Foregrou
             "CATEGORY/STEM.png there, or use --foreground auto or none."
         )
     for path in paths:
-        _given(masks, path.name, read_rgb(path).shape)
+        _given(masks, path.name, image_shape(path))
     return Foreground(kind="given", reason=f"given: {masks}", folder=masks)
 
 
