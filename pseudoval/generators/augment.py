@@ -49,8 +49,9 @@ def default_pipeline(jitter: float, flips: float) -> dict[str, Any]:
     return {"transform": {"__class_fullname__": "Compose", "p": 1.0, "transforms": steps}}
 
 
+@lru_cache(maxsize=8)
 def read_pipeline(path: Path) -> dict[str, Any]:
-    """The pipeline in a file.
+    """The pipeline in a file, which is read once: a set is made with what its manifest says.
 
     Raises:
         UserError: not JSON of ``albumentations.to_dict``, an unknown transform, options that it
