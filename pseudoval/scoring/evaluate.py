@@ -129,12 +129,16 @@ def require_refit(detector: Detector, run: Run, model: Path) -> None:
             f"{model} knows {', '.join(detector.categories)}, but {run.folder} is about "
             f"{', '.join(run.header['categories'])}; give a model of these categories."
         )
-    for name, chosen in (("study", "study"), ("params", "params"),
-                         ("run_model_sha256", "model_sha256")):  # fmt: skip
-        if detector.refit is not None and detector.refit[name] != run.best[chosen]:
+    choice = {
+        "study": run.best["study"],
+        "params": run.best["params"],
+        "run_model_sha256": run.best["model_sha256"],
+    }
+    for name, chosen in choice.items():
+        if detector.refit is not None and detector.refit[name] != chosen:
             raise UserError(
                 f"{model} was refitted from another choice than that of {run.folder}: {name} is "
-                f"{detector.refit[name]} there and {run.best[chosen]} here. Refit again with "
+                f"{detector.refit[name]} there and {chosen} here. Refit again with "
                 f"'pseudoval train DATA --refit {run.folder}'."
             )
 

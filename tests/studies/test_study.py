@@ -14,8 +14,8 @@ from pseudoval.errors import UserError
 from pseudoval.metrics.image_metrics import macro_auroc
 from pseudoval.metrics.score_matrix import ScoreMatrix
 from studies import STUDIES, Stage, run_study, t_then_k
-from studies.design.stages import grid
-from studies.sharing.storage import Home, finished, open_journal, open_stage, record
+from studies.design.built_in import grid
+from studies.sharing.storage import StudyStorage, finished, open_journal, open_stage, record
 
 
 def study(road: Path, out: Path, **options):  # type: ignore[no-untyped-def]
@@ -155,26 +155,19 @@ def test_default_grids_are_the_documented_ones(road: Path) -> None:
     ), "the default grid fits a small bank"
     assert plan.stages[0].grid["t"] == (25, 50, 100, 150, 200, 300, 400, 500, 600, 700, 800, 900)
     assert plan.stages[1].grid["k"] == (1, 2, 3, 5, 8, 12, 20, 30, 50)
-    assert grid(LafiteDetector, "t", [7, 3, 7], 1) == (3, 7)  # type: ignore[arg-type]
+    assert grid(LafiteDetector, "t", [7, 3, 7]) == (3, 7)  # type: ignore[arg-type]
     assert set(STUDIES) == {"t_then_k", "k_then_t", "joint", "joint_tpe", "k", "stages_then_k"}
 
 
 @pytest.mark.parametrize("alone", [True, False])
 def test_recording_twice_doubles_no_trial(tmp_path: Path, alone: bool) -> None:
     stage = Stage(name="t", grid={"t": (1, 2, 3)})
-    home = Home(storage=open_journal(tmp_path), name="s")
-    opened = open_stage(home, stage, 0)
-    opened.add_trial(
-        optuna.trial.create_trial(
-            params={"t": 2}, value=0.5,
-            distributions={"t": optuna.distributions.IntDistribution(1, 3)},
-        )
-    )  # fmt: skip
+    storage = StudyStorage(storage=open_journal(tmp_path), name="s")
     configs, values = stage.configs({}), [0.1, 0.5, 0.3]
     for _ in range(2):
-        again = open_stage(home, stage, 0)
+        again = open_stage(storage, stage, 0)
         record(again, stage, configs, values, [{}] * 3, alone=alone)
-    found = finished(again, stage, configs)
+    found = finished(again, configs)
     assert sorted(trial.params["t"] for trial, _ in found) == [1, 2, 3]
     assert len(again.trials) == 3
     assert again.best_params == {"t": 2}
