@@ -12,6 +12,7 @@ from lafite_core.model import LafiteModel
 from pseudoval.detectors.lafite import LafiteDetector
 from pseudoval.errors import UserError
 from pseudoval.metrics.image_metrics import macro_auroc
+from pseudoval.metrics.runs import Best, RunHeader, StageHeader, StageResult, read_best, read_header
 from pseudoval.metrics.score_matrix import ScoreMatrix
 from studies import STUDIES, Stage, run_study, t_then_k
 from studies.design.built_in import grid
@@ -63,6 +64,15 @@ def test_trials_are_in_the_file_and_in_optuna(road: Path) -> None:
     assert set(loaded.trials[0].user_attrs) == {
         "seconds", "interval", "auroc/fabric", "auroc/flange", "config",
     }  # fmt: skip
+
+
+def test_the_files_of_a_run_have_their_forms(road: Path) -> None:
+    header, best = read_header(road / "run"), read_best(road / "run")
+    found = [(header, RunHeader), (best, Best)]
+    found += [(stage, StageHeader) for stage in header["stages"]]
+    found += [(stage, StageResult) for stage in best["stages"]]
+    for content, form in found:
+        assert form.__required_keys__ <= set(content) <= set(form.__annotations__), form
 
 
 def test_a_second_run_is_the_same_to_the_byte(road: Path, tmp_path: Path) -> None:
@@ -137,6 +147,8 @@ def test_wrong_study_and_wrong_grids(road: Path, tmp_path: Path) -> None:
         run_study("x", **arguments)
     with pytest.raises(UserError, match="for the detector knn"):
         run_study("k", **arguments)
+    with pytest.raises(UserError, match="0 repeats"):
+        study(road, tmp_path / "run", repeats=0)
     with pytest.raises(UserError, match="starts at 0"):
         study(road, tmp_path / "run", k=[0, 5])
     with pytest.raises(UserError, match=r"t = 1001 cannot be scored.*1 to 1000"):
