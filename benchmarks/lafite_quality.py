@@ -41,7 +41,7 @@ from pseudoval.models.train import train
 from pseudoval.pseudo_set.manifest import load_manifest, pseudo_items
 from pseudoval.scoring.blocks import score_images
 from pseudoval.statistics.correlation import correlations
-from pseudoval.statistics.curves import regret
+from pseudoval.statistics.regret import regret
 from pseudoval.statistics.rules import select_best
 from reports import write_report
 from throughput import matmul_flops, training_flops
