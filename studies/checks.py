@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pseudoval.data.dataset import ImageItem
 from pseudoval.errors import UserError
 from pseudoval.statistics.objectives import needs_pixels
 from pseudoval.statistics.rules import find_rule
@@ -73,7 +74,7 @@ def check_study(study: PreparedStudy, manifest: Mapping[str, Any], share: float 
         check_share(plan, share)
     for member in study.members:
         check_member(plan, member, manifest)
-        check_masks(objective, member)
+        check_masks(objective, member.items, member.pseudo)
         for config in plan.cells():
             member.detector.check(config)
 
@@ -123,7 +124,7 @@ def check_paired(members: Sequence[Member], rule: str) -> None:
         )
 
 
-def check_masks(objective: str, member: Member) -> None:
+def check_masks(objective: str, items: Sequence[ImageItem], pseudo: Path) -> None:
     """Refuse an objective of pixels where a category has no mask.
 
     Raises:
@@ -131,12 +132,12 @@ def check_masks(objective: str, member: Member) -> None:
     """
     if not needs_pixels(objective):
         return
-    masked = {item.category for item in member.items if item.label and item.mask_path}
-    lacking = sorted({item.category for item in member.items} - masked)
+    masked = {item.category for item in items if item.label and item.mask_path}
+    lacking = sorted({item.category for item in items} - masked)
     if lacking:
         raise UserError(
-            f"The objective {objective} is not available: {lacking[0]} has no masks in "
-            f"{member.pseudo}. Choose one of the image figures with --objective."
+            f"The objective {objective} is not available: {lacking[0]} has no masks in {pseudo}. "
+            "Choose one of the image figures with --objective."
         )
 
 
