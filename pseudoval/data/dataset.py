@@ -132,18 +132,22 @@ def test_items(root: Path, category: str) -> list[ImageItem]:
             ]
     if len(found) == len(good):
         raise UserError(f"There is no anomalous test image in {folder}, only 'good' ones.")
-    return [
-        ImageItem(
-            id=path.relative_to(root).as_posix(),
-            path=path,
-            category=category,
-            label=int(path.parent.name != "good"),
-            group=path.relative_to(root).as_posix(),
-            mask_path=mask,
-            defect=path.parent.name,
-        )
-        for path, mask in found
-    ]
+    return [image_item(root, path, category, mask) for path, mask in found]
+
+
+def image_item(root: Path, path: Path, category: str, mask: Path | None = None) -> ImageItem:
+    """An image below a data root, normal where its folder is ``good``."""
+    name = path.relative_to(root).as_posix()
+    defect = path.parent.name
+    return ImageItem(
+        id=name,
+        path=path,
+        category=category,
+        label=int(defect != "good"),
+        group=name,
+        mask_path=mask,
+        defect=defect,
+    )
 
 
 def _images(folder: Path) -> list[Path]:
