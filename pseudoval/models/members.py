@@ -136,8 +136,8 @@ def check_layout(folder: Path, wanted: Members | None) -> None:
     found = read_members(folder)
     if found == wanted or {child.name for child in folder.iterdir()} <= {MARKER}:
         return
-    there, asked = ("a single model" if m is None else m.describe() for m in (found, wanted))
+    there, requested = ("a single model" if m is None else m.describe() for m in (found, wanted))
     raise UserError(
-        f"{folder} is a folder of {there}, not of {asked}; choose another --out, or pass "
+        f"{folder} is a folder of {there}, not of {requested}; choose another --out, or pass "
         "--overwrite instead of --resume."
     )
