@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lafite_core.bank import Neighbours
 from lafite_core.diffusion import (
     add_noise,
     cosine_schedule,
@@ -50,8 +51,7 @@ def lafite_errors(
     _require_network(model)
     grid = model.config.features.grid
     errors = np.empty((len(configs), len(images), grid, grid), dtype=np.float32)
-    prepare = partial(_prepare, model, {k for _, k in configs}, seed)
-    prepared = list(on_each_core(prepare, images, device=model.device))
+    prepared = _prepared(model, images, {k for _, k in configs}, seed)
     batches = _batches(_trajectories(prepared, configs), model.config.score.batch_size)
     found = on_each_core(partial(_batch_errors, model), batches, device=model.device)
     for cells, grids in to_host(found, model.device):
@@ -67,16 +67,12 @@ def knn_errors(model: LafiteModel, images: Sequence[np.ndarray], ks: Sequence[in
         ``[ks, images, grid, grid]`` float32, in units of standardised features.
     """
 
-    @torch.inference_mode()
-    def distances(image: np.ndarray) -> Tensor:
-        """Mean distances ``[ks, grid * grid]``."""
-        neighbours = model.bank.search(patches(model.features(image)[None]), max(ks))
-        sums = neighbours.distance.double().cumsum(1)
-        return torch.stack([sums[:, k - 1] / k for k in ks])
-
+    maps = list(on_each_core(model.features, images, device=model.device))
     grid = model.config.features.grid
     errors = np.empty((len(ks), len(images), grid, grid), dtype=np.float32)
-    for column, means in enumerate(on_each_core(distances, images, device=model.device)):
+    for column, neighbours in enumerate(_neighbours(model, maps, max(ks))):
+        sums = neighbours.distance.double().cumsum(1)
+        means = torch.stack([sums[:, k - 1] / k for k in ks])  # [ks, grid * grid]
         errors[:, column] = means.reshape(len(ks), grid, grid).numpy()
     return errors
 
@@ -131,8 +127,7 @@ def explain(
         LafiteError: as ``lafite_errors``.
     """
     _require_network(model)
-    prepare = partial(_prepare, model, {0, k}, seed)
-    prepared = list(on_each_core(prepare, images, device=model.device))
+    prepared = _prepared(model, images, {0, k}, seed)
     jobs = _trajectories(prepared, list(dict.fromkeys([(t, 0), (t, k)])))
     batches = _batches(jobs, model.config.score.batch_size)
     found: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
@@ -172,19 +167,38 @@ class Prepared:
     starts: dict[int, Tensor]
 
 
-@torch.inference_mode()
-def _prepare(model: LafiteModel, ks: set[int], seed: int, image: np.ndarray) -> Prepared:
-    """Features, noise and edited feature maps of one image."""
-    features = model.features(image)
-    noise = image_noise((noise_draws(model.config.diffusion), *features.shape), image, seed)
-    starts = {0: features}
-    if max(ks, default=0) > 0:
-        neighbours = model.bank.search(patches(features[None]), max(ks))
-        for k in sorted(ks - {0}):
-            edited = model.bank.edit(neighbours.first(k), model.config.edit)
-            starts[k] = edited.T.reshape(features.shape)
-    there = {k: start.to(model.device) for k, start in starts.items()}
-    return Prepared(features=there[0], noise=noise.to(model.device), starts=there)
+def _prepared(
+    model: LafiteModel, images: Sequence[np.ndarray], ks: set[int], seed: int
+) -> list[Prepared]:
+    """Features, noise and edited feature maps of every image."""
+    maps = list(on_each_core(model.features, images, device=model.device))
+    deepest = max(ks, default=0)
+    neighbours = _neighbours(model, maps, deepest) if deepest > 0 else [None] * len(maps)
+
+    @torch.inference_mode()
+    def prepare(
+        one: tuple[np.ndarray, Tensor, Neighbours | None],
+    ) -> Prepared:
+        image, features, near = one
+        noise = image_noise((noise_draws(model.config.diffusion), *features.shape), image, seed)
+        starts = {0: features}
+        if near is not None:
+            for k in sorted(ks - {0}):
+                edited = model.bank.edit(near.first(k), model.config.edit)
+                starts[k] = edited.T.reshape(features.shape)
+        there = {k: start.to(model.device) for k, start in starts.items()}
+        return Prepared(features=there[0], noise=noise.to(model.device), starts=there)
+
+    parts = zip(images, maps, neighbours, strict=True)
+    return list(on_each_core(prepare, parts, device=model.device))
+
+
+def _neighbours(model: LafiteModel, maps: Sequence[Tensor], k: int) -> list[Neighbours]:
+    """The k nearest bank members of each map's patches, searched for all maps together."""
+    found = model.bank.search(patches(torch.stack(list(maps))), k)
+    cells = model.config.features.grid**2
+    pairs = zip(found.index.split(cells), found.distance.split(cells), strict=True)
+    return [Neighbours(index=index, distance=distance) for index, distance in pairs]
 
 
 def _trajectories(
