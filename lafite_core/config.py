@@ -17,8 +17,6 @@ Resize = Literal["area", "bilinear"]
 Normalise = Literal["channel", "global", "none"]
 NeighbourWeights = Literal["inverse_distance", "softmax", "uniform"]
 Target = Literal["epsilon", "x0", "v"]
-Solver = Literal["ddim", "dpmpp_2m"]
-Spacing = Literal["time", "log_snr"]
 Reduction = Literal["max", "top_mean"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Switch = Literal["auto", "on", "off"]
@@ -123,16 +121,9 @@ class DiffusionConfig:
     gives every t the same cost and lets different t share a batch."""
     evaluations: int = 0
     """At how many of these steps the network is asked, the first and the last among them; *open*,
-    0: at all. At the others of ``ddim`` the clean features are extrapolated from what it said
-    before, see ``diffusion.extrapolated``. Half of the steps all but lead to the same scores, which
-    no solver does that takes half as many steps: ``benchmarks/solver.py`` compares them."""
-    solver: Solver = "ddim"
-    """How a trajectory is integrated; *open*. ``ddim`` (Song et al. 2021) is of first order;
-    ``dpmpp_2m``, DPM-Solver++(2M) (Lu et al. 2022), of second, for one evaluation a step too."""
-    spacing: Spacing = "time"
-    """Where the network is evaluated between t and 0; *open*. ``time``: evenly in time.
-    ``log_snr``: evenly in the logarithm of the signal-to-noise ratio, with the first and the last
-    evaluation where ``time`` has them; few steps of ``dpmpp_2m`` lead farther with it."""
+    0: at all. At the others the clean features are extrapolated from earlier predictions, see
+    ``diffusion.extrapolated``. Half of the steps lead to nearly the same scores, unlike DDIM in
+    half as many steps: ``benchmarks/solver.py`` compares them."""
     eta: float = 0.0
     """Fresh noise in each DDIM step (Song et al. 2021, eq. 16): 0 is deterministic, 1 is as much
     as DDPM; *open*. 0: a score should not carry more chance than the first noising brings."""
@@ -262,7 +253,7 @@ SECTIONS: dict[str, Any] = {
 LATER: dict[str, tuple[str, ...]] = {
     "features": ("precision",),
     "edit": ("coreset", "shard_patches"),
-    "diffusion": ("evaluations", "solver", "spacing"),
+    "diffusion": ("evaluations",),
 }
 """Options that the first models of this format did not have. Written only where they differ from
 the default, so that those models keep their hash."""
@@ -298,13 +289,9 @@ def check(config: LafiteConfig) -> None:
         ("diffusion.sampling_steps", config.diffusion.sampling_steps >= 1, "at least 1"),
         ("diffusion.evaluations", 0 <= config.diffusion.evaluations
          <= config.diffusion.sampling_steps, "between 0 and diffusion.sampling_steps"),
-        ("diffusion.evaluations", config.diffusion.solver == "ddim"
-         or config.diffusion.evaluations == 0, f"0 with the solver {config.diffusion.solver}"),
         ("diffusion.evaluations", config.diffusion.eta == 0 or config.diffusion.evaluations == 0,
          "0 with diffusion.eta above 0"),
         ("diffusion.eta", 0 <= config.diffusion.eta <= 1, "in [0, 1]"),
-        ("diffusion.eta", config.diffusion.solver == "ddim" or config.diffusion.eta == 0,
-         f"0 with the solver {config.diffusion.solver}"),
         ("train.epochs", config.train.epochs >= 1, "at least 1"),
         ("train.min_steps", config.train.min_steps >= 0, "at least 0"),
         ("train.batch_size", config.train.batch_size >= 1, "at least 1"),

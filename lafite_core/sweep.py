@@ -14,7 +14,6 @@ from lafite_core.diffusion import (
     add_noise,
     cosine_schedule,
     image_noise,
-    maps_at_once,
     noise_draws,
 )
 from lafite_core.errors import LafiteError
@@ -231,11 +230,7 @@ def _batch_maps(
     found = reconstruct(model, batch)
     targets = [job.target for job in batch]
     targets += targets[-1:] * (len(found) - len(batch))
-    size = maps_at_once(found.device.type, len(found))
-    errors = torch.cat([
-        error_map(torch.stack(targets[first : first + size]), found[first : first + size])
-        for first in range(0, len(found), size)
-    ])  # fmt: skip
+    errors = error_map(torch.stack(targets), found)
     return [job.cell for job in batch], found, errors
 
 

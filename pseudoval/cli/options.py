@@ -123,9 +123,8 @@ def tune_options(command: Command) -> Command:
                      help="Score with the noise of this many seeds, from --seed on, and choose on "
                      "the mean."),
         click.option("--set", "settings", multiple=True, metavar="NAME=VALUE",
-                     callback=assignments, help="An option of scoring (diffusion.solver, .spacing, "
-                     ".sampling_steps, .evaluations, .eta, score.NAME) instead of the model's; may "
-                     "be repeated."),
+                     callback=assignments, help="An option of scoring (diffusion.sampling_steps, "
+                     ".evaluations, .eta, score.NAME) instead of the model's; may be repeated."),
         click.option("--storage", metavar="URL", help="Database that keeps the study and carries "
                      "the scores between machines, such as postgresql://USER@HOST/DATABASE.  "
                      "[default: a journal in RUN]"),

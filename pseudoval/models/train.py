@@ -17,10 +17,7 @@ from pseudoval.models.members import cache_folder, read_members, recorded_sha256
 from pseudoval.progress import ProgressCallback
 from pseudoval.pseudo_set.manifest import bank_normals, load_manifest
 
-SCORING = (
-    "diffusion.solver", "diffusion.spacing", "diffusion.sampling_steps", "diffusion.evaluations",
-    "diffusion.eta",
-)  # fmt: skip
+SCORING = ("diffusion.sampling_steps", "diffusion.evaluations", "diffusion.eta")
 """Options, beside those of ``score``, that a trained model can be scored with another value of."""
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from lafite_core import diffusion, reconstruction, sweep
+from lafite_core import reconstruction, sweep
 from lafite_core.config import (
     DiffusionConfig,
     FeatureConfig,
@@ -70,17 +70,6 @@ def test_scores_do_not_depend_on_company_order_or_batch(model: LafiteModel) -> N
         for column, image in enumerate(images):
             alone = sweep.lafite_errors(model, [image], [config], seed=0)[0, 0]
             assert np.array_equal(alone, base[row, column])
-
-
-def test_maps_at_once_or_one_by_one_have_the_same_errors(
-    model: LafiteModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The first is how a GPU works, the second a CPU."""
-    images = pictures(3, 1)
-    base = sweep.lafite_errors(model, images, GRID[:3], seed=0)
-    for module in (sweep, diffusion):
-        monkeypatch.setattr(module, "maps_at_once", lambda device, count: count)
-    assert np.array_equal(sweep.lafite_errors(model, images, GRID[:3], seed=0), base)
 
 
 def test_noise_is_the_same_for_every_configuration(
@@ -275,15 +264,15 @@ def test_images_and_network_calls_are_spread_over_the_cores(
     model: LafiteModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With one thread of arithmetic each."""
-    seen: dict[str, set[tuple[int, int]]] = {"prepare": set(), "reconstruct": set()}
-    for name, own in (("prepare", sweep._prepare), ("reconstruct", sweep.reconstruct)):
+    seen: dict[str, set[tuple[int, int]]] = {"image_noise": set(), "reconstruct": set()}
+    for name, own in [(name, getattr(sweep, name)) for name in seen]:
 
         def watched(*args: Any, name: str = name, own: Any = own) -> Any:
             seen[name].add((threading.get_ident(), torch.get_num_threads()))
             time.sleep(0.05)
             return own(*args)
 
-        monkeypatch.setattr(sweep, "_prepare" if name == "prepare" else name, watched)
+        monkeypatch.setattr(sweep, name, watched)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
