@@ -8,9 +8,9 @@ Real test images, at most N of each category and class, are scored at every t of
 without editing: by DDIM with as many evaluations as the model has steps (the reference), by the
 same steps with half of the evaluations (``diffusion.evaluations``), by DDIM in half as many steps,
 and with ``--limit`` in twice as many, which says how far the reference itself is from its limit.
-``solver_evaluations``: half the evaluations beside those of the reference. Checks: the largest and the mean difference of an image AUROC, over all t and categories
-and for the mean over the categories, for each; and whether the same steps with half of the
-evaluations are within 0.002.
+``solver_evaluations``: half the evaluations beside those of the reference. Checks: the largest and
+the mean difference of an image AUROC, over all t and categories and for the mean over the
+categories, for each; and whether the same steps with half of the evaluations are within 0.002.
 
 Resumable: matrices and finished blocks are kept in WORK. Without MODEL, or with ``--quick``, a tiny
 model on rendered images is used.

@@ -20,7 +20,6 @@ Target = Literal["epsilon", "x0", "v"]
 Reduction = Literal["max", "top_mean"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Switch = Literal["auto", "on", "off"]
-Coreset = Literal["exact", "sharded"]
 FeaturePrecision = Literal["float32", "bfloat16", "float16"]
 
 
@@ -71,13 +70,6 @@ class EditConfig:
     temperature: float = 1.0
     """Scale of ``softmax`` weights, in units of the root-mean-square distance to the K
     neighbours."""
-    coreset: Coreset = "exact"
-    """How the core set is picked. ``exact`` is greedy over all patches, as the paper has it;
-    ``sharded`` is greedy over parts of them and then over what the parts picked, for millions of
-    patches: memory is bounded by a part, at the price of a slightly larger radius."""
-    shard_patches: int = 200_000
-    """Patches in a part of ``sharded`` at most; with 272 channels that is 218 MB. With fewer
-    patches in all, ``sharded`` is ``exact``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,15 +200,8 @@ class LafiteConfig:
         check(self)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON-able form without the options of ``LATER`` that have their default;
-        ``from_json`` is its inverse.
-        """
-        sections: dict[str, Any] = dataclasses.asdict(self)
-        for name, options in LATER.items():
-            for option in options:
-                if sections[name][option] == getattr(SECTIONS[name](), option):
-                    del sections[name][option]
-        return sections
+        """Plain JSON-able form; ``from_json`` is its inverse."""
+        return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "LafiteConfig":
@@ -250,14 +235,6 @@ SECTIONS: dict[str, Any] = {
     "score": ScoreConfig,
 }
 
-LATER: dict[str, tuple[str, ...]] = {
-    "features": ("precision",),
-    "edit": ("coreset", "shard_patches"),
-    "diffusion": ("evaluations",),
-}
-"""Options that the first models of this format did not have. Written only where they differ from
-the default, so that those models keep their hash."""
-
 
 def check(config: LafiteConfig) -> None:
     """Refuse values that no computation can use.
@@ -275,7 +252,6 @@ def check(config: LafiteConfig) -> None:
         ("features.grid", 1 <= config.features.grid <= size, "between 1 and image_size"),
         ("edit.keep_rate", 0 < config.edit.keep_rate <= 1, "in (0, 1]"),
         ("edit.temperature", config.edit.temperature > 0, "above 0"),
-        ("edit.shard_patches", config.edit.shard_patches >= 1000, "at least 1000"),
         ("unet.base_channels", config.unet.base_channels >= 8
          and config.unet.base_channels % 8 == 0, "a multiple of 8"),
         ("unet.multipliers", bool(multipliers) and min(multipliers) >= 1, "at least 1 each"),

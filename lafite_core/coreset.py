@@ -1,6 +1,7 @@
 """Section 3.2: greedy k-center core set, exact, with the arithmetic in matrix products."""
 
 import math
+import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,6 +21,13 @@ GPU_ROWS = 65536
 """Points of one matrix product on a GPU: with 512 centres 134 MB."""
 SPARE = 2
 """How many times its share of the core set each shard picks; see ``sharded_coreset``."""
+
+SHARD = 200_000
+"""Points of a shard at most; with 272 channels that is 218 MB."""
+OPERATIONS = {"cpu": 1e11, "cuda": 1e13}
+"""Multiplications and additions of an exact core set a second, at the slow end of what
+``benchmarks/coreset.py`` measures for two cores, and for a GPU."""
+HOUR = 3600
 
 Advance = Callable[[int], None]
 
@@ -201,6 +209,20 @@ def first_equal(points: Tensor) -> Tensor:
         differ = (points[part] != points[same[part]]).any(1)
         same[part[differ]] = part[differ]
     return same
+
+
+def shards_needed(count: int, keep: int, channels: int, device: str) -> int:
+    """How many shards a core set is picked from; 1 is all points at once, the exact core set.
+
+    It is exact unless the points take more than half of the machine's memory, or picking would take
+    more than an hour: ``2 count keep channels`` operations, at ``OPERATIONS`` a second. With a
+    tenth of the points kept, and 272 channels, that is 2.5 million points on a CPU.
+    """
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    seconds = 2 * count * keep * channels / OPERATIONS[torch.device(device).type]
+    if 4 * count * channels <= memory / 2 and seconds <= HOUR:
+        return 1
+    return math.ceil(count / SHARD)
 
 
 def sharded_coreset(

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch import Tensor
 from lafite_core.backbones import Backbone, state_sha256
 from lafite_core.bank import MemoryBank, kept
 from lafite_core.config import LafiteConfig
-from lafite_core.coreset import sharded_coreset, sharded_picks
+from lafite_core.coreset import sharded_coreset, sharded_picks, shards_needed
 from lafite_core.distributed import ALONE, Group
 from lafite_core.errors import LafiteError
 from lafite_core.feature_cache import (
@@ -83,7 +82,7 @@ def fit(
     report = progress or _silent
     if group.leads:
         raw = _features(images, keys, config, backbone, folder, device, resume, report, cache)
-        bank = _bank(raw, config, seed, device, report)
+        bank = _bank(raw, config, seed, device, report, notice or _silent)
     group.wait()
     if not group.leads:
         raw = _features((), keys, config, backbone, folder, device, True, report)
@@ -125,17 +124,22 @@ def fit(
 
 
 def _bank(
-    raw: Tensor, config: LafiteConfig, seed: int, device: str, report: Progress
+    raw: Tensor, config: LafiteConfig, seed: int, device: str, report: Progress, notice: Notice
 ) -> MemoryBank:
     standardiser = Standardiser.fit(raw, config.features.normalise)
-    count = len(raw) * raw.shape[2] * raw.shape[3]
+    cells = raw.shape[2] * raw.shape[3]
+    count = len(raw) * cells
     keep = kept(count, config.edit)
-    shards = min(len(raw), math.ceil(count / config.edit.shard_patches))
-    if config.edit.coreset == "exact" or shards == 1 or keep == count:
+    shards = min(len(raw), shards_needed(count, keep, raw.shape[1], device))
+    if shards == 1 or keep == count:
         vectors = standardised_patches(raw, standardiser)
         step = _counter(report, "core set", keep)
         return MemoryBank.build(vectors, config.edit, seed=seed, device=device, advance=step)
-    sizes = [len(raw[first::shards]) * raw.shape[2] * raw.shape[3] for first in range(shards)]
+    notice(
+        f"An exact core set of {keep} of {count} patches would take more than an hour or half of "
+        f"the memory; it is picked in {shards} parts, with a slightly larger radius."
+    )
+    sizes = [len(raw[first::shards]) * cells for first in range(shards)]
     found, numbers = sharded_coreset(
         [partial(_shard, raw, standardiser, first, shards) for first in range(shards)],
         count,
@@ -237,5 +241,5 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _silent(name: str, done: int, total: int) -> None:
+def _silent(*_: object) -> None:
     pass

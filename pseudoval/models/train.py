@@ -31,7 +31,6 @@ def train(
     backbone: str | None = None,
     weights: Path | None = None,
     epochs: int | None = None,
-    coreset: str | None = None,
     settings: Mapping[str, str] | None = None,
     device: str = "auto",
     seed: int = 0,
@@ -51,7 +50,6 @@ def train(
         data: root in the MVTec layout.
         pseudo: the pseudo set that holds out normals of the same DATA.
         out: the MODEL folder.
-        coreset: ``exact`` or ``sharded``, the option ``edit.coreset``; None is the preset's.
         settings: any option of ``lafite_core.config`` as ``section.name``: text.
         seeds: how many models to train, with the seeds ``seed``, ``seed + 1`` and so on; more
             than one go to ``out/seed-S``.
@@ -71,8 +69,7 @@ def train(
 
     if detector not in NAMES:
         raise UserError(f"There is no detector {detector!r}; the detectors are {', '.join(NAMES)}.")
-    picked = {"edit.coreset": coreset} if coreset is not None else {}
-    config = configuration(preset, backbone, epochs, {**picked, **(settings or {})})
+    config = configuration(preset, backbone, epochs, settings or {})
     device = find_device(device)
     require_folder(pseudo, "pseudo", "pseudoval build DATA")
     manifest = load_manifest(pseudo)
