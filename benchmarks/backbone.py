@@ -90,7 +90,7 @@ def measure(
     peer = Peer(weights, device)
 
     def ours() -> Tensor:
-        return torch.stack([features for _, features in source.stream(images)])
+        return torch.stack(list(source.stream(images)))
 
     def with_reading() -> None:
         for _ in source.stream(on_each_core(read_rgb, files)):

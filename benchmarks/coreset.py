@@ -57,7 +57,7 @@ def patches_of(data: Path, categories: list[str], weights: Path, work: Path | No
     source = FeatureSource(FeatureExtractor(backbone, config), cache)
     files = [path for c in categories for path in sorted((data / c).glob("train/good/*.png"))]
     images = on_each_core(read_rgb, files)
-    features = torch.stack([found for _, found in source.stream(images)])
+    features = torch.stack(list(source.stream(images)))
     return standardised_patches(features, Standardiser.fit(features))
 
 

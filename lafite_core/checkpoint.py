@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lafite_core.backbones import state_sha256
 from lafite_core.errors import LafiteError
+from lafite_core.files import replacing
 from lafite_core.unet import UNet
 
 FORMAT_VERSION = 2
@@ -43,9 +44,8 @@ def save_checkpoint(state: TrainState, path: Path, key: str) -> None:
     """Write the state atomically, with a hash over all of it."""
     tensors = {name: t.detach().cpu().contiguous() for name, t in _tensors(state).items()}
     about = {"format": str(FORMAT_VERSION), "key": key, "sha256": state_sha256(tensors)}
-    temporary = path.with_suffix(".tmp")
-    save_file(tensors, temporary, about)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, about)
 
 
 def load_checkpoint(state: TrainState, path: Path, key: str) -> None:

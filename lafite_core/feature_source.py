@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from torch import Tensor
 
-from lafite_core.feature_cache import SEGMENT_IMAGES, FeatureCache, pixel_digest
+from lafite_core.feature_cache import FeatureCache, pixel_digest
 from lafite_core.features import FeatureExtractor
 from lafite_core.parallel import on_each_core
 
@@ -23,41 +23,36 @@ class FeatureSource:
         self._at_hand: dict[str, Tensor] = {}
 
     def __call__(self, image: np.ndarray) -> Tensor:
-        """uint8 RGB ``[H, W, 3]`` to ``[C, grid, grid]`` float32 on the CPU."""
+        """uint8 RGB ``[H, W, 3]`` to ``[C, grid, grid]`` float32 on the CPU.
+
+        What was not in the cache is added to it.
+
+        Raises:
+            LafiteError: the disk with the cache is full.
+        """
         if not self._at_hand and self.cache is None:
             return self.extractor.extract(image)
         return self._find(image)[1]
 
     def prepare(self, images: Sequence[np.ndarray]) -> None:
         """Extract a block of images side by side, and have them at hand until the next block."""
-        self._at_hand = dict(self.stream(images))
+        self._at_hand = dict(on_each_core(self._find, images, device=self.extractor.device))
 
-    def stream(self, images: Iterable[np.ndarray]) -> Iterator[tuple[str, Tensor]]:
-        """Digest and features of each image, in order, extracted on all cores.
+    def stream(self, images: Iterable[np.ndarray]) -> Iterator[Tensor]:
+        """Features of each image, in order, found or extracted on all cores.
 
-        Images are taken as they are needed, so that reading them goes on beside the network. What
-        was not in the cache is added to it.
-
-        Raises:
-            LafiteError: the disk with the cache is full.
+        Images are taken as they are needed, so that reading them goes on beside the network.
         """
-        fresh: list[tuple[str, Tensor]] = []
-        for digest, features, new in on_each_core(self._find, images, device=self.extractor.device):
-            if new and self.cache is not None:
-                fresh.append((digest, features))
-                if len(fresh) == SEGMENT_IMAGES:
-                    self.cache.add(*zip(*fresh, strict=True))
-                    fresh = []
-            yield digest, features
-        if fresh and self.cache is not None:
-            self.cache.add(*zip(*fresh, strict=True))
+        return on_each_core(self, images, device=self.extractor.device)
 
-    def _find(self, image: np.ndarray) -> tuple[str, Tensor, bool]:
-        """Digest, features, and whether they were extracted now."""
+    def _find(self, image: np.ndarray) -> tuple[str, Tensor]:
+        """Digest and features."""
         digest = pixel_digest(image)
         found = self._at_hand.get(digest)
         if found is None and self.cache is not None:
             found = self.cache.find(digest)
-        if found is not None:
-            return digest, found, False
-        return digest, self.extractor.extract(image), True
+        if found is None:
+            found = self.extractor.extract(image)
+            if self.cache is not None:
+                self.cache.add(digest, found)
+        return digest, found

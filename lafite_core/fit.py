@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from lafite_core.backbones import Backbone, state_sha256
@@ -18,21 +18,16 @@ from lafite_core.config import LafiteConfig
 from lafite_core.coreset import sharded_coreset, sharded_picks, shards_needed
 from lafite_core.distributed import ALONE, Group
 from lafite_core.errors import LafiteError
-from lafite_core.feature_cache import (
-    FULL,
-    FeatureCache,
-    feature_file,
-    feature_settings,
-    is_intact,
-)
+from lafite_core.feature_cache import FeatureCache, feature_settings
 from lafite_core.feature_source import FeatureSource
 from lafite_core.features import FeatureExtractor, Standardiser, standardised_patches
+from lafite_core.files import is_full
 from lafite_core.model import LafiteModel, Progress
 from lafite_core.step import Notice
 from lafite_core.train import train_unet
+from lafite_core.train_features import FEATURES, read_features, writing_features
 from lafite_core.unet import UNet
 
-FEATURES = "train_features.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
 LOSSES = "losses.csv"
 
@@ -192,36 +187,25 @@ def _features(
             "keys": list(keys),
         }
     )
-    if resume and path.exists():
-        try:
-            with safe_open(path, "pt") as file:
-                known = file.metadata() or {}
-                # Files of the first version have no checksums.
-                if known.get("key") == key and ("checksums" not in known or is_intact(path)):
-                    return file.get_tensor("features")
-        except (SafetensorError, OSError):
-            pass  # cut short: computed again below
+    if resume and (found := read_features(path, key)) is not None:
+        return found
     extractor = FeatureExtractor(backbone, config.features, device)
-    settings = feature_settings(config.features, backbone, device)
-    store = FeatureCache(cache or folder, settings)
-    source = FeatureSource(extractor, None if cache is None else store)
+    source = FeatureSource(extractor)
+    if cache is not None:
+        source.cache = FeatureCache(cache, feature_settings(config.features, backbone, device))
     step = _counter(report, "features", len(keys))
-    shape = (extractor.channels, config.features.grid, config.features.grid)
-    for left in folder.glob(f".{FEATURES}.*.tmp"):
-        left.unlink()  # of a process that was killed
+    grid = config.features.grid
     try:
-        with feature_file(path, len(keys), shape, store.key, key=key) as append:
-            for digest, features in source.stream(images):
-                append(digest, features)
+        with writing_features(path, (len(keys), extractor.channels, grid, grid), key) as append:
+            for features in source.stream(images):
+                append(features)
                 step(1)
     except OSError as error:
-        if error.errno not in FULL:
+        if not is_full(error):
             raise
         raise LafiteError(
             f"The disk is full: {path} cannot be written. Free some space and go on with --resume."
         ) from None
-    if cache is not None:
-        store.adopt(path)
     with safe_open(path, "pt") as file:
         return file.get_tensor("features")
 

@@ -19,6 +19,7 @@ from lafite_core.errors import LafiteError
 from lafite_core.feature_cache import FeatureCache, feature_settings
 from lafite_core.feature_source import FeatureSource
 from lafite_core.features import FeatureExtractor, Standardiser
+from lafite_core.files import replacing
 from lafite_core.unet import UNet
 
 FORMAT_VERSION = 2
@@ -107,9 +108,8 @@ class LafiteModel:
         text = json.dumps(
             {**self.header(), "model_sha256": self.sha256(), "info": self.info}, indent=2
         )
-        temporary = folder / ".model.json.tmp"
-        temporary.write_text(text + "\n", encoding="utf-8")
-        temporary.replace(folder / "model.json")
+        with replacing(folder / "model.json") as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> "LafiteModel":
@@ -146,14 +146,13 @@ class LafiteModel:
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write a safetensors file atomically."""
-    temporary = path.with_name(f".{path.name}.tmp")
     # Contiguous in the default layout: channels-last is how they are used, not what they are.
     plain = {
         name: t.detach().cpu().contiguous(memory_format=torch.contiguous_format)
         for name, t in tensors.items()
     }
-    save_file(plain, temporary)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        save_file(plain, temporary)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from lafite_core.config import LafiteConfig, TrainConfig
 from lafite_core.diffusion import cosine_schedule
 from lafite_core.distributed import ALONE, Group
 from lafite_core.errors import LafiteError
+from lafite_core.files import replacing
 from lafite_core.step import Notice, Stepper
 from lafite_core.unet import UNet
 
@@ -172,14 +173,12 @@ def write_log(
     if path is None:
         return
     per_epoch = math.ceil(images / options.batch_size)
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", encoding="utf-8", newline="") as file:
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["epoch", "steps", "learning_rate", "loss", "gradient_norm"])
         for epoch, (loss, norm) in enumerate(zip(state.losses, state.norms, strict=True)):
             rate = learning_rate(options, epoch, epochs)
             table.writerow([epoch + 1, (epoch + 1) * per_epoch, rate, loss, norm])
-    temporary.replace(path)
 
 
 def _fresh(channels: int, config: LafiteConfig, seed: int, device: str) -> TrainState:

@@ -126,7 +126,7 @@ def reference_of_normals(
 
     for category, paths in taken.items():
         found = []
-        for _, features in source.stream(read_rgb(path) for path in paths):
+        for features in source.stream(read_rgb(path) for path in paths):
             found.append(features)
             advance()
         raw = torch.stack(found)

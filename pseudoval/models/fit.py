@@ -170,9 +170,9 @@ def _fit_one(
     progress: ProgressCallback,
 ) -> str:
     """One model, unless it is finished already; features are taken from ``twin`` if they fit."""
-    from lafite_core.fit import FEATURES
     from lafite_core.model import LafiteModel
     from lafite_core.parallel import on_each_core
+    from lafite_core.train_features import FEATURES
     from pseudoval.detectors.feature_models import fit_detector
 
     images = [image for category in sorted(categories) for image in recipe.images[category]]

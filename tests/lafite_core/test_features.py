@@ -124,7 +124,7 @@ def test_features_do_not_depend_on_company(rng: np.random.Generator) -> None:
     images = rng.integers(0, 256, (3, 40, 40, 3), dtype=np.uint8)
     config = FeatureConfig(backbone="filterbank", image_size=64, grid=8)
     extractor = FeatureExtractor(make_backbone(config), config)
-    together = torch.stack([features for _, features in FeatureSource(extractor).stream(images)])
+    together = torch.stack(list(FeatureSource(extractor).stream(images)))
     assert together.shape == (3, 63, 8, 8)
     for image, features in zip(images[::-1], together.flip(0), strict=True):
         assert torch.equal(extractor.extract(image), features)
@@ -156,7 +156,7 @@ def test_features_do_not_depend_on_the_number_of_threads(
     torch.set_num_threads(threads)
     try:
         alone = [extractor.extract(image) for image in images]
-        streamed = [features for _, features in FeatureSource(extractor).stream(images)]
+        streamed = list(FeatureSource(extractor).stream(images))
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)

@@ -22,8 +22,9 @@ from lafite_core.config import (
 from lafite_core.errors import LafiteError
 from lafite_core.features import patches
 from lafite_core.filterbank import FilterBank
-from lafite_core.fit import FEATURES, fit
+from lafite_core.fit import fit
 from lafite_core.model import LafiteModel
+from lafite_core.train_features import FEATURES
 
 CONFIG = LafiteConfig(
     features=FeatureConfig(backbone="filterbank", image_size=56, grid=7),
