@@ -20,8 +20,9 @@ from sklearn.metrics import roc_auc_score
 
 from harness import result, show
 from pseudoval.data.files import write_json
-from pseudoval.statistics.bootstrap import bootstrap_auroc, draw_groups
+from pseudoval.statistics.bootstrap import bootstrap_auroc
 from pseudoval.statistics.intervals import auroc_intervals, compare
+from pseudoval.statistics.samples import draw_groups
 
 SEED = 0
 KINDS = ("normal", "wide", "exponential", "paired")

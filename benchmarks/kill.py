@@ -34,7 +34,7 @@ from harness import result, show
 from pseudoval.cli.commands import run
 from pseudoval.data.files import write_json
 from pseudoval.demo import render_dataset
-from pseudoval.detectors.feature_models import LafiteDetector
+from pseudoval.detectors.lafite import LafiteDetector
 from pseudoval.scoring import blocks as sweep
 from studies import run_study
 from studies.sharing.storage import open_journal

@@ -32,11 +32,12 @@ from pseudoval.data.dataset import list_categories, test_items, train_normals
 from pseudoval.data.files import write_bytes, write_json
 from pseudoval.data.images import read_mask, read_rgb
 from pseudoval.detectors import Detector
-from pseudoval.detectors.feature_models import open_detector
 from pseudoval.metrics.image_metrics import auroc_by_category, macro_auroc
 from pseudoval.metrics.result_table import METRICS, figures, variants
 from pseudoval.metrics.score_matrix import ScoreMatrix, config_name
-from pseudoval.models.train import configuration, find_device, train
+from pseudoval.models.open import open_detector
+from pseudoval.models.settings import configuration, find_device
+from pseudoval.models.train import train
 from pseudoval.pseudo_set.manifest import load_manifest, pseudo_items
 from pseudoval.scoring.blocks import score_images
 from pseudoval.statistics.curves import kendall, regret, select_best, spearman

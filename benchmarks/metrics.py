@@ -1,4 +1,4 @@
-"""Exact pixel figures against scikit-learn's and anomalib's, in memory and from disk.
+"""Exact pixel figures against scikit-learn's and anomalib's.
 
     python benchmarks/metrics.py [--quick] [--out FILE.json]
 
@@ -7,15 +7,12 @@
 call against anomalib's AUPRO on the same maps and masks; null where anomalib is not installed.
 Images and masks are the real ones in ``PSEUDOVAL_SHARED`` where there are some, else rendered; a
 map is how far a pixel is from its surroundings, smoothed. The limit is one pass over the bytes of
-maps and masks at the measured speed of a copy. Beside it the form that sorts runs on disk, with
-the most memory that it held.
+maps and masks at the measured speed of a copy.
 """
 
 import argparse
 import os
-import tempfile
 import time
-import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,7 +25,7 @@ from harness import result, show
 from pseudoval.data.dataset import ImageItem, list_categories, test_items
 from pseudoval.data.files import write_json
 from pseudoval.data.images import read_mask, read_rgb
-from pseudoval.metrics.pixel_metrics import PixelMetrics, label_regions, pixel_metrics
+from pseudoval.metrics.pixel_metrics import pixel_metrics
 
 SIDE = 224
 IMAGES = 100
@@ -106,32 +103,6 @@ def copy_speed() -> float:
     return source.nbytes / seconds
 
 
-def from_disk(maps: np.ndarray, masks: np.ndarray, memory: int) -> dict[str, Any]:
-    """The form that sorts runs on disk: seconds, and the most bytes that it held."""
-    regions = label_regions(masks)
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        seconds, found = timed(lambda: pixel_metrics(maps, regions, memory=memory, folder=place), 2)
-        tracemalloc.start()
-        pixel_metrics(maps, regions, memory=memory, folder=place)
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-    within, expected = timed(lambda: pixel_metrics(maps, regions, memory=2**40), 2)
-    return {
-        "pixels": maps.size,
-        "memory": memory,
-        "most_held": peak,
-        "seconds": seconds,
-        "seconds_in_memory": within,
-        "largest_difference": largest_difference(found, expected),
-    }
-
-
-def largest_difference(one: PixelMetrics, two: PixelMetrics) -> float:
-    pairs = zip(vars(one).values(), vars(two).values(), strict=True)
-    return float(max(abs(a - b) for a, b in pairs))
-
-
 def measure(quick: bool) -> dict[str, Any]:
     """All figures and checks."""
     count = 10 if quick else IMAGES
@@ -155,8 +126,6 @@ def measure(quick: bool) -> dict[str, Any]:
             "ours": ours, "peer": anomalib, "ratio": anomalib / ours, "unit": "s",
             "peer_name": "anomalib AUPRO", "limit": limit,
         }  # fmt: skip
-    grown = 10
-    large = np.concatenate([maps + np.float32(shift) for shift in range(grown)])
     return {
         "figures": table,
         "checks": {
@@ -168,9 +137,6 @@ def measure(quick: bool) -> dict[str, Any]:
             "aupro_minus_anomalib": None if aupro is None else figures.aupro - aupro,
             "copy_bytes_per_second": speed,
             "limit_seconds": limit,
-            "from_disk": from_disk(
-                large, np.concatenate([masks] * grown), 2**23 if quick else 2**26
-            ),
         },
     }
 
@@ -184,8 +150,6 @@ def main() -> None:
     show(found)
     if "aupro" not in found["figures"]:
         print("aupro: not measured, anomalib is not installed")
-    for name, value in found["checks"]["from_disk"].items():
-        print(f"from disk, {name}: {value}")
     if arguments.out is not None:
         write_json(arguments.out, found)
 

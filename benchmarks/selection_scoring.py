@@ -10,10 +10,10 @@ from typing import Any
 from harness import StopWatch
 from pseudoval.data.files import read_json, write_json
 from pseudoval.detectors import Detector
-from pseudoval.detectors.feature_models import open_detector
 from pseudoval.errors import UserError
 from pseudoval.generators import DEFAULT_GENERATOR
 from pseudoval.metrics.score_matrix import Config
+from pseudoval.models.open import open_detector
 from pseudoval.models.train import train
 from pseudoval.progress import time_left
 from pseudoval.pseudo_set.manifest import load_manifest

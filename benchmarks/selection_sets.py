@@ -15,7 +15,6 @@ from pseudoval.errors import UserError
 from pseudoval.generators import DEFAULT_GENERATOR, GENERATORS
 from pseudoval.progress import ProgressCallback, silent
 from pseudoval.pseudo_set import build as pseudo_set
-from pseudoval.pseudo_set.calibrate_set import CalibrationOptions
 from pseudoval.pseudo_set.manifest import load_manifest, pseudo_items
 
 ANOMALIB = "anomalib-perlin"
@@ -23,10 +22,7 @@ PER_NORMAL = 4
 """Anomalies made on each held-out normal by the default generator, to see what more of them buy;
 of every other generator one."""
 
-VARIANTS: dict[str, dict[str, Any]] = {
-    "lafite+foreground": {"foreground": "auto"},
-    "lafite+calibrated": {"calibration": CalibrationOptions()},
-}
+VARIANTS: dict[str, dict[str, Any]] = {"lafite+foreground": {"foreground": "auto"}}
 """The paper's generator with one more option of ``build`` each."""
 
 Items = dict[str, list[ImageItem]]
@@ -143,8 +139,8 @@ def _built(source: Source, generator: str, seed: int) -> Path:
 @cache
 def _code() -> str:
     """A short hash of the code that makes sets, which their manifests do not name."""
-    package = Path(pseudo_set.__file__).parent
-    parts = ("generators/*.py", "pseudo_*.py", "foreground*.py", "calibration.py")
+    package = Path(pseudo_set.__file__).parents[1]
+    parts = ("generators/*.py", "pseudo_set/*.py")
     files = sorted(path for part in parts for path in package.glob(part))
     return sha256_json([sha256_file(path) for path in files])[:8]
 

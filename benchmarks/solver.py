@@ -28,10 +28,10 @@ import torch
 from harness import result, show
 from pseudoval.data.dataset import ImageItem, test_items
 from pseudoval.data.files import write_json
-from pseudoval.detectors.feature_models import open_detector
 from pseudoval.metrics.image_metrics import auroc_by_category
 from pseudoval.metrics.score_matrix import ScoreMatrix
-from pseudoval.models.train import find_device
+from pseudoval.models.open import open_detector
+from pseudoval.models.settings import find_device
 from pseudoval.progress import Progress
 from pseudoval.scoring.blocks import forget_blocks, score_images
 from sweep import cores, make_model, spread

@@ -6,7 +6,7 @@ from pathlib import Path
 from lafite_core.model import LafiteModel
 from lafite_core.train_features import FEATURES
 from pseudoval.detectors.banks import Banks
-from pseudoval.detectors.feature_models import KnnDetector
+from pseudoval.detectors.knn import KnnDetector
 from pseudoval.errors import UserError
 
 

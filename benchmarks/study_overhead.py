@@ -22,8 +22,8 @@ from harness import result, show
 from pseudoval.cli.commands import run
 from pseudoval.data.files import write_json
 from pseudoval.demo import render_dataset
-from pseudoval.detectors.feature_models import open_detector
 from pseudoval.errors import UserError
+from pseudoval.models.open import open_detector
 from pseudoval.pseudo_set.manifest import load_manifest, pseudo_items
 from pseudoval.scoring.blocks import score_images
 from studies import Stage, joint, run_study

@@ -36,12 +36,12 @@ from lafite_core import reconstruction
 from lafite_core import sweep as core
 from lafite_core.model import LafiteModel
 from plain_loop import PlainLoop
-from pseudoval.data import images
+from pseudoval.data import dataset, images
 from pseudoval.data.dataset import ImageItem, test_items
 from pseudoval.data.files import claim_folder, write_json
-from pseudoval.detectors.feature_models import open_detector
 from pseudoval.metrics.score_matrix import ScoreMatrix
-from pseudoval.models.train import find_device
+from pseudoval.models.open import open_detector
+from pseudoval.models.settings import find_device
 from pseudoval.progress import Progress, silent
 from pseudoval.pseudo_set.manifest import load_manifest, pseudo_items
 from pseudoval.scoring import blocks as sweep
@@ -102,7 +102,7 @@ def sweep_parts(detector: Any, items: Sequence[ImageItem], configs: Sequence[Any
     clock = Clock(model.device)
     places: list[tuple[Any, str, str]] = [
         (images, "read_rgb", "decode"),
-        (sweep, "sha256_file", "hashing"),
+        (dataset, "sha256_file", "hashing"),
         (sweep, "pixel_metrics", "pixel figures"),
         (sweep, "label_regions", "pixel figures"),
         (sweep, "_mask", "pixel figures"),

@@ -7,23 +7,21 @@ It compares thumbnails with the mean thumbnail of the training normals. ``side``
 thumbnails, needs a new fit; ``percent``, how much of the difference map is averaged, does not.
 """
 
-import hashlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from pseudoval.data.dataset import ImageItem
 from pseudoval.data.images import read_rgb
 from pseudoval.detectors import Block, Detector, Parameter
+from pseudoval.detectors.base import ArrayDetector
 from pseudoval.detectors.per_category import PerCategoryDetector
-from pseudoval.errors import UserError
-from pseudoval.metrics.score_matrix import Config, ScoreMatrix
+from pseudoval.metrics.score_matrix import Config
 from pseudoval.pseudo_set.manifest import load_manifest
-from pseudoval.scoring.blocks import score_images
 from studies import Outcome, Stage, Study, run_study
 
 SIDE = Parameter(
@@ -36,44 +34,23 @@ PERCENT = Parameter(
 )  # fmt: skip
 
 
-class Thumbnails:
-    """Difference to the mean thumbnail of the normals of one category, in standard deviations.
+class Thumbnails(ArrayDetector):
+    """Difference to the mean thumbnail of the normals, in standard deviations."""
 
-    Args:
-        category: of the images that it judges.
-        normals: uint8 RGB training images.
-        split_sha256: of the split that held the other normals out.
-    """
+    name = "thumbnails"
+    parameters = (PERCENT, SIDE)
+    side = 128
 
-    def __init__(self, category: str, normals: Sequence[np.ndarray], split_sha256: str) -> None:
-        self.name = "thumbnails"
-        self.parameters: tuple[Parameter, ...] = (PERCENT, SIDE)
-        self.categories = [category]
-        self.normals = normals
-        self.split_sha256: str | None = split_sha256
-        self.model_sha256 = hashlib.sha256(b"".join(one.tobytes() for one in normals)).hexdigest()
-        self.seed = 0  # nothing is drawn
-        self.refit: Mapping[str, Any] | None = None
-        self.of_all = True
-        self._fits: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    @classmethod
+    def fit(cls, images: Iterable[np.ndarray], seed: int) -> dict[str, np.ndarray]:
+        """Thumbnails of the largest side; smaller ones are made of them."""
+        return {"normals": np.array([thumbnail(image, SIDE.high) for image in images])}
 
-    def of(self, category: str) -> Detector:
-        """Itself: ``PerCategoryDetector`` finds the one for a category."""
-        return self
-
+    @cache  # noqa: B019 (there are few sides)
     def fitted(self, side: int) -> tuple[np.ndarray, np.ndarray]:
         """Mean and deviation ``[side, side, 3]`` of the normals; fitted once for each side."""
-        if side not in self._fits:
-            small = np.array([thumbnail(image, side) for image in self.normals])
-            self._fits[side] = small.mean(axis=0), small.std(axis=0) + 1
-        return self._fits[side]
-
-    def check(self, config: Config) -> None:
-        """Refuse what cannot be scored; without ``side`` its default is meant."""
-        for parameter in self.parameters:
-            value = config.get(parameter.name, parameter.default)
-            if not isinstance(value, int) or not parameter.low <= value <= parameter.high:
-                raise UserError(f"{parameter.name} = {value} is out of range.")
+        small = np.array([thumbnail(image, side) for image in self.arrays["normals"]])
+        return small.mean(axis=0), small.std(axis=0) + 1
 
     def score_block(self, images: Sequence[np.ndarray], configs: Sequence[Config]) -> Block:
         """Scores, and maps of one size for all of them."""
@@ -89,23 +66,6 @@ class Thumbnails:
                 scores[row, column] = highest[:taken].mean()
                 coarse[row, column] = cv2.resize(far, (32, 32))
         return Block(scores=scores, coarse=coarse)
-
-    def scores(self, items: Sequence[ImageItem], configs: Sequence[Config]) -> ScoreMatrix:
-        """Scores of image files, as ``tune`` gets them."""
-        return score_images(self, items, configs, name=self.name)
-
-    def render(self, coarse: np.ndarray) -> np.ndarray:
-        """Maps at full size."""
-        return np.array([cv2.resize(one, (128, 128)) for one in coarse], dtype=np.float32)
-
-    def explain(self, image: np.ndarray, config: Config) -> dict[str, np.ndarray]:
-        """The map, for the pictures."""
-        coarse = self.score_block([image], [config]).coarse[0]
-        return {"map": self.render(coarse)[0], "error_plain": coarse[0], "error_edited": coarse[0]}
-
-    def provenance(self) -> Mapping[str, Any]:
-        """What the header of a score matrix says."""
-        return {"detector": self.name, "model_sha256": self.model_sha256, "seed": self.seed}
 
 
 def thumbnail(image: np.ndarray, side: int) -> np.ndarray:
@@ -134,7 +94,8 @@ def tune(data: Path, pseudo: Path, out: Path) -> Outcome:
     for category in manifest["categories"]:
         paths = sorted((data / category / "train" / "good").iterdir())
         normals = [read_rgb(p) for p in paths if p.relative_to(data).as_posix() not in held_out]
-        members[category] = Thumbnails(category, normals, manifest["split_sha256"])
+        info = {"categories": [category], "split_sha256": manifest["split_sha256"]}
+        members[category] = Thumbnails(Thumbnails.fit(normals, seed=0), info)
     detector = PerCategoryDetector(members)
     return run_study(side_then_percent, model=detector, pseudo=pseudo, out=out, refine=1)
 

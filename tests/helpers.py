@@ -89,7 +89,7 @@ def planned_scores(
     """
     from pseudoval.data.images import read_rgb
     from pseudoval.detectors import Block
-    from pseudoval.detectors.feature_models import LafiteDetector
+    from pseudoval.detectors.lafite import LafiteDetector
     from pseudoval.pseudo_set.manifest import load_manifest, pseudo_items
 
     def key(image: np.ndarray) -> int:

@@ -104,7 +104,6 @@ def audit(
         "package_version": __version__,
         "manifest_sha256": sha256_file(pseudo / MANIFEST),
         **{key: manifest[key] for key in ("split_sha256", "seed", "split_seed", "generator")},
-        "calibration": manifest.get("calibration"),
         "reference": reference.facts if reference is not None else None,
         "reference_reason": reason,
         "near_duplicates_reason": None
@@ -167,8 +166,11 @@ def _reference(
     )
 
     if model is not None:
+        from pseudoval.models.open import open_detectors
+
         split, names = manifest["split_sha256"], manifest["categories"]
-        return reference_of_model(model, names, split, device), None
+        detector = next(iter(open_detectors(model, seed=None, device=device).values()))
+        return reference_of_model(detector, model, names, split), None
     assert bank is not None
     normals = {
         category: [(item.path, manifest["bank_sha256"].get(item.id, item.id)) for item in found]

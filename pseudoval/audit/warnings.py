@@ -35,15 +35,15 @@ def warnings(content: Mapping[str, Any]) -> list[dict[str, Any]]:
         warn(
             "saturated", None,
             f"Nearest neighbours tell every category apart (AUROC above {SATURATED}): such a set "
-            "cannot rank anything. Make the anomalies fainter or smaller, or build it with "
-            "--calibrate.",
+            "cannot rank anything. Build one with fainter or smaller anomalies: --set "
+            "opacity=0.3,0.7, --set scale=0.5.",
         )  # fmt: skip
     elif content["image_auroc"] is not None and content["image_auroc"] < GUESSING:
         warn(
             "guessing", None,
             f"Nearest neighbours hardly do better than a guess (AUROC "
-            f"{content['image_auroc']:.3f}): differences on such a set are mostly chance. Make the "
-            "anomalies stronger or larger, or build it with --calibrate.",
+            f"{content['image_auroc']:.3f}): differences on such a set are mostly chance. Build "
+            "one with stronger or larger anomalies: --set opacity=1, --set scale=2.",
         )  # fmt: skip
     else:
         for name, value in known.items():

@@ -26,6 +26,7 @@ from pseudoval.cli.options import (
     tune_options,
 )
 from pseudoval.cli.output import audit_lines, build_lines, choice_lines
+from pseudoval.detectors import DETECTORS
 from pseudoval.errors import UserError
 from pseudoval.progress import Progress
 
@@ -99,7 +100,7 @@ def build(data: Path, out: Path, categories: str | None, **options: Any) -> None
 @click.argument("data", type=FOLDER())
 @click.option("--pseudo", type=FOLDER(), default=Path("pseudo"), show_default=True)
 @click.option("--out", type=FOLDER(), help="[default: model; with --refit: refit]")
-@click.option("--detector", type=click.Choice(["lafite", "knn"]), default="lafite",
+@click.option("--detector", type=click.Choice([*DETECTORS]), default="lafite",
               show_default=True)  # fmt: skip
 @click.option("--preset", type=click.Choice(["cpu", "paper", "demo"]), default="cpu",
               show_default=True)  # fmt: skip
@@ -142,7 +143,7 @@ def train(
 @tune_options
 def tune(study: str, out: Path, device: str, resume: bool, **options: Any) -> None:
     """Choose a configuration on the pseudo set alone; DATA is not needed."""
-    from pseudoval.models.train import find_device
+    from pseudoval.models.settings import find_device
     from studies import run_study
 
     with interruptible(f"the study in {out}; the same command goes on with it"):
@@ -172,7 +173,7 @@ def evaluate(
 ) -> None:
     """Score every tuned configuration on the real test images of DATA.  [default RUN: run]"""
     from pseudoval.metrics import result_table
-    from pseudoval.models.train import find_device
+    from pseudoval.models.settings import find_device
     from pseudoval.scoring import evaluate as evaluation
 
     if len(arguments) not in (1, 2):
@@ -237,7 +238,7 @@ def predict(
 
     IMAGES are files, or folders that are searched for images.
     """
-    from pseudoval.models.train import find_device
+    from pseudoval.models.settings import find_device
     from pseudoval.scoring import predict as prediction
 
     fresh = prediction.predict(
@@ -265,7 +266,7 @@ def audit(pseudo: Path, out: Path, device: str, **options: Any) -> None:
     normals of DATA that were not held out.
     """
     from pseudoval.audit import audit as auditing
-    from pseudoval.models.train import find_device
+    from pseudoval.models.settings import find_device
     from reports import write_audit_page
 
     content = auditing.audit(
@@ -287,7 +288,8 @@ def list_studies() -> None:
     for name, make in STUDIES.items():
         click.echo(f"{name:<10} {(make.__doc__ or '').splitlines()[0]}")
     click.echo(f"\nFILE.toml: {(study_files.__doc__ or '').strip()}")
-    for title, known in (("--objective NAME or NAME+NAME", OBJECTIVES), ("--rule NAME", RULES)):
+    objectives = {name: objective.summary for name, objective in OBJECTIVES.items()}
+    for title, known in (("--objective NAME or NAME+NAME", objectives), ("--rule NAME", RULES)):
         click.echo(f"\n{title}")
         for name, meaning in known.items():
             click.echo(f"  {name:<18} {meaning}")

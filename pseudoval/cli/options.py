@@ -162,7 +162,7 @@ def audit_options(command: Command) -> Command:
 
 
 def build_options(command: Command) -> Command:
-    """The options of ``build``; those of the calibration are handed over as one."""
+    """The options of ``build``."""
     options: list[Callable[[Command], Command]] = [
         click.option("--out", type=FOLDER(), default=Path("pseudo"), show_default=True),
         click.option("--categories", metavar="A,B", help="Only these categories."),
@@ -175,47 +175,9 @@ def build_options(command: Command) -> Command:
         click.option("--foreground", default="none", show_default=True, metavar="auto|none|DIR",
                      help="Where anomalies lie: on the object found, anywhere, or on a folder's "
                      "masks."),
-        click.option("--calibrate", is_flag=True, help="Choose opacity and size such that nearest "
-                     "neighbours neither saturate nor guess on the set."),
-        click.option("--target", metavar="LOW,HIGH", help="Image AUROC to calibrate to.  "
-                     "[default: 0.8,0.95]"),
-        click.option("--backbone", help="Backbone to calibrate with, a timm model name.  "
-                     "[default: filterbank]"),
-        click.option("--weights", type=FOLDER(), help="safetensors file of that backbone."),
         seed_option("Seed of the anomalies; the split has its own."),
         click.option("--workers", type=click.IntRange(1), default=1, show_default=True),
     ]  # fmt: skip
-
-    @wraps(command)
-    def calibrated(
-        calibrate: bool,
-        target: str | None,
-        backbone: str | None,
-        weights: Path | None,
-        **rest: Any,
-    ) -> Any:
-        from pseudoval.pseudo_set.calibrate_set import CalibrationOptions
-
-        given = {"target": _pair(target), "backbone": backbone, "weights": weights}
-        given = {name: value for name, value in given.items() if value is not None}
-        if given and not calibrate:
-            raise click.UsageError(f"--{next(iter(given))} belongs to --calibrate; add that")
-        if weights is not None and backbone is None:
-            raise click.UsageError("--weights are those of a backbone; name it with --backbone")
-        calibration = CalibrationOptions(**given) if calibrate else None
-        return command(calibration=calibration, **rest)
-
-    wrapped: Command = calibrated
     for option in reversed(options):
-        wrapped = option(wrapped)
-    return wrapped
-
-
-def _pair(text: str | None) -> Any:
-    """``0.8,0.95`` as numbers."""
-    if text is None:
-        return None
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise click.UsageError(f"--target {text} is not of the form LOW,HIGH") from None
+        command = option(command)
+    return command

@@ -42,23 +42,11 @@ def choice_lines(best: Mapping[str, Any], out: Path) -> Iterator[str]:
 
 
 def build_lines(manifest: Mapping[str, Any], out: Path) -> Iterator[str]:
-    """What ``build`` decided by itself, where objects are and how strong anomalies; and counts."""
-    kinds = manifest.get("foreground", {})
+    """What ``build`` found out, where objects are; and counts."""
+    kinds = manifest["foreground"]
     if any(kind != "none" for kind in kinds.values()):
         words = {"texture": "texture: whole image"}
         yield "foreground: " + ", ".join(f"{c} ({words.get(k, k)})" for c, k in kinds.items())
-    if found := manifest.get("calibration"):
-        low, high = found["target"]
-        ending = (
-            f"within {low:g} to {high:g}"
-            if found["reached"]
-            else f"no setting reaches {low:g} to {high:g}; this is the nearest"
-        )
-        yield (
-            f"calibrated: opacity x {found['opacity']:g}, area x {found['scale']:g}; nearest "
-            f"neighbours ({found['reference']['backbone']}) AUROC {found['image_auroc']:.3f}, "
-            f"{ending}"
-        )
     anomalies = sum(image["label"] for image in manifest["images"])
     yield (
         f"{out}: {len(manifest['images']) - anomalies} normals and {anomalies} pseudo anomalies "

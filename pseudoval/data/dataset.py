@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+from pseudoval.data.files import sha256_file, sha256_json
 from pseudoval.errors import UserError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
@@ -32,6 +34,16 @@ class ImageItem:
     group: str
     mask_path: Path | None
     defect: str
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hex SHA-256 of the file, which is read once however often this is asked for."""
+        return sha256_file(self.path)
+
+
+def data_sha256(items: Sequence[ImageItem]) -> str:
+    """Hash of the names and files of a list of images, in its order."""
+    return sha256_json([[item.id, item.sha256] for item in items])
 
 
 def list_categories(root: Path, wanted: Sequence[str] | None = None) -> list[str]:

@@ -1,7 +1,63 @@
-"""Detectors behind one protocol: ``lafite`` and ``knn``."""
+"""Detectors behind one protocol. To add one: a file beside these, and a row in ``DETECTORS``."""
 
-from pseudoval.detectors.protocol import Block, Detector, ExplainsTogether, Parameter
+from dataclasses import dataclass
+from importlib import import_module
 
-NAMES = ("lafite", "knn")
+from pseudoval.detectors.protocol import (
+    Block,
+    Detector,
+    ExplainsTogether,
+    FitRequest,
+    OpenRequest,
+    Parameter,
+    TrainedDetector,
+)
+from pseudoval.errors import UserError
 
-__all__ = ["NAMES", "Block", "Detector", "ExplainsTogether", "Parameter"]
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorRow:
+    """A detector that ``train --detector`` accepts.
+
+    Attributes:
+        where: ``module:Class`` of a ``TrainedDetector``, imported when it is needed.
+        summary: one line for a person.
+        study: the built-in study that is made for it; "" if it takes a study file.
+    """
+
+    where: str
+    summary: str
+    study: str
+
+
+DETECTORS = {
+    "lafite": DetectorRow(
+        where="pseudoval.detectors.lafite:LafiteDetector",
+        summary="feature editing and diffusion (Yin et al. 2023)",
+        study="t_then_k",
+    ),
+    "knn": DetectorRow(
+        where="pseudoval.detectors.knn:KnnDetector",
+        summary="distance to the nearest patches of normal images",
+        study="k",
+    ),
+}
+
+
+def detector_class(name: str) -> type[TrainedDetector]:
+    """The class of a detector by its name in ``DETECTORS``.
+
+    Raises:
+        UserError: there is no such detector.
+    """
+    if name not in DETECTORS:
+        raise UserError(f"There is no detector {name!r}; the detectors are {', '.join(DETECTORS)}.")
+    module, _, attribute = DETECTORS[name].where.partition(":")
+    found: type[TrainedDetector] = getattr(import_module(module), attribute)
+    return found
+
+
+__all__ = [
+    "DETECTORS", "Block", "Detector", "DetectorRow", "ExplainsTogether", "FitRequest",
+    "OpenRequest", "Parameter", "TrainedDetector", "detector_class",
+]  # fmt: skip

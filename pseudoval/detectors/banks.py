@@ -1,8 +1,8 @@
-"""Memory banks of other stages and sizes, fitted from the features that MODEL keeps."""
+"""Memory banks of other backbone levels and sizes, fitted from the features that MODEL keeps."""
 
 import copy
 import math
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,11 +32,11 @@ class Fit:
     """What a bank is fitted with.
 
     Attributes:
-        stages: of the features, counted from 1, ascending.
+        levels: of the backbone whose features are used, counted from 1, ascending.
         rate: share of the patches that the core set keeps; 1 keeps every patch.
     """
 
-    stages: tuple[int, ...]
+    levels: tuple[int, ...]
     rate: float
 
 
@@ -54,15 +54,15 @@ def keep_parameter(model: LafiteModel) -> Parameter:
     )
 
 
-def stages_parameter(model: LafiteModel) -> Parameter | None:
-    """``stages``: the digits of the feature stages used; None where a stage has two digits.
+def levels_parameter(model: LafiteModel) -> Parameter | None:
+    """``stages``: the digits of the levels used; None where a level has two digits.
 
-    The default grid is every run of neighbouring stages.
+    The default grid is every run of neighbouring levels.
     """
-    stages = model.config.features.stages
-    if max(stages) > 9 or list(stages) != sorted(set(stages)):
+    levels = model.config.features.stages
+    if max(levels) > 9 or list(levels) != sorted(set(levels)):
         return None
-    runs = [stages[i:j] for i in range(len(stages)) for j in range(i + 1, len(stages) + 1)]
+    runs = [levels[i:j] for i in range(len(levels)) for j in range(i + 1, len(levels) + 1)]
     grid = tuple(sorted(int("".join(map(str, run))) for run in runs))
     return Parameter(
         name="stages",
@@ -84,33 +84,33 @@ class Banks:
     may fit the same), or in memory alone where nothing can be written there.
 
     Args:
-        folder: MODEL, for the training features; None if they are not at hand.
+        folder: MODEL, for the training features.
     """
 
-    def __init__(self, model: LafiteModel, folder: Path | None) -> None:
+    def __init__(self, model: LafiteModel, folder: Path) -> None:
         self.model = model
         self.folder = folder
-        self.own = Fit(stages=model.config.features.stages, rate=model.config.edit.keep_rate)
+        self.own = Fit(levels=model.config.features.stages, rate=model.config.edit.keep_rate)
         self._banks: dict[Fit, MemoryBank] = {}
 
     def fit_of(self, config: Config) -> Fit:
         """What a configuration asks for; what it leaves out is the model's own.
 
         Raises:
-            UserError: ``stages`` are not digits of the model's stages, ascending.
+            UserError: ``stages`` are not digits of the model's levels, ascending.
         """
-        stages, rate = self.own.stages, self.own.rate
+        levels, rate = self.own.levels, self.own.rate
         if "stages" in config:
-            stages = tuple(int(digit) for digit in str(int(config["stages"])))
-            if not set(stages) <= set(self.own.stages) or list(stages) != sorted(set(stages)):
-                known = ", ".join(map(str, self.own.stages))
+            levels = tuple(int(digit) for digit in str(int(config["stages"])))
+            if not set(levels) <= set(self.own.levels) or list(levels) != sorted(set(levels)):
+                known = ", ".join(map(str, self.own.levels))
                 raise UserError(
                     f"stages = {config['stages']} cannot be scored; it must be digits of the "
-                    f"model's stages ({known}) in rising order, such as {self.own.stages[0]}."
+                    f"model's stages ({known}) in rising order, such as {self.own.levels[0]}."
                 )
         if "keep" in config:
             rate = int(config["keep"]) / 100
-        return Fit(stages=stages, rate=rate)
+        return Fit(levels=levels, rate=rate)
 
     def size(self, fit: Fit) -> int:
         """Members of a bank; fewer only where training patches are equal to each other."""
@@ -118,32 +118,28 @@ class Banks:
             return len(self.model.bank)
         return max(1, round(fit.rate * self._patches))
 
-    def model_of(self, fit: Fit, features: Callable[[np.ndarray], Tensor]) -> LafiteModel:
-        """The model with that bank, and with the channels of these stages alone.
-
-        Args:
-            features: image to the standardised features of all stages, as the model's own.
+    def model_of(self, fit: Fit) -> LafiteModel:
+        """The model with that bank, and with the channels of these levels alone.
 
         Raises:
             UserError: the training features are not in MODEL.
         """
+        if fit == self.own:
+            return self.model
         part = copy.copy(self.model)
-        part.bank = self.model.bank if fit == self.own else self.fitted(fit)
-        channels = self._channels(fit.stages)
-        part.features = lambda image: features(image)[channels]  # type: ignore[method-assign]
+        part.bank = self.fitted(fit)
+        channels = self._channels(fit.levels)
+        part.features = lambda image: self.model.features(image)[channels]  # type: ignore[method-assign]
         return part
 
     @property
     def _patches(self) -> int:
         return int(self.model.info["images"]) * self.model.config.features.grid**2
 
-    def _channels(self, stages: tuple[int, ...]) -> Tensor:
-        parts, first = [], 0
-        for stage, count in zip(self.own.stages, self.model.backbone.channels, strict=True):
-            if stage in stages:
-                parts.append(torch.arange(first, first + count))
-            first += count
-        return torch.cat(parts)
+    def _channels(self, levels: tuple[int, ...]) -> Tensor:
+        counts = torch.tensor(self.model.backbone.channels)
+        used = torch.tensor([level in levels for level in self.own.levels])
+        return used.repeat_interleave(counts).nonzero()[:, 0]
 
     def fitted(self, fit: Fit) -> MemoryBank:
         """A bank fitted with the model's seed, also one like its own.
@@ -152,7 +148,7 @@ class Banks:
             UserError: the training features are not in MODEL.
         """
         if fit not in self._banks:
-            vectors = self._vectors(fit.stages)
+            vectors = self._vectors(fit.levels)
             if fit.rate < 1:
                 vectors = vectors[self._picks(fit, vectors).sort().values]
             self._banks[fit] = MemoryBank(vectors, self.model.device)
@@ -161,10 +157,10 @@ class Banks:
     def _picks(self, fit: Fit, vectors: Tensor) -> Tensor:
         """The core set, from the file of this fit or fitted now."""
         keep = self.size(fit)
-        name = f"bank-stages-{''.join(map(str, fit.stages))}-keep-{fit.rate:g}.npz"
-        path = self.folder / FITS / name if self.folder else None
-        key = sha256_json({"model": self.model.sha256(), "stages": list(fit.stages), "keep": keep})
-        if path is not None and path.exists():
+        name = f"bank-stages-{''.join(map(str, fit.levels))}-keep-{fit.rate:g}.npz"
+        path = self.folder / FITS / name
+        key = sha256_json({"model": self.model.sha256(), "stages": list(fit.levels), "keep": keep})
+        if path.exists():
             try:
                 found = read_npz(path, "A fitted bank")
                 if str(found["key"]) == key:
@@ -173,24 +169,19 @@ class Banks:
                 pass  # damaged: fitted again
         device = self.model.device
         picks = greedy_coreset(vectors.to(device), keep, seed=self.model.seed).cpu()
-        if path is not None:
-            try:
-                path.parent.mkdir(exist_ok=True)
-                write_npz(path, {"picks": picks.numpy(), "key": np.array(key)})
-            except OSError:
-                pass  # a MODEL that is read only costs the fit again next time
+        with suppress(OSError):  # a MODEL that is read only costs the fit again next time
+            path.parent.mkdir(exist_ok=True)
+            write_npz(path, {"picks": picks.numpy(), "key": np.array(key)})
         return picks
 
-    def _vectors(self, stages: tuple[int, ...]) -> Tensor:
-        """Standardised training patches of some stages, ``[N, C]``."""
-        where = "in it" if self.folder is None else f"in {self.folder}"
+    def _vectors(self, levels: tuple[int, ...]) -> Tensor:
+        """Standardised training patches of some levels, ``[N, C]``."""
         lacking = UserError(
-            f"Other stages or another keep need a new memory bank, and {FEATURES} is not {where} "
-            "or is damaged: the training features belong to the model. Train it again."
+            f"Other stages or another keep need a new memory bank, and {FEATURES} is not in "
+            f"{self.folder} or is damaged: the training features belong to the model. Train it "
+            "again."
         )
-        if self.folder is None:
-            raise lacking
-        channels = self._channels(stages)
+        channels = self._channels(levels)
         first, last = int(channels[0]), int(channels[-1]) + 1
         try:
             with safe_open(self.folder / FEATURES, "pt") as file:

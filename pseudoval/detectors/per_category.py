@@ -6,12 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from pseudoval.data.dataset import ImageItem
 from pseudoval.detectors.protocol import Block, Detector, Parameter, limited
 from pseudoval.errors import UserError
-from pseudoval.metrics.score_matrix import Config, ScoreMatrix
+from pseudoval.metrics.score_matrix import Config
 from pseudoval.models.members import members_sha256
-from pseudoval.scoring.blocks import score_images
 
 
 class PerCategoryDetector:
@@ -61,10 +59,6 @@ class PerCategoryDetector:
         """See ``Detector``; a configuration must suit every member."""
         for member in self.members.values():
             member.check(config)
-
-    def scores(self, items: Sequence[ImageItem], configs: Sequence[Config]) -> ScoreMatrix:
-        """See ``Detector``."""
-        return score_images(self, items, configs, name=self.name)
 
     def score_block(self, images: Sequence[np.ndarray], configs: Sequence[Config]) -> Block:
         """Refused, for pixels alone do not say which category they are of."""

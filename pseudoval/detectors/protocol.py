@@ -1,14 +1,15 @@
-"""What a detector offers, and the scoring loop that every detector shares."""
+"""What a detector offers to the studies, and how it says what it can be tuned over."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
-from pseudoval.data.dataset import ImageItem
-from pseudoval.metrics.score_matrix import Config, ScoreMatrix
+from pseudoval.metrics.score_matrix import Config
+from pseudoval.progress import ProgressCallback
 
 Arrays = dict[str, np.ndarray]
 
@@ -100,10 +101,6 @@ class Detector(Protocol):
         """Score uint8 RGB ``[H, W, 3]`` images under every configuration."""
         ...
 
-    def scores(self, items: Sequence[ImageItem], configs: Sequence[Config]) -> ScoreMatrix:
-        """Score images from their files; ``scoring.blocks.score_images`` can be resumed."""
-        ...
-
     def render(self, coarse: np.ndarray) -> np.ndarray:
         """Coarse maps ``[B, h, w]`` to full-size anomaly maps ``[B, H, W]`` float32."""
         ...
@@ -129,4 +126,71 @@ class ExplainsTogether(Protocol):
 
     def explain_all(self, images: Sequence[np.ndarray], config: Config) -> list[Arrays]:
         """What ``Detector.explain`` says of each image, bit for bit."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitRequest:
+    """One model to fit.
+
+    Attributes:
+        folder: the MODEL folder. ``model.json`` is written last: it says that the model is whole.
+        images: file and SHA-256 of every normal image.
+        info: JSON-able provenance, kept as ``info`` in ``model.json``.
+        config: a ``lafite_core.config.LafiteConfig``; None where ``configurable`` is False.
+        backbone: makes the feature extractor of the configuration.
+        cache: folder of the feature cache; None for none.
+        group: the processes that train together; a ``lafite_core.distributed.Group``.
+        notice: takes a sentence for the user, such as on a smaller micro-batch.
+    """
+
+    folder: Path
+    images: Sequence[tuple[Path, str]]
+    info: Mapping[str, Any]
+    seed: int
+    device: str
+    config: Any
+    backbone: Callable[[], Any]
+    cache: Path | None
+    group: Any
+    progress: ProgressCallback
+    notice: Callable[[str], None] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenRequest:
+    """One model to open for scoring.
+
+    Attributes:
+        folder: the MODEL folder.
+        seed: of the noise that scoring draws.
+        cache: folder of the feature cache; None for none.
+        configure: what to score with, given the configuration that the model was trained with.
+    """
+
+    folder: Path
+    seed: int
+    device: str
+    cache: Path | None
+    configure: Callable[[Any], Any]
+
+
+class TrainedDetector(Detector, Protocol):
+    """A detector that ``train`` fits and that is opened from its MODEL folder."""
+
+    configurable: ClassVar[bool]
+    """Whether backbone, preset and the options of ``lafite_core.config`` are for it."""
+
+    @classmethod
+    def train(cls, request: FitRequest) -> None:
+        """Fit a model and write it, going on with what an interrupted call left."""
+        ...
+
+    @classmethod
+    def open(cls, request: OpenRequest) -> Detector:
+        """The detector in a MODEL folder.
+
+        Raises:
+            UserError, LafiteError: the model is unfinished, damaged or of another format.
+        """
         ...

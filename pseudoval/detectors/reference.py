@@ -16,7 +16,8 @@ from lafite_core.feature_source import FeatureSource
 from lafite_core.features import FeatureExtractor, Standardiser, patches
 from lafite_core.model import LafiteModel
 from pseudoval.data.images import read_rgb
-from pseudoval.detectors.feature_models import FeatureModelDetector, open_detectors
+from pseudoval.detectors.features import FeatureModelDetector
+from pseudoval.detectors.protocol import Detector
 from pseudoval.errors import UserError
 from pseudoval.progress import ProgressCallback
 
@@ -45,14 +46,16 @@ class NearestNeighbours:
 
 
 def reference_of_model(
-    folder: Path, categories: Sequence[str], split_sha256: str, device: str = "cpu"
+    detector: Detector, folder: Path, categories: Sequence[str], split_sha256: str
 ) -> NearestNeighbours:
-    """With the backbone, the bank and the train normals of a MODEL; of several seeds the first.
+    """With the backbone, the bank and the train normals of a detector.
+
+    Args:
+        folder: the MODEL that it is from, for errors.
 
     Raises:
-        UserError: not a MODEL, trained on another split or a refit, or lacking a category.
+        UserError: trained on another split or a refit, lacking a category, or without a bank.
     """
-    detector = next(iter(open_detectors(folder, seed=None, device=device).values()))
     if detector.split_sha256 != split_sha256:
         what = (
             "a refitted model, whose bank holds the set's own normals"
@@ -70,7 +73,11 @@ def reference_of_model(
                 f"{', '.join(detector.categories)}; give the model that belongs to the set."
             )
         member = detector.of(category)
-        assert isinstance(member, FeatureModelDetector)
+        if not isinstance(member, FeatureModelDetector):
+            raise UserError(
+                f"{folder} holds the detector {detector.name}, which has no memory bank; leave "
+                "--model out."
+            )
         models[category] = member.model
     first = next(iter(models.values()))
     return NearestNeighbours(

@@ -4,7 +4,7 @@ An AUROC below 0.5 is reported as it is: a detector that ranks backwards is a fi
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy import stats
@@ -48,9 +48,20 @@ def average_precision(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def auroc_by_category(
     scores: np.ndarray, categories: Sequence[str], labels: np.ndarray
 ) -> np.ndarray:
-    """AUROC of each configuration within each category.
+    """``metric_by_category`` of the AUROC."""
+    return metric_by_category(auroc, scores, categories, labels)
+
+
+def metric_by_category(
+    metric: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    scores: np.ndarray,
+    categories: Sequence[str],
+    labels: np.ndarray,
+) -> np.ndarray:
+    """A metric of each configuration within each category.
 
     Args:
+        metric: of scores ``[C, N]`` and labels ``[N]``.
         scores: ``[C, N]``.
         categories: category of each of the N images.
         labels: ``[N]``, 0 normal and 1 anomalous.
@@ -61,13 +72,12 @@ def auroc_by_category(
     Raises:
         ValueError: a category has one class only; see ``require_both_classes``.
     """
-    names = np.asarray(categories)
-    labels = np.asarray(labels)
+    names, scores, labels = np.asarray(categories), np.asarray(scores), np.asarray(labels)
     columns = []
     for name in sorted(set(categories)):
         inside = names == name
         try:
-            columns.append(auroc(np.asarray(scores)[:, inside], labels[inside]))
+            columns.append(metric(scores[:, inside], labels[inside]))
         except ValueError as error:
             raise ValueError(f"category {name!r}: {error}") from None
     return np.stack(columns, axis=1)
@@ -76,16 +86,18 @@ def auroc_by_category(
 def macro_auroc(scores: np.ndarray, categories: Sequence[str], labels: np.ndarray) -> np.ndarray:
     """Mean of the per-category AUROCs, ``[C]``: the figure that the literature reports.
 
-    The sum is rounded once, so that two configurations whose per-category values are permutations
-    of each other tie exactly. Arguments and errors as in ``auroc_by_category``.
+    Arguments and errors as in ``metric_by_category``.
     """
-    per_category = auroc_by_category(scores, categories, labels)
-    return np.array([math.fsum(row) / len(row) for row in per_category])
+    return mean_over_categories(auroc_by_category(scores, categories, labels))
 
 
-def pooled_auroc(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """AUROC over the images of all categories at once, ``[C]``; not the mean over categories."""
-    return auroc(scores, labels)
+def mean_over_categories(table: np.ndarray) -> np.ndarray:
+    """Mean of each row of ``[C, n_categories]``.
+
+    The sum is rounded once, so that two configurations whose values are permutations of each
+    other tie exactly.
+    """
+    return np.array([math.fsum(row) / len(row) for row in table])
 
 
 def require_both_classes(categories: Sequence[str], labels: np.ndarray, where: str) -> None:

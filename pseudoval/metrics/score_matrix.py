@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from pseudoval.data.files import FORMAT_VERSION, read_npz, write_npz
 from pseudoval.errors import UserError
@@ -171,6 +170,8 @@ class ScoreMatrix:
             UserError: columns missing or repeated, an image twice, a label other than 0 and 1, a
                 score that is not a finite number, or no score column at all.
         """
+        import pandas as pd  # takes a second, which commands without a table need not wait
+
         try:
             table = pd.read_csv(path, header=None, dtype=str, keep_default_na=False)
         except FileNotFoundError:

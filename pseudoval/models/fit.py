@@ -1,15 +1,19 @@
 """Fitting the models that one command asks for: one, or one per seed, per category, or both."""
 
-import dataclasses
 import os
+import platform
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lafite_core.config import LafiteConfig
+from pseudoval import __version__
 from pseudoval.data.files import MARKER, atomic_path, claimed, clear_folder, sha256_json
-from pseudoval.data.images import read_rgb
+from pseudoval.detectors import FitRequest, detector_class
+from pseudoval.detectors.base import MODEL, read_model_json
 from pseudoval.errors import UserError
 from pseudoval.models.loss_picture import write_loss_picture
 from pseudoval.models.members import Members, check_layout, listed, members_sha256, seed_name
@@ -19,52 +23,49 @@ LOSS_PICTURE = "loss.png"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """What all models that one command trains have in common.
+class TrainRequest:
+    """What one command trains.
 
     Attributes:
-        config: a ``lafite_core.config.LafiteConfig``.
+        out: the MODEL folder.
+        detector: a name in ``pseudoval.detectors.DETECTORS``.
+        config: None for a detector without options.
         backbone: makes the feature extractor.
         images: file and SHA-256 of every normal to train on, by category.
         split_sha256: None if nothing is held out.
+        seeds: of the models; more than one go to ``out/seed-S``.
+        per_category: a model for each category in ``CATEGORY``, instead of one for all.
         refit: the choice that the model is refitted with; None for a model that is to be tuned.
+        resume: go on in what is there; a finished model is never trained again.
+        overwrite: throw away what is there.
+        cache: folder of the feature cache; None for none.
         notice: takes a sentence for the user, such as on a smaller micro-batch.
         group: the processes that train together; a ``lafite_core.distributed.Group``.
-        cache: folder of the feature cache; None for none.
     """
 
+    out: Path
     detector: str
-    config: Any
+    config: LafiteConfig | None
     backbone: Callable[[], Any]
     images: Mapping[str, Sequence[tuple[Path, str]]]
     split_sha256: str | None
-    device: str
+    seeds: Sequence[int]
+    per_category: bool
     preset: str | None
     refit: Mapping[str, Any] | None = None
-    notice: Callable[[str], None] | None = None
+    device: str
+    resume: bool
+    overwrite: bool
+    cache: Path | None
+    progress: ProgressCallback
+    notice: Callable[[str], None] | None
     group: Any = None
-    cache: Path | None = None
 
 
-def fit_all(
-    recipe: Recipe,
-    out: Path,
-    seeds: Sequence[int],
-    per_category: bool,
-    *,
-    resume: bool,
-    overwrite: bool,
-    progress: ProgressCallback,
-) -> str:
-    """Train every model of a command into ``out``, in the layout that docs/design.md describes.
+def fit_all(request: TrainRequest) -> str:
+    """Train every model of a request, in the layout that docs/design.md describes.
 
     Under ``torchrun`` the processes train each model together; the first one does all the rest.
-
-    Args:
-        seeds: more than one go to ``out/seed-S``.
-        per_category: a model for each category in ``CATEGORY``, instead of one for all.
-        resume: go on in what is there; a finished model is never trained again.
-        overwrite: throw away what is there.
 
     Returns:
         The model's hash; of several models one over theirs.
@@ -74,174 +75,149 @@ def fit_all(
     """
     from lafite_core.distributed import join, leave
 
-    group, device = join(recipe.device)
-    recipe = dataclasses.replace(recipe, device=device, group=group)
+    group, device = join(request.device)
+    request = replace(request, device=device, group=group)
     try:
         if not group.leads:
-            return _follow(recipe, out, seeds, per_category)
-        return _lead(recipe, out, seeds, per_category, resume, overwrite, progress)
+            return _fit(replace(request, progress=silent), None)
+        with claimed(request.out, "model"):
+            _make_room(request)
+            return _fit(request, None)
     finally:
         leave()
 
 
-def _follow(recipe: Recipe, out: Path, seeds: Sequence[int], per_category: bool) -> str:
-    """Train along with the first process, model by model in its order."""
-    hashes = {}
-    for seed in seeds:
-        folder = out if len(seeds) == 1 else out / seed_name(seed)
-        if not per_category:
-            hashes[seed_name(seed)] = _fit_one(
-                recipe, folder, list(recipe.images), seed, None, silent
-            )
-            continue
-        parts = {
-            category: _fit_one(recipe, folder / category, [category], seed, None, silent)
-            for category in recipe.images
-        }
-        hashes[seed_name(seed)] = members_sha256(parts)
-    return next(iter(hashes.values())) if len(seeds) == 1 else members_sha256(hashes)
+def _make_room(request: TrainRequest) -> None:
+    """Throw away what may go; refuse what may not."""
+    if request.resume:
+        return
+    if not request.overwrite and any(child.name != MARKER for child in request.out.iterdir()):
+        raise UserError(
+            f"{request.out} already holds a model or an unfinished training; go on with --resume, "
+            "start anew with --overwrite, or choose another --out."
+        )
+    request.backbone()  # what is wrong with it shows before anything is thrown away
+    clear_folder(request.out)
 
 
-def _lead(
-    recipe: Recipe,
-    out: Path,
-    seeds: Sequence[int],
-    per_category: bool,
-    resume: bool,
-    overwrite: bool,
-    progress: ProgressCallback,
-) -> str:
-    with claimed(out, "model"):
-        if not resume and not overwrite and any(child.name != MARKER for child in out.iterdir()):
-            raise UserError(
-                f"{out} already holds a model or an unfinished training; go on with --resume, "
-                "start anew with --overwrite, or choose another --out."
-            )
-        if not resume:
-            recipe.backbone()  # what is wrong with it shows before anything is thrown away
-            clear_folder(out)
-        if len(seeds) == 1:
-            return _fit_seed(recipe, out, seeds[0], per_category, None, progress)
-        folders = {seed_name(seed): seed_name(seed) for seed in seeds}
-        members = Members(kind="seeds", folders=folders)
-        check_layout(out, members)
-        hashes = {}
-        with listed(out, members) as places:
-            first = next(iter(places.values()))
-            for seed, (name, place) in zip(seeds, places.items(), strict=True):
-                with claimed(place, "model"):
-                    twin = None if place == first else first
-                    report = labelled(progress, name)
-                    hashes[name] = _fit_seed(recipe, place, seed, per_category, twin, report)
-        return members_sha256(hashes)
+def _fit(request: TrainRequest, twin: Path | None) -> str:
+    """Train one model, or one for each seed or category of the request.
 
-
-def _fit_seed(
-    recipe: Recipe,
-    folder: Path,
-    seed: int,
-    per_category: bool,
-    twin: Path | None,
-    progress: ProgressCallback,
-) -> str:
-    """One model, or one per category; ``twin`` is the same folder of another seed."""
-    categories = list(recipe.images)
-    if not per_category:
-        check_layout(folder, None)
-        return _fit_one(recipe, folder, categories, seed, twin, progress)
-    members = Members(kind="per_category", folders={c: c for c in categories})
-    check_layout(folder, members)
-    hashes = {}
-    with listed(folder, members) as places:
-        for category, place in places.items():
-            with claimed(place, "model"):
-                same = twin / category if twin else None
-                report = labelled(progress, category)
-                hashes[category] = _fit_one(recipe, place, [category], seed, same, report)
+    Args:
+        twin: the same folder of another seed, which has the same features.
+    """
+    if len(request.seeds) > 1:
+        members = Members(kind="seeds", names=[seed_name(seed) for seed in request.seeds])
+        parts = [replace(request, seeds=[seed]) for seed in request.seeds]
+    elif request.per_category:
+        members = Members(kind="per_category", names=list(request.images))
+        parts = [
+            replace(request, images={category: files}, per_category=False)
+            for category, files in request.images.items()
+        ]
+    else:
+        if request.group.leads:
+            check_layout(request.out, None)
+        return _fit_one(request, twin)
+    hashes: dict[str, str] = {}
+    with _laid_out(request, members):
+        for name, part in zip(members.names, parts, strict=True):
+            if members.kind == "seeds":
+                same = request.out / members.names[0] if hashes else None
+            else:
+                same = twin / name if twin else None
+            part = replace(part, out=request.out / name, progress=labelled(request.progress, name))
+            with _laid_out(part):
+                hashes[name] = _fit(part, same)
     return members_sha256(hashes)
 
 
-def _fit_one(
-    recipe: Recipe,
-    folder: Path,
-    categories: Sequence[str],
-    seed: int,
-    twin: Path | None,
-    progress: ProgressCallback,
-) -> str:
-    """One model, unless it is finished already; features are taken from ``twin`` if they fit."""
-    from lafite_core.model import LafiteModel
-    from lafite_core.parallel import on_each_core
-    from lafite_core.train_features import FEATURES
-    from pseudoval.detectors.feature_models import fit_detector
+@contextmanager
+def _laid_out(request: TrainRequest, members: Members | None = None) -> Iterator[None]:
+    """A folder made ready for a model, or for members, by the first process."""
+    if not request.group.leads:
+        yield
+    elif members is None:
+        with claimed(request.out, "model"):
+            yield
+    else:
+        check_layout(request.out, members)
+        with listed(request.out, members):
+            yield
 
-    images = [image for category in sorted(categories) for image in recipe.images[category]]
-    keys = [sha for _, sha in images]
+
+def _fit_one(request: TrainRequest, twin: Path | None) -> str:
+    """One model, unless it is finished already; features are taken from ``twin`` if they fit."""
+    from lafite_core.train_features import FEATURES
+
+    categories = sorted(request.images)
+    images = [image for category in categories for image in request.images[category]]
     info: dict[str, Any] = {
-        "preset": recipe.preset,
-        "train_images": {c: len(recipe.images[c]) for c in sorted(categories)},
+        "detector": request.detector,
+        "categories": list(request.images),
+        "split_sha256": request.split_sha256,
+        "package_version": __version__,
+        "python": platform.python_version(),
+        "preset": request.preset,
+        "train_images": {category: len(request.images[category]) for category in categories},
     }
-    if recipe.refit is not None:
-        info["refit"] = {**recipe.refit, "images_sha256": sha256_json(keys)}
-    recipe.group.wait()  # the first process has made the folder ready
-    finished = (folder / "model.json").exists()
-    recipe.group.wait()
+    if request.refit is not None:
+        info["refit"] = {**request.refit, "images_sha256": sha256_json([sha for _, sha in images])}
+    request.group.wait()  # the first process has made the folder ready
+    finished = (request.out / MODEL).exists()
+    request.group.wait()
     if finished:
-        model = LafiteModel.load(folder)
-        require_same(model, recipe, categories, seed, info.get("refit"), folder)
+        require_same(read_model_json(request.out), request, info)
     else:
         if twin is not None:
-            _share(twin / FEATURES, folder / FEATURES)
-        model = fit_detector(
-            recipe.detector,
-            on_each_core(read_rgb, [path for path, _ in images]),
-            keys,
-            recipe.config,
-            recipe.backbone(),
-            folder,
-            categories=categories,
-            split_sha256=recipe.split_sha256,
-            seed=seed,
-            device=recipe.device,
-            resume=True,  # what is not to be taken up has been removed
-            progress=progress,
-            notice=recipe.notice,
-            group=recipe.group,
-            info=info,
-            cache=recipe.cache,
+            _share(twin / FEATURES, request.out / FEATURES)
+        detector_class(request.detector).train(
+            FitRequest(
+                folder=request.out,
+                images=images,
+                info=info,
+                seed=request.seeds[0],
+                device=request.device,
+                config=request.config,
+                backbone=request.backbone,
+                cache=request.cache,
+                group=request.group,
+                progress=request.progress,
+                notice=request.notice,
+            )
         )
-    losses = model.info.get("losses")
-    if losses and recipe.group.leads and not (folder / LOSS_PICTURE).exists():
-        write_loss_picture(folder / LOSS_PICTURE, losses, model.config.train.drop_after)
-    return str(model.sha256())
+    about = read_model_json(request.out)
+    losses, picture = about["info"].get("losses"), request.out / LOSS_PICTURE
+    if losses and request.config and request.group.leads and not picture.exists():
+        write_loss_picture(picture, losses, request.config.train.drop_after)
+    return str(about["model_sha256"])
 
 
-def require_same(
-    model: Any,
-    recipe: Recipe,
-    categories: Sequence[str],
-    seed: int,
-    refit: Mapping[str, Any] | None,
-    folder: Path,
-) -> None:
+def require_same(about: Mapping[str, Any], request: TrainRequest, info: Mapping[str, Any]) -> None:
     """Check that a finished model is the one that was asked for.
+
+    Args:
+        about: its ``model.json``.
+        info: what would be written there as ``info``.
 
     Raises:
         UserError: naming what differs.
     """
+    found = about["info"]
+    config = about["config"] and LafiteConfig.from_json(about["config"])
     wanted = {
-        "detector": (model.info["detector"], recipe.detector),
-        "configuration": (model.config, recipe.config),
-        "seed": (model.seed, seed),
-        "split": (model.info["split_sha256"], recipe.split_sha256),
-        "set of categories": (sorted(model.info["categories"]), sorted(categories)),
-        "choice or images": (model.info.get("refit"), refit),
+        "detector": (found["detector"], info["detector"]),
+        "configuration": (config, request.config),
+        "seed": (about["seed"], request.seeds[0]),
+        "split": (found["split_sha256"], info["split_sha256"]),
+        "set of categories": (sorted(found["categories"]), sorted(info["categories"])),
+        "choice or images": (found.get("refit"), info.get("refit")),
     }
-    for name, (found, asked) in wanted.items():
-        if found != asked:
+    for name, (there, asked) in wanted.items():
+        if there != asked:
             raise UserError(
-                f"{folder} holds a finished model with another {name}; choose another --out, or "
-                "pass --overwrite instead of --resume."
+                f"{request.out} holds a finished model with another {name}; choose another --out, "
+                "or pass --overwrite instead of --resume."
             )
 
 

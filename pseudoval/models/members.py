@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pseudoval.data.files import (
     FORMAT_VERSION,
@@ -26,16 +26,16 @@ class Members:
 
     Attributes:
         kind: what sets the members apart.
-        folders: name of each member (``seed-0``, or a category) to its folder below the MODEL.
+        names: of the members, ``seed-0`` or a category, and of their folders below the MODEL.
     """
 
     kind: Kind
-    folders: dict[str, str]
+    names: list[str]
 
     def describe(self) -> str:
         """For a person."""
         what = "several seeds" if self.kind == "seeds" else "one model per category"
-        return f"{what} ({', '.join(self.folders)})"
+        return f"{what} ({', '.join(self.names)})"
 
 
 def seed_name(seed: int) -> str:
@@ -54,30 +54,28 @@ def read_members(folder: Path) -> Members | None:
         return None
     found = read_json(path, "The list of models")
     try:
-        version, kind, members = found["format_version"], found["kind"], found["members"]
-        if kind == "seeds":
-            members = {str(name): str(name) for name in members}
-        elif kind != "per_category":
+        version, kind, names = found["format_version"], found["kind"], [*found["members"]]
+        if kind not in get_args(Kind):
             raise ValueError(f"unknown kind {kind!r}")
         if version != FORMAT_VERSION:
             raise ValueError(f"format {version}, this version reads {FORMAT_VERSION}")
-        folders = {str(name): str(place) for name, place in members.items()}
-    except (TypeError, KeyError, ValueError, AttributeError) as error:
+    except (TypeError, KeyError, ValueError) as error:
         raise UserError(f"{path} is not a list of models ({error}); train again.") from None
-    return Members(kind=kind, folders=folders)
+    return Members(kind=kind, names=names)
 
 
 @contextmanager
-def listed(folder: Path, members: Members) -> Iterator[dict[str, Path]]:
-    """Write ``members.json`` before any member is trained, and yield the members' folders.
+def listed(folder: Path, members: Members) -> Iterator[None]:
+    """Write ``members.json`` before any member is trained.
 
     If the block fails before there is any member, the list goes again.
     """
-    value: Any = members.folders if members.kind == "per_category" else list(members.folders)
+    names = members.names
+    value: Any = {name: name for name in names} if members.kind == "per_category" else names
     content = {"format_version": FORMAT_VERSION, "kind": members.kind, "members": value}
     write_json(folder / MEMBERS, content)
     try:
-        yield {name: folder / place for name, place in members.folders.items()}
+        yield
     except BaseException:
         if {child.name for child in folder.iterdir()} <= {MARKER, MEMBERS}:
             (folder / MEMBERS).unlink()
@@ -117,9 +115,7 @@ def recorded_sha256(folder: Path) -> str:
     members = read_members(folder)
     if members is None:
         return str(read_json(folder / "model.json", "The model")["model_sha256"])
-    return members_sha256(
-        {name: recorded_sha256(folder / place) for name, place in members.folders.items()}
-    )
+    return members_sha256({name: recorded_sha256(folder / name) for name in members.names})
 
 
 def check_layout(folder: Path, wanted: Members | None) -> None:

@@ -21,7 +21,6 @@ from pseudoval.data.images import pixel_sha256, read_rgb
 from pseudoval.errors import UserError
 from pseudoval.generators import DEFAULT_GENERATOR, external, mix, parameters, parse_settings
 from pseudoval.progress import ProgressCallback
-from pseudoval.pseudo_set.calibrate_set import CalibrationOptions, calibrate_set
 from pseudoval.pseudo_set.foreground import make_foreground
 from pseudoval.pseudo_set.make import Workshop, copy_checked, spread
 from pseudoval.pseudo_set.manifest import (
@@ -54,7 +53,6 @@ def build(
     workers: int = 1,
     overwrite: bool = False,
     foreground: str | Path = "none",
-    calibration: CalibrationOptions | None = None,
     progress: ProgressCallback | None = None,
 ) -> dict[str, Any]:
     """Build a pseudo set in the MVTec layout from the normals of ``data``.
@@ -79,8 +77,6 @@ def build(
         overwrite: replace a set of another request.
         foreground: where anomalies may lie: ``auto`` finds the object, ``none`` takes the whole
             image, a folder holds a mask of each normal.
-        calibration: choose opacity and size such that nearest neighbours reach a target AUROC;
-            None takes the options of the generator as they are.
 
     Returns:
         The manifest, as written to ``out/manifest.json``.
@@ -116,7 +112,6 @@ def build(
         "per_normal": per_normal,
         "generator": {"name": generator, "parameters": parameters(config)},
         "foreground": {category: finder.kind for category, finder in finders.items()},
-        "calibrate": None if calibration is None else calibration.to_json(),
         "categories": names,
     }
     if "given" in request["foreground"].values():
@@ -140,24 +135,9 @@ def build(
         if finished is not None:
             return finished
 
-    def workshop(tried: Any) -> Workshop:
-        configs = tried.configs if isinstance(tried, mix.MixConfig) else {generator: tried}
-        return Workshop(data=data, out=out, external=folder, configs=configs, foregrounds=finders)
-
+    configs = config.configs if isinstance(config, mix.MixConfig) else {generator: config}
+    workshop = Workshop(data=data, out=out, external=folder, configs=configs, foregrounds=finders)
     images, tasks = _plan(names, held, externals, generator, config, per_normal, seed)
-    said: dict[str, Any] = {}
-    if calibration is not None:
-        config, said = calibrate_set(
-            generator,
-            config,
-            calibration,
-            data=data,
-            held_out=held,
-            bank={c: [n for n in normals[c] if n.name in request["bank_sha256"]] for c in names},
-            tasks=tasks,
-            make=lambda task, tried: workshop(tried).make(task)[0],
-            progress=progress,
-        )
     claim_folder(out, "pseudo")
     try:
         if not new and (overwrite or not (out / REQUEST).is_file()):
@@ -166,15 +146,11 @@ def build(
         write_json(out / REQUEST, request)
         for leftover in out.rglob(".*.tmp*"):  # of a killed run
             leftover.unlink()
-        _write(data, out, images, tasks, workshop(config), workers, progress)
-    except UserError as error:
+        _write(data, out, images, tasks, workshop, workers, progress)
+    except UserError:
         if new:
             shutil.rmtree(out)
-        if not said:
-            raise
-        raise UserError(
-            f"{error} With --calibrate: a higher --target makes anomalies that are easier to place."
-        ) from None
+        raise
     except OSError as error:
         if new and not (out / REQUEST).is_file():
             shutil.rmtree(out)
@@ -187,7 +163,6 @@ def build(
         "format_version": FORMAT_VERSION,
         "package_version": __version__,
         **request,
-        **said,
         "split_sha256": split_sha256(normal.file_sha256 for normal in held_out),
         "category_split_sha256": {
             category: split_sha256(normal.file_sha256 for normal in held[category])

@@ -116,26 +116,24 @@ def bank_normals(data: Path, manifest: Mapping[str, Any]) -> dict[str, list[Imag
             name = path.relative_to(data).as_posix()
             if name in manifest["heldout_sha256"]:
                 continue
-            sha = sha256_file(path)
-            copied = held_files.get(sha)
+            item = ImageItem(
+                id=name,
+                path=path,
+                category=category,
+                label=0,
+                group=name,
+                mask_path=None,
+                defect="good",
+            )
+            copied = held_files.get(item.sha256)
             # Files known to the build were compared by pixels then.
-            if copied is None and manifest["bank_sha256"].get(name) != sha:
+            if copied is None and manifest["bank_sha256"].get(name) != item.sha256:
                 copied = held_pixels.get(pixel_sha256(read_rgb(path)))
             if copied is not None:
                 raise UserError(
                     f"{path} is a copy of the held-out normal {copied}: {again} or remove the copy."
                 )
-            bank[category].append(
-                ImageItem(
-                    id=name,
-                    path=path,
-                    category=category,
-                    label=0,
-                    group=name,
-                    mask_path=None,
-                    defect="good",
-                )
-            )
+            bank[category].append(item)
         if not bank[category]:
             raise UserError(f"Category {category!r} has no normal left to train on: {again}.")
     return bank
@@ -150,8 +148,6 @@ def differences(known: Mapping[str, Any], request: Mapping[str, Any]) -> list[st
         if name not in ("generator", *hashes) and known.get(name) != value
     ]
     before, after = known["generator"], request["generator"]
-    if "calibration" in known:  # what was asked for, not what came of it
-        before = {**before, "parameters": known["calibration"]["asked"]}
     if before["name"] != after["name"]:
         found.append(f"generator was {before['name']!r}, now {after['name']!r}")
     else:

@@ -13,18 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from pseudoval.data.dataset import ImageItem
-from pseudoval.data.files import read_npz, sha256_file, sha256_json, write_npz
+from pseudoval.data.dataset import ImageItem, data_sha256
+from pseudoval.data.files import read_npz, sha256_json, write_npz
 from pseudoval.data.images import image_shape, read_all, read_mask
 from pseudoval.detectors.protocol import Block, Detector
 from pseudoval.errors import UserError
-from pseudoval.metrics.pixel_metrics import (
-    MEMORY,
-    PixelMetrics,
-    Regions,
-    label_regions,
-    pixel_metrics,
-)
+from pseudoval.metrics.pixel_metrics import PixelMetrics, Regions, label_regions, pixel_metrics
 from pseudoval.metrics.score_matrix import PIXEL_METRICS, Config, ScoreMatrix
 from pseudoval.progress import ProgressCallback
 
@@ -99,7 +93,7 @@ def plan_blocks(
     """The blocks that a score matrix is made of; arguments and errors as in ``score_images``."""
     for config in configs:
         detector.check(config)
-    data = [[item.id, sha256_file(item.path)] for item in items]
+    data = [[item.id, item.sha256] for item in items]
     request = {**detector.provenance(), "configs": [dict(config) for config in configs]}
     works = []
     for start in range(0, len(items), BLOCK_IMAGES):
@@ -113,7 +107,7 @@ def plan_blocks(
                 path=store / name / f"block-{start:07d}.npz" if store else None,
             )
         )
-    return Plan(works=works, header={**detector.provenance(), "data_sha256": sha256_json(data)})
+    return Plan(works=works, header={**detector.provenance(), "data_sha256": data_sha256(items)})
 
 
 def score_images(
@@ -225,8 +219,7 @@ def _earlier(detector: Detector, items: Sequence[ImageItem], known: Path) -> Sco
         matrix = ScoreMatrix.load(known)
     except UserError:
         return None
-    data = [[item.id, sha256_file(item.path)] for item in items]
-    header = {**detector.provenance(), "data_sha256": sha256_json(data)}
+    header = {**detector.provenance(), "data_sha256": data_sha256(items)}
     return matrix if matrix.header == header else None
 
 
@@ -245,7 +238,6 @@ def _pixel_figures(
     """
     names = sorted({item.category for item in items})
     count = len(coarse[0])
-    cores = _cores()
     pixel = {metric: np.full((count, len(names)), np.nan) for metric in PIXEL_METRICS}
     reasons = []
     maps = np.concatenate(list(coarse), axis=1)  # [configs, images, h, w]
@@ -260,8 +252,8 @@ def _pixel_figures(
             continue
         reasons.append("")
         regions = label_regions(np.stack([m for r in usable if (m := masks[r]) is not None]))
-        with ThreadPoolExecutor(cores) as pool:
-            measure = partial(_measured, judge, regions, MEMORY // cores)
+        with ThreadPoolExecutor(_side_by_side(regions)) as pool:
+            measure = partial(_measured, judge, regions)
             for config, figures in enumerate(pool.map(measure, maps[:, usable])):
                 pixel["pixel_auroc"][config, column] = figures.auroc
                 pixel["pixel_ap"][config, column] = figures.ap
@@ -269,20 +261,19 @@ def _pixel_figures(
     return pixel, reasons
 
 
-def _measured(judge: Detector, regions: Regions, memory: int, grids: np.ndarray) -> PixelMetrics:
+def _measured(judge: Detector, regions: Regions, grids: np.ndarray) -> PixelMetrics:
     """The figures of one configuration from its coarse maps, which are drawn a few at a time."""
     parts = (
         judge.render(grids[start : start + BLOCK_IMAGES])
         for start in range(0, len(grids), BLOCK_IMAGES)
     )
-    return pixel_metrics(parts, regions, memory=memory)
+    return pixel_metrics(parts, regions)
 
 
-def _cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _side_by_side(regions: Regions) -> int:
+    """How many configurations are measured at once: one a core, if half the memory holds them."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    return max(1, min(os.cpu_count() or 1, memory // regions.memory))
 
 
 def _mask(item: ImageItem, side: tuple[int, ...]) -> np.ndarray | None:

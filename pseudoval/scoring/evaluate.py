@@ -5,13 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from pseudoval.data.dataset import ImageItem, test_items
+from pseudoval.data.dataset import ImageItem, data_sha256, test_items
 from pseudoval.data.files import (
     claimed,
     clear_folder,
     read_json,
-    sha256_file,
-    sha256_json,
     write_json,
 )
 from pseudoval.detectors import Detector
@@ -89,7 +87,7 @@ def evaluate_refit(
     Raises:
         UserError: as in ``evaluate``, or the model does not belong to the RUN.
     """
-    from pseudoval.detectors.feature_models import open_detectors
+    from pseudoval.models.open import open_detectors
 
     run = load_run(run_folder)
     items = real_test_items(data, run.header["categories"])
@@ -164,7 +162,7 @@ def _evaluate_member(
     progress: ProgressCallback,
 ) -> ScoreMatrix:
     """The real-test matrix of one model, with examples beside it."""
-    from pseudoval.detectors.feature_models import open_detector
+    from pseudoval.models.open import open_detector
 
     configs: list[Config] = [*ScoreMatrix.load(run.folder / "pseudo_scores.npz").configs]
     seed, sha = int(run.header["seed"]), str(run.best["model_sha256"])
@@ -224,7 +222,7 @@ def _finished(
     except UserError:
         return None  # damaged: computed again
     wanted = {
-        "data_sha256": sha256_json([[item.id, sha256_file(item.path)] for item in items]),
+        "data_sha256": data_sha256(items),
         "model_sha256": model_sha256,
         "seed": seed,
     }

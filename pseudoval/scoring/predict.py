@@ -87,7 +87,7 @@ def predict(
         UserError: an image that cannot be read, by name; nothing is written then. See the
             sentence for others.
     """
-    from pseudoval.detectors.feature_models import open_detector
+    from pseudoval.models.open import open_detector
 
     tuned = load_run(run) if run is not None else None
     found = find_images(images)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, special, stats
 
-from pseudoval.statistics.bootstrap import NOTHING, Replicates
+from pseudoval.statistics.bootstrap import Replicates
+from pseudoval.statistics.weighted import NOTHING
 
 LEVEL = 0.95
 POWER = 0.8

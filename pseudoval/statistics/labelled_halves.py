@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pseudoval.statistics.bootstrap import group_strata, weighted_auroc
+from pseudoval.statistics.intervals import TIE
+from pseudoval.statistics.samples import group_strata, samples_by_category
+from pseudoval.statistics.weighted import weighted_auroc
 
 SPLITS = 200
 SMALLEST = 20
@@ -54,7 +56,7 @@ class Halves:
         ]
         chooses = self.chooses[np.ix_(places, rows)].mean(axis=0)
         pays = self.pays[np.ix_(places, rows)].mean(axis=0)
-        chosen = (chooses >= np.nanmax(chooses, axis=0) - 1e-12).argmax(axis=0)
+        chosen = (chooses >= np.nanmax(chooses, axis=0) - TIE).argmax(axis=0)
         return np.asarray(pays[chosen, np.arange(pays.shape[1])])
 
 
@@ -75,24 +77,24 @@ def split_halves(
         scores: ``[C, N]``.
         categories, labels, groups: of the N images.
     """
-    scores, labels = np.asarray(scores, dtype=np.float64), np.asarray(labels)
-    names = sorted(set(categories))
-    of_category, of_group = np.asarray(categories), np.asarray(groups)
-    shape = (len(names), len(scores), splits)
+    scores = np.asarray(scores, dtype=np.float64)
+    samples = samples_by_category(categories, labels, groups)
+    shape = (len(samples), len(scores), splits)
     chooses, pays = np.full(shape, np.nan), np.full(shape, np.nan)
-    sizes = []
-    for place, name in enumerate(names):
-        inside = np.flatnonzero(of_category == name)
-        _, group = np.unique(of_group[inside], return_inverse=True)
-        anomalous = labels[inside] == 1
-        sizes.append(min(len(set(group[anomalous])), len(set(group[~anomalous]))))
-        if sizes[-1] < SMALLEST:
+    for place, sample in enumerate(samples):
+        if min(sample.sizes) < SMALLEST:
             continue
+        inside, group, anomalous = scores[:, sample.inside], sample.group, sample.anomalous
         rng = np.random.default_rng([seed, 2, place])
         half = np.zeros((int(group.max()) + 1, splits), dtype=np.int32)
         for members in group_strata(group, anomalous):
             drawn = rng.permuted(np.tile(members, (splits, 1)), axis=1)[:, : len(members) // 2]
             half[drawn.T, np.arange(splits)] = 1
-        chooses[place] = weighted_auroc(scores[:, inside], anomalous, half, group)
-        pays[place] = weighted_auroc(scores[:, inside], anomalous, 1 - half, group)
-    return Halves(names=names, chooses=chooses, pays=pays, sizes=sizes)
+        chooses[place] = weighted_auroc(inside, anomalous, half, group)
+        pays[place] = weighted_auroc(inside, anomalous, 1 - half, group)
+    return Halves(
+        names=[sample.name for sample in samples],
+        chooses=chooses,
+        pays=pays,
+        sizes=[min(sample.sizes) for sample in samples],
+    )

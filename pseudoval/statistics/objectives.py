@@ -1,35 +1,55 @@
 """What a study maximises: named figures of a score matrix, by category, with their bootstrap."""
 
-import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from pseudoval.errors import UserError
-from pseudoval.metrics.image_metrics import auroc_by_category, average_precision, pooled_auroc
-from pseudoval.metrics.score_matrix import PIXEL_METRICS, ScoreMatrix
-from pseudoval.statistics.bootstrap import (
-    REPLICATES,
-    Replicates,
-    bootstrap_auroc,
-    draw_groups,
-    influence_freedom,
-    mean_of,
-    weighted_auroc,
-)
+from pseudoval.metrics.image_metrics import mean_over_categories, metric_by_category
+from pseudoval.metrics.score_matrix import ScoreMatrix
+from pseudoval.statistics.bootstrap import REPLICATES, Replicates, averaged, resample
 from pseudoval.statistics.intervals import LEVEL, auroc_intervals
+from pseudoval.statistics.samples import Sample, draw_samples, samples_by_category
+from pseudoval.statistics.weighted import AUROC, AVERAGE_PRECISION, ImageMetric
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """A figure to maximise, in [0, 1].
+
+    Attributes:
+        summary: what it is, for ``pseudoval studies``.
+        metric: of the image scores; None for the pixel figure of the objective's name, which a
+            score matrix keeps by category, so that there is nothing to resample.
+        pooled: whether the images of all categories are ranked together.
+    """
+
+    summary: str
+    metric: ImageMetric | None = None
+    pooled: bool = False
+
 
 MACRO, POOLED, IMAGE_AP = "macro_image_auroc", "pooled_image_auroc", "image_ap"
 
 OBJECTIVES = {
-    MACRO: "mean over the categories of the image AUROC",
-    POOLED: "image AUROC over the images of all categories at once",
-    IMAGE_AP: "mean over the categories of the average precision of the images",
-    "pixel_auroc": "mean over the categories of the pixel AUROC",
-    "pixel_ap": "mean over the categories of the average precision of the pixels",
-    "pixel_aupro": "mean over the categories of the per-region overlap up to an FPR of 0.3",
+    MACRO: Objective(summary="mean over the categories of the image AUROC", metric=AUROC),
+    POOLED: Objective(
+        summary="image AUROC over the images of all categories at once", metric=AUROC, pooled=True
+    ),
+    IMAGE_AP: Objective(
+        summary="mean over the categories of the average precision of the images",
+        metric=AVERAGE_PRECISION,
+    ),
+    "pixel_auroc": Objective(summary="mean over the categories of the pixel AUROC"),
+    "pixel_ap": Objective(
+        summary="mean over the categories of the average precision of the pixels"
+    ),
+    "pixel_aupro": Objective(
+        summary="mean over the categories of the per-region overlap up to an FPR of 0.3"
+    ),
 }
-"""Every objective by name, all in [0, 1]; ``A+B`` is the mean of two."""
+"""Every objective by name; ``A+B`` is the mean of two."""
 
 
 def parts_of(objective: str) -> list[str]:
@@ -54,12 +74,8 @@ def parts_of(objective: str) -> list[str]:
 
 
 def needs_pixels(objective: str) -> bool:
-    """Whether an objective is made of masks, and so has no bootstrap.
-
-    A score matrix keeps the pixel figures of a category, not those of its images, so that there
-    is nothing to resample.
-    """
-    return any(name in PIXEL_METRICS for name in parts_of(objective))
+    """Whether an objective is made of masks, and so has no bootstrap."""
+    return any(OBJECTIVES[name].metric is None for name in parts_of(objective))
 
 
 def by_category(objective: str, matrix: ScoreMatrix) -> np.ndarray:
@@ -79,14 +95,7 @@ def values(objective: str, matrix: ScoreMatrix) -> np.ndarray:
 
     Sums are rounded once, so that equal sets of values tie exactly. Errors as ``by_category``.
     """
-    columns = []
-    for name in parts_of(objective):
-        if name == POOLED:
-            columns.append(pooled_auroc(matrix.scores, matrix.labels))
-        else:
-            table = _table(name, matrix)
-            columns.append(np.array([math.fsum(row) / len(row) for row in table]))
-    return np.array([math.fsum(row) / len(row) for row in zip(*columns, strict=True)])
+    return mean_over_categories(np.stack([_value(n, matrix) for n in parts_of(objective)], axis=1))
 
 
 def bootstrap(
@@ -97,13 +106,22 @@ def bootstrap(
     All objectives see the same resamples. Where a part is pooled there is one entry, ``all``, for
     the categories together, else one for each.
     """
-    names = parts_of(objective)
     if needs_pixels(objective):
         return None
-    made = [_replicates(name, matrix, replicates, seed) for name in names]
-    if any(len(part.names) != len(made[0].names) for part in made):
-        made = [_together(part) for part in made]
-    return mean_of(made)
+    named = [OBJECTIVES[name] for name in parts_of(objective)]
+    samples = samples_by_category(matrix.categories, matrix.labels, matrix.groups)
+    counts = draw_samples(samples, replicates, seed)
+    pooled = any(one.pooled for one in named)
+    parts = []
+    for one in named:
+        assert one.metric is not None
+        if one.pooled:
+            drawn = [np.concatenate(counts)]
+            parts.append(resample(one.metric, matrix.scores, [_joined(samples)], drawn, seed))
+        else:
+            part = resample(one.metric, matrix.scores, samples, counts, seed)
+            parts.append(_together(part) if pooled else part)
+    return averaged(parts)
 
 
 def objective_intervals(objective: str, replicates: Replicates) -> np.ndarray:
@@ -111,54 +129,25 @@ def objective_intervals(objective: str, replicates: Replicates) -> np.ndarray:
 
     Those of an AUROC are ``auroc_intervals``; of anything else quantiles of the replicates.
     """
-    if objective in (MACRO, POOLED):
+    if objective in OBJECTIVES and OBJECTIVES[objective].metric is AUROC:
         return auroc_intervals(replicates)
     means = replicates.values.mean(axis=0)  # [C, R]
     bounds = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
     return np.asarray(np.quantile(means, bounds, axis=1).T)
 
 
-def weighted_ap(
-    scores: np.ndarray, anomalous: np.ndarray, counts: np.ndarray, group: np.ndarray
-) -> np.ndarray:
-    """Average precision with whole-number weights, for many weightings at once.
-
-    Args:
-        scores: ``[C, N]``; a row with a NaN gets NaN.
-        anomalous: ``[N]`` bool.
-        counts: ``[groups, R]``, weight of each group in each replicate.
-        group: ``[N]``, number of the group of each image.
-
-    Returns:
-        ``[C, R]`` float64 in (0, 1].
-    """
-    found = np.full((len(scores), counts.shape[1]), np.nan)
-    for row, line in enumerate(scores):
-        if np.isnan(line).any():
-            continue
-        order = np.argsort(-line, kind="stable")
-        ascending = -line[order]
-        starts = np.flatnonzero(np.r_[True, ascending[1:] != ascending[:-1]])  # of equal scores
-        weights = counts[group[order]].astype(np.float64)  # [N, R]
-        everything = np.add.reduceat(weights, starts, axis=0)
-        hits = np.add.reduceat(weights * anomalous[order, None], starts, axis=0)
-        above, hit = everything.cumsum(axis=0), hits.cumsum(axis=0)
-        precision = hit / np.maximum(above, 1)
-        found[row] = (hits * precision).sum(axis=0) / hit[-1]
-    return found
+def _value(name: str, matrix: ScoreMatrix) -> np.ndarray:
+    one = OBJECTIVES[name]
+    if one.metric is not None and one.pooled:
+        return one.metric.value(matrix.scores, matrix.labels)
+    return mean_over_categories(_table(name, matrix))
 
 
 def _table(name: str, matrix: ScoreMatrix) -> np.ndarray:
-    if name in PIXEL_METRICS:
+    metric = OBJECTIVES[name].metric
+    if metric is None:
         return _pixel_table(name, matrix)
-    if name == IMAGE_AP:
-        categories = np.asarray(matrix.categories)
-        columns = []
-        for category in matrix.category_names:
-            inside = categories == category
-            columns.append(average_precision(matrix.scores[:, inside], matrix.labels[inside]))
-        return np.stack(columns, axis=1)
-    return auroc_by_category(matrix.scores, matrix.categories, matrix.labels)
+    return metric_by_category(metric.value, matrix.scores, matrix.categories, matrix.labels)
 
 
 def _pixel_table(name: str, matrix: ScoreMatrix) -> np.ndarray:
@@ -177,78 +166,25 @@ def _pixel_table(name: str, matrix: ScoreMatrix) -> np.ndarray:
     return np.where(unscored[:, None], np.nan, matrix.pixel[name])
 
 
-def _replicates(name: str, matrix: ScoreMatrix, replicates: int, seed: int) -> Replicates:
-    if name == MACRO:
-        return bootstrap_auroc(
-            matrix.scores, matrix.categories, matrix.labels, matrix.groups,
-            replicates=replicates, seed=seed,
-        )  # fmt: skip
-    drawn = _drawn(matrix, replicates, seed)
-    if name == POOLED:
-        return _pooled(matrix, drawn, seed)
-    table = _table(name, matrix).T
-    found = [
-        weighted_ap(matrix.scores[:, inside], matrix.labels[inside] == 1, counts, group)
-        for inside, group, counts in drawn
-    ]
-    return Replicates(
-        names=matrix.category_names,
-        estimates=table,
-        values=np.stack(found),
-        freedom=np.full(table.shape, np.nan),
-        sizes=[_sizes(group, matrix.labels[inside]) for inside, group, _ in drawn],
-        seed=seed,
-    )
-
-
-Drawn = list[tuple[np.ndarray, np.ndarray, np.ndarray]]
-"""Of each category: its images, the group of each, and the counts ``[groups, R]``."""
-
-
-def _drawn(matrix: ScoreMatrix, replicates: int, seed: int) -> Drawn:
-    """The same draws as ``bootstrap_auroc`` makes in its stream 0."""
-    categories, groups = np.asarray(matrix.categories), np.asarray(matrix.groups)
-    drawn = []
-    for place, category in enumerate(matrix.category_names):
-        inside = np.flatnonzero(categories == category)
-        _, group = np.unique(groups[inside], return_inverse=True)
-        rng = np.random.default_rng([seed, 0, place])
-        counts = draw_groups(group, matrix.labels[inside] == 1, replicates, rng)
-        drawn.append((inside, group, counts))
-    return drawn
-
-
-def _pooled(matrix: ScoreMatrix, drawn: Drawn, seed: int) -> Replicates:
-    """Groups are drawn within each category, and ranked all together."""
-    group = np.empty(len(matrix.images), dtype=np.int64)
-    first = 0
-    for inside, own, counts in drawn:
-        group[inside] = own + first
-        first += len(counts)
-    anomalous = matrix.labels == 1
-    counts = np.concatenate([part for _, _, part in drawn])
-    return Replicates(
-        names=["all"],
-        estimates=pooled_auroc(matrix.scores, matrix.labels)[None],
-        values=weighted_auroc(matrix.scores, anomalous, counts, group)[None],
-        freedom=influence_freedom(matrix.scores, anomalous, group)[None],
-        sizes=[_sizes(group, matrix.labels)],
-        seed=seed,
+def _joined(samples: Sequence[Sample]) -> Sample:
+    """The images of all categories as one sample; their groups stay apart."""
+    sizes = [int(sample.group.max()) + 1 for sample in samples]
+    firsts = np.cumsum([0, *sizes[:-1]])
+    return Sample(
+        name="all",
+        inside=np.concatenate([sample.inside for sample in samples]),
+        group=np.concatenate([s.group + first for s, first in zip(samples, firsts, strict=True)]),
+        anomalous=np.concatenate([sample.anomalous for sample in samples]),
     )
 
 
 def _together(part: Replicates) -> Replicates:
     """The mean over the categories as a single entry."""
-    sizes: Sequence[tuple[int, int]] = part.sizes
     return Replicates(
         names=["all"],
         estimates=part.means[None],
         values=part.values.mean(axis=0)[None],
         freedom=part.freedom.min(axis=0)[None],
-        sizes=[(sum(normal for normal, _ in sizes), sum(anomalous for _, anomalous in sizes))],
+        sizes=[(sum(size[0] for size in part.sizes), sum(size[1] for size in part.sizes))],
         seed=part.seed,
     )
-
-
-def _sizes(group: np.ndarray, labels: np.ndarray) -> tuple[int, int]:
-    return len(set(group[labels == 0].tolist())), len(set(group[labels == 1].tolist()))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pseudoval.metrics.image_metrics import checked
+from pseudoval.metrics.image_metrics import checked, mean_over_categories, metric_by_category
 from pseudoval.metrics.score_matrix import ScoreMatrix
 
 
@@ -40,10 +40,5 @@ def separation(matrix: ScoreMatrix) -> np.ndarray:
     The logarithm weighs relative gains: in a category that every configuration solves, d' may go
     from 20 to 25 and would drown what happens in a hard one between 1 and 1.2.
     """
-    names = np.asarray(matrix.categories)
-    found = []
-    for category in matrix.category_names:
-        inside = names == category
-        apart = d_prime(matrix.scores[:, inside], matrix.labels[inside])
-        found.append(np.log1p(np.maximum(apart, 0.0)))
-    return np.asarray(np.mean(found, axis=0))
+    table = metric_by_category(d_prime, matrix.scores, matrix.categories, matrix.labels)
+    return mean_over_categories(np.log1p(np.maximum(table, 0.0)))

@@ -11,9 +11,9 @@ import numpy as np
 from pseudoval.data.files import read_json, require_folder
 from pseudoval.errors import UserError
 from pseudoval.metrics.image_metrics import (
+    auroc,
     auroc_by_category,
     macro_auroc,
-    pooled_auroc,
     require_both_classes,
 )
 from pseudoval.metrics.score_matrix import Config, ScoreMatrix, config_name
@@ -296,7 +296,7 @@ def _aurocs(matrix: ScoreMatrix, where: str) -> Aurocs:
         configs=matrix.configs,
         values={
             MACRO: macro_auroc(matrix.scores, matrix.categories, matrix.labels),
-            POOLED: pooled_auroc(matrix.scores, matrix.labels),
+            POOLED: auroc(matrix.scores, matrix.labels),
             **dict(zip(matrix.category_names, table.T, strict=True)),
         },
     )

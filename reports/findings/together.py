@@ -8,7 +8,7 @@ import numpy as np
 
 from pseudoval.statistics.bootstrap import REPLICATES
 from pseudoval.statistics.curves import select_best
-from pseudoval.statistics.rank_aggregation import borda, kemeny, rank_rows
+from pseudoval.statistics.rank_aggregation import borda, rank_rows
 from reports.findings.cautions import warnings
 from reports.findings.correlation import correlate
 from reports.findings.names import ordered
@@ -86,7 +86,7 @@ def spread(
 
 
 def aggregate(sources: Sequence[Source]) -> dict[str, Any]:
-    """Borda's and Kemeny's choice from the pseudo rankings, beside that of each RUN alone.
+    """Borda's choice from the pseudo rankings, beside that of each RUN alone.
 
     Only configurations that every RUN searched are ranked. Each choice is judged on the test set
     of each RUN, by its regret against the best of the same configurations.
@@ -108,10 +108,8 @@ def aggregate(sources: Sequence[Source]) -> dict[str, Any]:
     values = values[full]
     ranks = rank_rows(values)
     means = borda(ranks)
-    best = kemeny(configs, ranks)
     picks = [
         ("borda", select_best(configs, -means)),
-        ("kemeny", best.order[0]),
         *((name, select_best(configs, values[:, run])) for run, name in enumerate(names)),
     ]
     choices = []
@@ -131,9 +129,6 @@ def aggregate(sources: Sequence[Source]) -> dict[str, Any]:
         "rankings": ranks.T.tolist(),
         "choices": choices,
         "borda": means.tolist(),
-        "kemeny_order": [ordered(configs[row]) for row in best.order],
-        "kemeny_distance": best.distance,
-        "kemeny_exact": best.exact,
     }
 
 

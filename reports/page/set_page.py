@@ -114,7 +114,7 @@ def _facts(audit: Mapping[str, Any]) -> list[tuple[str, str]]:
     generator = audit["generator"]
     options = generator.get("parameters", {}) if isinstance(generator, Mapping) else {}
     reference = audit["reference"] or {}
-    found = [
+    return [
         ("pseudoval", audit["package_version"]),
         ("manifest SHA-256", audit["manifest_sha256"]),
         ("split SHA-256", audit["split_sha256"]),
@@ -123,9 +123,6 @@ def _facts(audit: Mapping[str, Any]) -> list[tuple[str, str]]:
         *((f"generator: {name}", str(value)) for name, value in options.items()),
         *((f"reference: {name}", str(value)) for name, value in reference.items()),
     ]
-    if audit["calibration"]:
-        found += [(f"calibration: {n}", str(value)) for n, value in audit["calibration"].items()]
-    return found
 
 
 def _uri(kind: str, data: bytes) -> str:

@@ -12,10 +12,10 @@ import numpy as np
 from pseudoval.data.dataset import ImageItem
 from pseudoval.data.files import claim_folder, sha256_file, write_json
 from pseudoval.detectors import Detector
-from pseudoval.detectors.feature_models import open_detectors
 from pseudoval.errors import UserError
 from pseudoval.metrics.score_matrix import Config, ScoreMatrix
 from pseudoval.models.members import members_sha256, recorded_sha256
+from pseudoval.models.open import open_detectors
 from pseudoval.progress import ProgressCallback, labelled
 from pseudoval.scoring.blocks import score_images
 from studies.sharing.blocks import Team, score_together

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pseudoval.data.files import sha256_file, sha256_json
+from pseudoval.data.dataset import data_sha256
 from pseudoval.metrics.score_matrix import Config, ScoreMatrix
 from pseudoval.progress import ProgressCallback
 from pseudoval.statistics.objectives import values
@@ -139,8 +139,7 @@ def _raced(
 def _frame(member: Member) -> tuple[ScoreMatrix, list[str]]:
     """The images of a member as a matrix without configurations, and their hashes."""
     items = member.items
-    hashes = [sha256_file(item.path) for item in items]
-    data = [[item.id, digest] for item, digest in zip(items, hashes, strict=True)]
+    hashes = [item.sha256 for item in items]
     frame = ScoreMatrix(
         scores=np.empty((0, len(items))),
         configs=[],
@@ -148,7 +147,7 @@ def _frame(member: Member) -> tuple[ScoreMatrix, list[str]]:
         categories=[item.category for item in items],
         labels=np.array([item.label for item in items], dtype=np.int64),
         groups=[item.group for item in items],
-        header={**member.detector.provenance(), "data_sha256": sha256_json(data)},
+        header={**member.detector.provenance(), "data_sha256": data_sha256(items)},
     )
     return frame, hashes
 

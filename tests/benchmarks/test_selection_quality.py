@@ -15,9 +15,9 @@ from helpers import road_commands, texture, with_options
 from anomalib_perlin import check
 from pseudoval.data.dataset import test_items as real_items
 from pseudoval.data.images import write_png
-from pseudoval.detectors.feature_models import open_detector
 from pseudoval.generators import DEFAULT_GENERATOR
 from pseudoval.metrics.score_matrix import ScoreMatrix
+from pseudoval.models.open import open_detector
 from pseudoval.statistics.rules import RULES
 from selection_figures import aggregate, case, resolution, thinned, together
 from selection_sets import ANOMALIB, NotMeasured, Source, anomalies, drawn, held_out

@@ -26,9 +26,6 @@ def test_pixel_figures(tmp_path: Path) -> None:
     assert found["figures"]["pixel_auroc_5m"]["peer"] > 0
     assert abs(checks["auroc_minus_scikit_learn"]) < 1e-9
     assert abs(checks["ap_minus_scikit_learn"]) < 1e-9
-    disk = checks["from_disk"]
-    assert disk["largest_difference"] < 1e-9
-    assert disk["most_held"] < disk["memory"] < 4 * disk["pixels"]
 
 
 def test_a_study_and_a_plain_loop_find_the_same(tmp_path: Path) -> None:

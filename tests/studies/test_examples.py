@@ -9,7 +9,7 @@ from helpers import road_commands, with_options
 
 import studies
 from pseudoval.cli.commands import run
-from pseudoval.detectors.feature_models import open_detector
+from pseudoval.models.open import open_detector
 from studies.design import stages as spec
 from studies.design import study_files
 from studies.search.search import refining, search

@@ -9,7 +9,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from lafite_core.model import LafiteModel
-from pseudoval.detectors.feature_models import LafiteDetector
+from pseudoval.detectors.lafite import LafiteDetector
 from pseudoval.errors import UserError
 from pseudoval.metrics.image_metrics import macro_auroc
 from pseudoval.metrics.score_matrix import ScoreMatrix
@@ -148,7 +148,7 @@ def test_wrong_study_and_wrong_grids(road: Path, tmp_path: Path) -> None:
 
 def test_default_grids_are_the_documented_ones(road: Path) -> None:
     plan = t_then_k(LafiteDetector, None, None)  # type: ignore[arg-type]
-    small = LafiteDetector(LafiteModel.load(road / "model"), 0)
+    small = LafiteDetector(LafiteModel.load(road / "model"), 0, road / "model")
     bank = len(small.model.bank)
     assert t_then_k(small, None, None).stages[1].grid["k"] == tuple(
         k for k in (1, 2, 3, 5, 8, 12, 20, 30, 50) if k <= bank

@@ -110,6 +110,9 @@ def test_saturated_and_guessing() -> None:
     assert codes(a=guessed, b=category()) == [("guessing", "a")]
     assert codes(a=category(image_auroc=0.995)) == []  # at the limit there is still some room
     assert codes(a=category(image_auroc=None)) == []
+    for both in (solved, guessed):
+        text = content(a=both, b=both)["warnings"][0]["text"]
+        assert "--set opacity=" in text and "--set scale=" in text
 
 
 @pytest.mark.parametrize(

@@ -94,12 +94,12 @@ def test_with_a_model_the_scores_are_those_of_knn(
 ) -> None:
     """The reference with a MODEL is the ``knn`` detector at K = 1 on the same model."""
     from lafite_core.model import LafiteModel
-    from pseudoval.detectors.feature_models import KnnDetector
+    from pseudoval.detectors.knn import KnnDetector
 
     model = LafiteModel.load(road / "model")
     rows = read(audited)["images"][:4]
     images = [read_rgb(road / "pseudo" / row["path"]) for row in rows]
-    scores = KnnDetector(model, 0).score_block(images, [{"k": 1}]).scores[0]
+    scores = KnnDetector(model, 0, road / "model").score_block(images, [{"k": 1}]).scores[0]
     assert [row["score"] for row in rows] == pytest.approx(scores.tolist(), abs=1e-5)
 
 
@@ -247,10 +247,12 @@ def test_what_contradicts_itself_is_refused(
 
 def test_a_category_that_the_model_does_not_know_is_refused(road: Path) -> None:
     from pseudoval.detectors.reference import reference_of_model
+    from pseudoval.models.open import open_detector
 
+    detector = open_detector(road / "model", seed=None)
     split = load_manifest(road / "pseudo")["split_sha256"]
     with pytest.raises(UserError, match="not trained on category 'bottle'"):
-        reference_of_model(road / "model", ["bottle"], split)
+        reference_of_model(detector, road / "model", ["bottle"], split)
 
 
 def test_other_data_are_refused(pseudo: Path, tmp_path: Path) -> None:

@@ -1,13 +1,21 @@
 """The MVTec layout and each way in which it can be wrong."""
 
+import hashlib
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
+from helpers import road_commands, with_options
 from PIL import Image
 
+from pseudoval.cli.commands import run
 from pseudoval.data import dataset
 from pseudoval.errors import UserError
+from pseudoval.metrics.score_matrix import ScoreMatrix
+from pseudoval.pseudo_set.manifest import pseudo_items
 
 
 def touch(root: Path, *names: str) -> None:
@@ -93,3 +101,34 @@ def test_bad_test_folders(tmp_path: Path) -> None:
     touch(tmp_path, "b/test/cut/0.txt")
     with pytest.raises(UserError, match=r"0\.txt is not an image file"):
         dataset.test_items(tmp_path, "b")
+
+
+def test_a_study_and_its_evaluation_hash_every_image_once(
+    road: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: Counter[str] = Counter()
+    digest = hashlib.file_digest
+
+    def counted(file: BinaryIO, name: str) -> object:
+        read[file.name] += file.name.endswith(".png")
+        return digest(file, name)
+
+    monkeypatch.setattr(hashlib, "file_digest", counted)
+    _, _, tune, evaluate, _ = road_commands(road)
+    assert run(with_options(tune, out=tmp_path / "run", t="25,300")) == 0  # two stages
+    pseudo = +read
+    assert {Path(name) for name in pseudo} == {i.path for i in pseudo_items(road / "pseudo")}
+    assert run([evaluate[0], str(tmp_path / "run"), evaluate[2]]) == 0
+    test = read - pseudo
+    assert len(test) == len(ScoreMatrix.load(tmp_path / "run" / "test_scores.npz").images)
+    assert set((pseudo | test).values()) == {1}
+
+
+def test_a_file_that_changed_has_another_hash_in_the_next_listing(data: Path) -> None:
+    item = dataset.ImageItem(
+        id="a", path=data / "a/train/good/000.png", category="a", label=0, group="a",
+        mask_path=None, defect="good",
+    )  # fmt: skip
+    before = dataset.data_sha256([item])
+    item.path.write_bytes((data / "b/train/good/000.png").read_bytes())
+    assert dataset.data_sha256([replace(item)]) != before

@@ -10,9 +10,9 @@ from helpers import contents, refused, road_commands, with_options
 
 from pseudoval.cli.commands import run
 from pseudoval.data.images import read_rgb
-from pseudoval.detectors.feature_models import open_detector
 from pseudoval.errors import UserError
 from pseudoval.metrics.score_matrix import ScoreMatrix
+from pseudoval.models.open import open_detector
 from pseudoval.pseudo_set.manifest import load_manifest, pseudo_items
 
 

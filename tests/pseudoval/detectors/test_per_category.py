@@ -9,10 +9,11 @@ import pytest
 from pseudoval.data.dataset import test_items as items_of
 from pseudoval.data.images import read_rgb
 from pseudoval.detectors import Block, Parameter
-from pseudoval.detectors.feature_models import open_detector
 from pseudoval.detectors.per_category import PerCategoryDetector
 from pseudoval.errors import UserError
 from pseudoval.metrics.score_matrix import Config
+from pseudoval.models.open import open_detector
+from pseudoval.scoring.blocks import score_images
 
 CONFIGS = [{"t": 25, "k": 0}, {"t": 300, "k": 4}]
 
@@ -55,7 +56,7 @@ def test_mixed_blocks_equal_one_image_at_a_time(several: Path, road: Path) -> No
     }
     fabric, flange = (items_of(road / "data", name) for name in members)
     mixed = [*fabric[:2], *flange[:3], *fabric[2:], *flange[3:]]
-    matrix = detector.scores(mixed, CONFIGS)
+    matrix = score_images(detector, mixed, CONFIGS, name="mixed")
     assert [item.category for item in mixed] == matrix.categories
     for column, item in enumerate(mixed):
         judge = members[item.category]
@@ -65,7 +66,7 @@ def test_mixed_blocks_equal_one_image_at_a_time(several: Path, road: Path) -> No
         wrong = other.score_block([read_rgb(item.path)], CONFIGS)
         assert (wrong.scores[:, 0] != matrix.scores[:, column]).all()
     assert matrix.header["per_category"] is True
-    alone = members["flange"].scores(flange, CONFIGS)
+    alone = score_images(members["flange"], flange, CONFIGS, name="flange")
     assert np.array_equal(matrix.pixel["pixel_aupro"][:, 1], alone.pixel["pixel_aupro"][:, 0])
 
 

@@ -103,7 +103,7 @@ def test_same_stream_same_bytes_and_no_global_state(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PASTING)
-def test_fields_that_calibration_turns(name: str) -> None:
+def test_fields_that_every_generator_has(name: str) -> None:
     config = parse_settings(name, {"opacity": "0.5", "scale": "2", "min_overlap": "1"})
     assert config.opacity == (0.5, 0.5) and config.scale == 2 and config.min_overlap == 1
     assert parameters(config).keys() >= COMMON

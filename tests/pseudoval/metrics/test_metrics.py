@@ -8,7 +8,6 @@ from pseudoval.metrics.image_metrics import (
     auroc_by_category,
     average_precision,
     macro_auroc,
-    pooled_auroc,
     require_both_classes,
 )
 
@@ -66,7 +65,7 @@ def test_macro_is_the_mean_over_sorted_categories_and_not_pooled() -> None:
     scores = np.array([[10.0, 0, 11, 1], [1, 0, 0, 1]])
     assert auroc_by_category(scores, categories, labels).tolist() == [[1.0, 1.0], [1.0, 0.0]]
     assert macro_auroc(scores, categories, labels).tolist() == [1.0, 0.5]
-    assert pooled_auroc(scores, labels).tolist() == [0.75, 0.5]
+    assert auroc(scores, labels).tolist() == [0.75, 0.5]
 
 
 def test_macro_ties_exactly_when_categories_swap_their_values() -> None:

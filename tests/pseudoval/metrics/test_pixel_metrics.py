@@ -1,8 +1,5 @@
-import errno
 import math
-import tempfile
 import tracemalloc
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,8 +8,6 @@ import pytest
 from scipy import ndimage
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from pseudoval.errors import UserError
-from pseudoval.metrics import sorted_runs
 from pseudoval.metrics.pixel_metrics import PixelMetrics, label_regions, pixel_metrics
 
 
@@ -107,83 +102,19 @@ def test_pixel_edge_cases() -> None:
         pixel_metrics(maps, masks, fpr_limit=0)
 
 
-def _large_case(levels: int) -> tuple[np.ndarray, np.ndarray]:
-    """A million pixels, six times what the least memory holds."""
-    rng = np.random.default_rng(levels)
+def test_maps_in_parts_give_the_same_figures_within_the_stated_memory() -> None:
+    rng = np.random.default_rng(0)
     masks = np.zeros((25, 200, 200), dtype=bool)
     masks[::2, 20:60, 30:70] = True
     masks[4, 100:190, 100:190] = True
     maps = rng.standard_normal(masks.shape, dtype=np.float32) + masks
-    return np.round(maps * levels) / np.float32(levels), masks
-
-
-def _agree(one: PixelMetrics, two: PixelMetrics) -> bool:
-    return all(
-        abs(a - b) < 1e-12 for a, b in zip(vars(one).values(), vars(two).values(), strict=True)
-    )
-
-
-@pytest.mark.parametrize("levels", [1, 20, 10**6])
-def test_figures_from_disk_are_those_from_memory(
-    levels: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also where one score has more pixels than memory holds."""
-    maps, masks = _large_case(levels)
-    whole = pixel_metrics(maps, masks)
-    assert whole.auroc == pytest.approx(roc_auc_score(masks.ravel(), maps.ravel()), abs=1e-9)
-    windows = []
-    merged = sorted_runs._merged
-
-    def watched(low: object, high: object, room: int) -> Iterator[sorted_runs.Window]:
-        for window in merged(low, high, room):  # type: ignore[arg-type]
-            assert window.normal.size + window.scores.size <= room
-            windows.append(window)
-            yield window
-
-    monkeypatch.setattr(sorted_runs, "_merged", watched)
-    found = pixel_metrics(maps, masks, memory=1, folder=tmp_path)
-    assert len(windows) > 3
-    assert _agree(found, whole)
-    assert list(tmp_path.iterdir()) == [], "temporary files are removed"
-    parts = (maps[start : start + 7] for start in range(0, 25, 7))
-    assert _agree(pixel_metrics(parts, masks, memory=1, folder=tmp_path), whole)
-
-
-def test_no_more_memory_is_held_than_stated(tmp_path: Path) -> None:
-    maps, masks = _large_case(10**6)
     regions = label_regions(masks)
-    memory = 2**21
-    assert maps.nbytes > 1.5 * memory
+    whole = pixel_metrics(maps, masks)
     tracemalloc.start()
-    pixel_metrics(maps, regions, memory=memory, folder=tmp_path)
+    assert pixel_metrics((maps[start : start + 2] for start in range(0, 25, 2)), regions) == whole
     held = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert held < memory
-
-
-def test_what_fits_into_memory_touches_no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "TemporaryDirectory", None)
-    maps, masks = _pixel_case(1, 5)
-    assert 0 < pixel_metrics(maps, masks).aupro < 1
-
-
-def test_a_nan_on_disk_is_found_too(tmp_path: Path) -> None:
-    maps, masks = _large_case(20)
-    for place in (masks, ~masks):
-        spoilt = maps.copy()
-        spoilt[tuple(np.argwhere(place)[0])] = np.nan
-        assert math.isnan(pixel_metrics(spoilt, masks, memory=1, folder=tmp_path).auroc)
-
-
-def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    maps, masks = _large_case(20)
-    monkeypatch.setattr(sorted_runs._Runs, "_stored", full)
-    with pytest.raises(UserError, match=r"disk of .* is full: .* GiB of temporary files"):
-        pixel_metrics(maps, masks, memory=1, folder=tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    assert held < regions.memory + 2**20  # and the part that is read
 
 
 def test_parts_must_make_up_the_masks() -> None:
@@ -194,7 +125,7 @@ def test_parts_must_make_up_the_masks() -> None:
 
 
 def test_real_maps_agree_with_scikit_learn(shared: Path) -> None:
-    """Smooth maps over real masks, from memory and from disk."""
+    """Smooth maps over real masks."""
     from pseudoval.data.images import read_mask, read_rgb
 
     files = sorted((shared / "data/real/bottle/ground_truth/contamination").glob("*.png"))[:12]
@@ -213,9 +144,8 @@ def test_real_maps_agree_with_scikit_learn(shared: Path) -> None:
         ap=float(average_precision_score(flat, scores.ravel())),
         aupro=_slow_aupro(np.round(scores), truth, 0.3),
     )
-    for memory in (2**30, 1):
-        found = pixel_metrics(scores, truth, memory=memory)
-        assert found.auroc == pytest.approx(expected.auroc, abs=1e-9)
-        assert found.ap == pytest.approx(expected.ap, abs=1e-9)
-        rounded = pixel_metrics(np.round(scores), truth, memory=memory)
-        assert rounded.aupro == pytest.approx(expected.aupro, abs=1e-9)
+    found = pixel_metrics(scores, truth)
+    assert found.auroc == pytest.approx(expected.auroc, abs=1e-9)
+    assert found.ap == pytest.approx(expected.ap, abs=1e-9)
+    rounded = pixel_metrics(np.round(scores), truth)
+    assert rounded.aupro == pytest.approx(expected.aupro, abs=1e-9)

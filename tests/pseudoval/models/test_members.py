@@ -10,9 +10,9 @@ from lafite_core.features import FeatureExtractor
 from lafite_core.model import LafiteModel
 from pseudoval.cli.commands import run
 from pseudoval.data.files import MARKER, folder_kind
-from pseudoval.detectors.feature_models import open_detector, open_detectors
 from pseudoval.errors import UserError
 from pseudoval.models.members import MEMBERS, Members, read_members, recorded_sha256
+from pseudoval.models.open import open_detector, open_detectors
 from pseudoval.pseudo_set.manifest import load_manifest
 
 LEAVES = ["seed-3/fabric", "seed-3/flange", "seed-4/fabric", "seed-4/flange"]
@@ -98,9 +98,7 @@ def test_interrupted_in_the_second_seed_goes_on_without_the_first(
     assert run(train) == 130
     assert "--resume goes on" in capsys.readouterr().err
     assert seeds == [0, 1]
-    assert read_members(out) == Members(
-        kind="seeds", folders={"seed-0": "seed-0", "seed-1": "seed-1"}
-    )
+    assert read_members(out) == Members(kind="seeds", names=["seed-0", "seed-1"])
     tune = with_options(road_commands(road)[2], model=out, out=tmp_path / "run")
     refused(capsys, tune, "no finished model in")
     refused(capsys, train, "unfinished training")
@@ -146,7 +144,7 @@ def test_bad_input_leaves_no_folder(
     def broken(path: Path) -> None:
         raise UserError(f"{path.name} is damaged.")
 
-    monkeypatch.setattr("pseudoval.models.fit.read_rgb", broken)
+    monkeypatch.setattr("pseudoval.detectors.features.read_rgb", broken)
     refused(capsys, train, "is damaged")
     assert not out.exists()
 

@@ -44,7 +44,7 @@ def test_seeds_can_be_chosen(road: Path, tmp_path: Path) -> None:
     assert run(command(road, road / "run", tmp_path / "two", "--seeds", "2")) == 0
     members = read_members(tmp_path / "two")
     assert members is not None
-    assert list(members.folders) == ["seed-0", "seed-1"]
+    assert members.names == ["seed-0", "seed-1"]
 
 
 def test_a_finished_refit_is_kept(

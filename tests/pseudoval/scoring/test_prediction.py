@@ -14,10 +14,10 @@ from PIL import Image
 from pseudoval.cli.commands import run
 from pseudoval.data.files import claim_folder
 from pseudoval.data.images import read_rgb, write_png
-from pseudoval.detectors.feature_models import open_detector
 from pseudoval.errors import UserError
 from pseudoval.metrics.runs import load_run
 from pseudoval.metrics.score_matrix import ScoreMatrix
+from pseudoval.models.open import open_detector
 from pseudoval.scoring.heat_maps import overlay
 from pseudoval.scoring.predict import find_images, map_names, scale_of
 
@@ -201,9 +201,7 @@ def test_damaged_images_are_named_before_anything_is_written(
     assert not out.exists()
     second.write_bytes(b"no header")
     loaded: list[int] = []
-    monkeypatch.setattr(
-        "pseudoval.detectors.feature_models.open_detector", lambda *a, **o: loaded.append(1)
-    )
+    monkeypatch.setattr("pseudoval.models.open.open_detector", lambda *a, **o: loaded.append(1))
     refused(capsys, command, second.name)
     assert loaded == [], "headers are looked at before the model is opened"
     assert not out.exists()

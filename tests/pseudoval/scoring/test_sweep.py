@@ -155,7 +155,7 @@ def test_a_score_matrix_does_not_depend_on_the_number_of_threads(road: Path) -> 
     script = f"""
 import sys, torch
 from pathlib import Path
-from pseudoval.detectors.feature_models import open_detector
+from pseudoval.models.open import open_detector
 from pseudoval.pseudo_set.manifest import load_manifest, pseudo_items
 from pseudoval.scoring.blocks import score_images
 torch.set_num_threads(int(sys.argv[1]))

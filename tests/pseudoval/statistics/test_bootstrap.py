@@ -5,12 +5,9 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from pseudoval.statistics.bootstrap import (
-    bootstrap_auroc,
-    draw_groups,
-    influence_freedom,
-    weighted_auroc,
-)
+from pseudoval.statistics.bootstrap import bootstrap_auroc
+from pseudoval.statistics.samples import draw_groups
+from pseudoval.statistics.weighted import influence_freedom, weighted_auroc
 
 
 def tied_scores(rng: np.random.Generator, configs: int, labels: np.ndarray) -> np.ndarray:

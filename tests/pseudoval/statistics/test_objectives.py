@@ -8,18 +8,18 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from pseudoval.errors import UserError
 from pseudoval.metrics.score_matrix import PIXEL_METRICS, ScoreMatrix
-from pseudoval.statistics.bootstrap import bootstrap_auroc, draw_groups
+from pseudoval.statistics.bootstrap import bootstrap_auroc
 from pseudoval.statistics.objectives import (
     OBJECTIVES,
-    _pooled,
     bootstrap,
     by_category,
     needs_pixels,
     objective_intervals,
     parts_of,
     values,
-    weighted_ap,
 )
+from pseudoval.statistics.samples import draw_groups
+from pseudoval.statistics.weighted import weighted_ap
 
 NAMES = ["cable", "tire"]
 
@@ -86,10 +86,12 @@ def test_resampled_ap_is_that_of_the_images_written_out(rng: np.random.Generator
 def test_resampled_pooled_auroc_draws_within_categories(rng: np.random.Generator) -> None:
     made = matrix(rng)
     drawn = []
-    for part in (np.arange(20), np.arange(20, 40)):
-        group = np.arange(20) // 2
-        drawn.append((part, group, draw_groups(group, made.labels[part] == 1, 8, rng)))
-    found = _pooled(made, drawn, 0)
+    for place, part in enumerate((np.arange(20), np.arange(20, 40))):
+        _, group = np.unique(np.array(made.groups)[part], return_inverse=True)
+        own = np.random.default_rng([3, 0, place])
+        drawn.append((part, group, draw_groups(group, made.labels[part] == 1, 8, own)))
+    found = bootstrap("pooled_image_auroc", made, replicates=8, seed=3)
+    assert found is not None
     assert found.names == ["all"] and found.sizes == [(20, 20)]
     for replicate in range(8):
         again = np.concatenate(

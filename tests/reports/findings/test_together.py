@@ -105,7 +105,7 @@ def csv_run(path: Path, aurocs: dict[str, float], test: dict[str, float]) -> obj
     return load_csv(*sources)
 
 
-def test_borda_and_kemeny_stand_beside_the_single_choices(tmp_path: Path) -> None:
+def test_borda_stands_beside_the_single_choices(tmp_path: Path) -> None:
     test = {"t=1": 0.9, "t=2": 0.8, "t=3": 0.5}
     sources = [
         csv_run(tmp_path / "one", {"t=1": 0.9, "t=2": 0.8, "t=3": 0.7}, test),
@@ -115,14 +115,12 @@ def test_borda_and_kemeny_stand_beside_the_single_choices(tmp_path: Path) -> Non
     found = aggregate(sources)  # type: ignore[arg-type]
     assert found["rankings"] == [[1, 2, 3], [1, 2, 3], [3, 1, 2]]
     assert found["borda"] == pytest.approx([5 / 3, 5 / 3, 8 / 3])
-    assert found["kemeny_order"] == [{"t": 1}, {"t": 2}, {"t": 3}]
-    assert (found["kemeny_distance"], found["kemeny_exact"]) == (2, True)
     told = {choice["by"]: choice for choice in found["choices"]}
-    assert list(told) == ["borda", "kemeny", "one.p", "two.p", "three.p"]
+    assert list(told) == ["borda", "one.p", "two.p", "three.p"]
     assert told["borda"]["params"] == {"t": 1}, "the tie goes to the smallest t"
     assert told["three.p"]["params"] == {"t": 2}
     assert told["three.p"]["test_regret"] == pytest.approx([0.1, 0.1, 0.1])
-    assert told["kemeny"]["mean_test_regret"] == 0
+    assert told["borda"]["mean_test_regret"] == 0
 
 
 def test_only_what_every_run_searched_is_ranked(tmp_path: Path) -> None:
@@ -143,7 +141,7 @@ def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
     found = json.loads((write_report(runs, tmp_path / "out") / "correlation.json").read_text())
     assert [row["run"] for row in found["together"]["rows"]] == ["a/run", "b/run"]
     assert found["together"]["kind"] == "runs"
-    assert found["together"]["aggregation"]["kemeny_exact"]
+    assert found["together"]["aggregation"]["choices"][0]["by"] == "borda"
     again = write_report(runs, tmp_path / "again")
     for name in ("correlation.json", "curves.csv", "report.html"):
         assert (again / name).read_bytes() == (tmp_path / "out" / name).read_bytes()

@@ -53,7 +53,7 @@ def make_audit(folder: Path, **changed: Any) -> dict[str, Any]:
         "format_version": 1, "package_version": "0", "manifest_sha256": "m", "split_sha256": "s",
         "seed": 0, "split_seed": 0,
         "generator": {"name": "lafite", "parameters": {"opacity": [1.0, 1.0]}},
-        "calibration": None, "reference": {"backbone": "filterbank", "from": "normals"},
+        "reference": {"backbone": "filterbank", "from": "normals"},
         "reference_reason": None, "near_duplicates_reason": None, "image_auroc": 0.91,
         "by_generator": {
             name: {"anomalies": 9, "image_auroc": 0.9, "area": SPREAD, "visibility": SPREAD}

@@ -7,8 +7,9 @@ import pytest
 from helpers import planned_scores, refused
 
 from pseudoval.cli.commands import run
-from pseudoval.detectors.feature_models import LafiteDetector, open_detector
+from pseudoval.detectors.lafite import LafiteDetector
 from pseudoval.errors import UserError
+from pseudoval.models.open import open_detector
 from studies import read_study
 
 FILE = """\

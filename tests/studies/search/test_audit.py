@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from pseudoval.cli.commands import run
-from pseudoval.detectors.feature_models import LafiteDetector
+from pseudoval.detectors.lafite import LafiteDetector
 from pseudoval.errors import UserError
 from pseudoval.metrics.score_matrix import ScoreMatrix
 from reports import correlate, load_run

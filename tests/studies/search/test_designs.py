@@ -12,7 +12,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from pseudoval.cli.commands import run
-from pseudoval.detectors.feature_models import LafiteDetector
+from pseudoval.detectors.lafite import LafiteDetector
 from pseudoval.metrics.score_matrix import ScoreMatrix
 from studies import Outcome, Stage, run_study
 from studies.search.samplers import tried

@@ -10,7 +10,7 @@ from helpers import contents, planned_scores, refused
 
 from pseudoval.cli.commands import run
 from pseudoval.data.files import folder_kind
-from pseudoval.detectors.feature_models import LafiteDetector
+from pseudoval.detectors.lafite import LafiteDetector
 from pseudoval.errors import UserError
 from pseudoval.metrics.image_metrics import macro_auroc
 from pseudoval.metrics.score_matrix import ScoreMatrix

@@ -21,7 +21,7 @@ from optuna.storages.journal import JournalFileBackend
 from PIL import Image
 
 from pseudoval.cli.commands import run
-from pseudoval.detectors.feature_models import LafiteDetector
+from pseudoval.detectors.lafite import LafiteDetector
 from pseudoval.metrics.score_matrix import Config, ScoreMatrix
 from pseudoval.statistics.objectives import values
 from reports import load_run

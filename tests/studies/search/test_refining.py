@@ -135,8 +135,8 @@ def test_two_rounds_close_in_on_the_peak(
 
 
 def test_refine_of_a_study_file(road: Path, tmp_path: Path) -> None:
-    from pseudoval.detectors.feature_models import open_detector
     from pseudoval.errors import UserError
+    from pseudoval.models.open import open_detector
     from studies import read_study
 
     detector = open_detector(road / "model", seed=0)

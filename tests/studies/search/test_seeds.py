@@ -14,7 +14,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from pseudoval.cli.commands import run
 from pseudoval.data.files import folder_kind
-from pseudoval.detectors.feature_models import LafiteDetector
+from pseudoval.detectors.lafite import LafiteDetector
 from pseudoval.metrics.image_metrics import macro_auroc
 from pseudoval.metrics.score_matrix import ScoreMatrix
 from pseudoval.statistics.curves import select_best

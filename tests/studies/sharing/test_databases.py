@@ -15,7 +15,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from pseudoval.cli.commands import run
-from pseudoval.detectors.feature_models import LafiteDetector
+from pseudoval.detectors.lafite import LafiteDetector
 from pseudoval.errors import UserError
 from studies import run_study
 from studies.crew import IDENTITY

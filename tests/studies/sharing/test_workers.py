@@ -15,7 +15,7 @@ from helpers import planned_scores, refused
 from optuna.trial import TrialState
 
 from pseudoval.cli.commands import run
-from pseudoval.detectors.feature_models import LafiteDetector
+from pseudoval.detectors.lafite import LafiteDetector
 from pseudoval.metrics.score_matrix import ScoreMatrix
 from studies import run_study
 from studies.sharing.storage import open_journal

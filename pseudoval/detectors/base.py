@@ -1,0 +1,193 @@
+"""What detectors of one model share, and a base for one of your own."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from pseudoval.data.files import FORMAT_VERSION, read_json, read_npz, write_json, write_npz
+from pseudoval.data.images import read_rgb
+from pseudoval.detectors.protocol import (
+    Arrays,
+    Block,
+    Detector,
+    FitRequest,
+    OpenRequest,
+    Parameter,
+)
+from pseudoval.errors import UserError
+from pseudoval.metrics.score_matrix import Config
+
+MODEL = "model.json"
+ARRAYS = "model.npz"
+
+
+class SingleModel:
+    """A detector of one model for all its categories.
+
+    Args:
+        info: provenance as in ``model.json``: ``categories``, ``split_sha256`` and, of a final
+            model, ``refit``.
+        map_side: of its anomaly maps, in pixels.
+    """
+
+    name: str
+    parameters: tuple[Parameter, ...]
+    of_all = True
+
+    def __init__(
+        self, info: Mapping[str, Any], *, seed: int, model_sha256: str, map_side: int
+    ) -> None:
+        self.categories: list[str] = list(info["categories"])
+        self.split_sha256: str | None = info["split_sha256"]
+        self.refit: Mapping[str, Any] | None = info.get("refit")
+        self.seed = seed
+        self.model_sha256 = model_sha256
+        self.map_side = map_side
+
+    def of(self, category: str) -> Detector:
+        """See ``Detector``; all categories share the model."""
+        return self  # type: ignore[return-value]  # the rest of the protocol is the subclass's
+
+    def check(self, config: Config) -> None:
+        """See ``Detector``."""
+        self.check_names(config)
+        check_values(self.parameters, config)
+
+    def check_names(self, config: Config) -> None:
+        """Refuse a configuration that lacks a parameter or has an unknown one.
+
+        Raises:
+            UserError: naming what a configuration has.
+        """
+        needed = [p.name for p in self.parameters if not p.needs_fit]
+        optional = [p.name for p in self.parameters if p.needs_fit]
+        if not set(needed) <= set(config) <= {*needed, *optional}:
+            more = f", and may have {' and '.join(optional)}" if optional else ""
+            raise UserError(
+                f"A configuration of {self.name} has {' and '.join(needed)}{more}; not "
+                f"{', '.join(config) or 'nothing'}."
+            )
+
+    def provenance(self) -> dict[str, Any]:
+        """See ``Detector``."""
+        return {
+            "detector": self.name,
+            "model_sha256": self.model_sha256,
+            "split_sha256": self.split_sha256,
+            "seed": self.seed,
+            "map_side": self.map_side,
+        }
+
+
+class ArrayDetector(SingleModel):
+    """A detector whose model is a few arrays, the base for one of your own.
+
+    A subclass has a ``name``, ``parameters``, a ``side`` of the anomaly maps, and the methods
+    ``fit`` and ``score_block``. ``docs/own_detector.py`` is one.
+
+    Args:
+        arrays: what ``fit`` found.
+        info, seed: as in ``SingleModel``.
+    """
+
+    side = 256
+    configurable = False
+
+    def __init__(
+        self, arrays: Mapping[str, np.ndarray], info: Mapping[str, Any], seed: int = 0
+    ) -> None:
+        digest = hashlib.sha256(self.name.encode())
+        for name in sorted(arrays):
+            array = np.ascontiguousarray(arrays[name])
+            digest.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
+        super().__init__(info, seed=seed, model_sha256=digest.hexdigest(), map_side=self.side)
+        self.arrays = dict(arrays)
+
+    @classmethod
+    def fit(cls, images: Iterable[np.ndarray], seed: int) -> dict[str, np.ndarray]:
+        """The arrays of a model.
+
+        Args:
+            images: uint8 RGB ``[H, W, 3]`` normals, which can be read once.
+            seed: of what is drawn at random.
+        """
+        raise NotImplementedError
+
+    def score_block(self, images: Sequence[np.ndarray], configs: Sequence[Config]) -> Block:
+        """See ``Detector``."""
+        raise NotImplementedError
+
+    def render(self, coarse: np.ndarray) -> np.ndarray:
+        """See ``Detector``."""
+        size = (self.map_side, self.map_side)
+        return np.array([cv2.resize(one, size) for one in coarse], dtype=np.float32)
+
+    def explain(self, image: np.ndarray, config: Config) -> Arrays:
+        """See ``Detector``."""
+        coarse = self.score_block([image], [config]).coarse[0]
+        return {"map": self.render(coarse)[0], "error_plain": coarse[0], "error_edited": coarse[0]}
+
+    @classmethod
+    def train(cls, request: FitRequest) -> None:
+        """See ``TrainedDetector``."""
+        arrays = cls.fit((read_rgb(path) for path, _ in request.images), request.seed)
+        info = {**request.info, "images": len(request.images)}
+        write_npz(request.folder / ARRAYS, arrays)
+        content = {
+            "format_version": FORMAT_VERSION,
+            "config": None,
+            "seed": request.seed,
+            "model_sha256": cls(arrays, info, request.seed).model_sha256,
+            "info": info,
+        }
+        write_json(request.folder / MODEL, content)
+
+    @classmethod
+    def open(cls, request: OpenRequest) -> Detector:
+        """See ``TrainedDetector``."""
+        about = read_model_json(request.folder)
+        arrays = read_npz(request.folder / ARRAYS, "The model")
+        found = cls(arrays, about["info"], request.seed)
+        if found.model_sha256 != about["model_sha256"]:
+            raise UserError(
+                f"The model in {request.folder} does not match its hash: a file was changed. Train "
+                "it again or restore it."
+            )
+        return found
+
+
+def read_model_json(folder: Path) -> dict[str, Any]:
+    """``model.json``: ``config``, ``seed``, ``model_sha256`` and ``info`` of a finished model.
+
+    Raises:
+        UserError: it is missing, damaged or of another format.
+    """
+    path = folder / MODEL
+    if not path.exists():
+        raise UserError(
+            f"There is no finished model in {folder} (no {MODEL}); train one, or go on with train "
+            "--resume."
+        )
+    found = read_json(path, "The model")
+    if not isinstance(found, dict) or not {"config", "seed", "model_sha256", "info"} <= set(found):
+        raise UserError(f"{path} is damaged; train the model again.")
+    return found
+
+
+def check_values(parameters: Iterable[Parameter], config: Config) -> None:
+    """Refuse a value that is out of range; those that need a fit are looked at first.
+
+    Raises:
+        UserError: naming the parameter, its value and its range.
+    """
+    for parameter in sorted(parameters, key=lambda p: not p.needs_fit):
+        value = config.get(parameter.name, parameter.default)
+        if not isinstance(value, int) or not parameter.low <= value <= parameter.high:
+            raise UserError(
+                f"{parameter.name} = {value} cannot be scored; it must be a whole number from "
+                f"{parameter.low} to {parameter.high}."
+            )

@@ -1,0 +1,131 @@
+"""What the detectors over ``lafite_core`` models share."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lafite_core import sweep
+from lafite_core.fit import fit
+from lafite_core.model import LafiteModel
+from lafite_core.parallel import on_each_core
+from pseudoval.data.images import read_rgb
+from pseudoval.detectors.banks import Banks, keep_parameter
+from pseudoval.detectors.base import SingleModel, check_values
+from pseudoval.detectors.protocol import (
+    Arrays,
+    Block,
+    Detector,
+    FitRequest,
+    OpenRequest,
+    Parameter,
+    limited,
+)
+from pseudoval.metrics.score_matrix import Config
+
+K = Parameter(
+    name="k", low=0, high=10_000, default=5, needs_fit=False,
+    grid=(1, 2, 3, 5, 8, 12, 20, 30, 50),
+    meaning="neighbours mixed by feature editing; 0 is no editing",
+)  # fmt: skip
+
+
+class FeatureModelDetector(SingleModel):
+    """The model, its banks and its maps; a subclass says what the error of a patch is.
+
+    Args:
+        folder: MODEL, for the training features.
+    """
+
+    configurable = True
+    diffusion: bool
+    """Whether the model has a noise predictor."""
+
+    def __init__(self, model: LafiteModel, seed: int, folder: Path) -> None:
+        side = model.config.features.image_size
+        super().__init__(model.info, seed=seed, model_sha256=model.sha256(), map_side=side)
+        self.model = model
+        self.banks = Banks(model, folder)
+        limits = {"k": len(model.bank), "t": model.config.diffusion.steps}
+        self.parameters = (
+            *(limited(p, limits[p.name]) for p in self.parameters),
+            *self.fitted_parameters(),
+        )
+
+    @classmethod
+    def train(cls, request: FitRequest) -> None:
+        """See ``TrainedDetector``."""
+        fit(
+            on_each_core(read_rgb, [path for path, _ in request.images]),
+            [sha256 for _, sha256 in request.images],
+            request.config,
+            request.backbone(),
+            request.folder,
+            seed=request.seed,
+            diffusion=cls.diffusion,
+            device=request.device,
+            resume=True,  # what is not to be taken up has been removed
+            progress=request.progress,
+            notice=request.notice,
+            group=request.group,
+            info=dict(request.info),
+            cache=request.cache,
+        )
+
+    @classmethod
+    def open(cls, request: OpenRequest) -> Detector:
+        """See ``TrainedDetector``."""
+        model = LafiteModel.load(request.folder, request.device)
+        model.use_cache(request.cache)
+        model.config = request.configure(model.config)
+        return cls(model, request.seed, request.folder)
+
+    def fitted_parameters(self) -> list[Parameter]:
+        """The parameters whose other values need a new memory bank."""
+        return [keep_parameter(self.model)]
+
+    def check(self, config: Config) -> None:
+        """See ``Detector``; K goes up to the size of the bank that the configuration asks for."""
+        self.check_names(config)
+        check_values([p for p in self.parameters if p.needs_fit], config)
+        most = min(K.high, self.banks.size(self.banks.fit_of(config)))
+        scored = [p for p in self.parameters if not p.needs_fit]
+        check_values(
+            [dataclasses.replace(p, high=most) if p.name == "k" else p for p in scored], config
+        )
+
+    def score_block(self, images: Sequence[np.ndarray], configs: Sequence[Config]) -> Block:
+        """See ``Detector``."""
+        self.model.prepare(images)
+        errors = self.errors(images, configs)
+        return Block(scores=sweep.scores(self.model, errors), coarse=errors)
+
+    def errors(self, images: Sequence[np.ndarray], configs: Sequence[Config]) -> np.ndarray:
+        """Error grids ``[configs, images, h, w]`` float32; those of one bank share their work."""
+        fits = [self.banks.fit_of(config) for config in configs]
+        grid = self.model.config.features.grid
+        errors = np.empty((len(configs), len(images), grid, grid), dtype=np.float32)
+        for one in dict.fromkeys(fits):
+            rows = [row for row, other in enumerate(fits) if other == one]
+            model = self.banks.model_of(one)
+            errors[rows] = self.errors_of(model, images, [configs[row] for row in rows])
+        return errors
+
+    def errors_of(
+        self, model: LafiteModel, images: Sequence[np.ndarray], configs: Sequence[Config]
+    ) -> np.ndarray:
+        """``errors`` with the bank of a model."""
+        raise NotImplementedError
+
+    def explain(self, image: np.ndarray, config: Config) -> Arrays:
+        """See ``Detector``."""
+        return self.explain_all([image], config)[0]
+
+    def explain_all(self, images: Sequence[np.ndarray], config: Config) -> list[Arrays]:
+        """See ``ExplainsTogether``."""
+        raise NotImplementedError
+
+    def render(self, coarse: np.ndarray) -> np.ndarray:
+        """See ``Detector``; the side is the model's ``image_size``."""
+        return sweep.anomaly_maps(self.model, coarse)

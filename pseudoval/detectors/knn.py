@@ -1,0 +1,47 @@
+"""Nearest neighbours: how far the patches of an image are from those of normal images."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from lafite_core import sweep
+from lafite_core.model import LafiteModel
+from pseudoval.detectors.banks import keep_parameter, levels_parameter
+from pseudoval.detectors.features import FeatureModelDetector, K
+from pseudoval.detectors.protocol import Arrays, Parameter
+from pseudoval.metrics.score_matrix import Config
+
+K_NEAREST = dataclasses.replace(
+    K, low=1, meaning="nearest members of the memory bank that a patch is compared with"
+)
+
+
+class KnnDetector(FeatureModelDetector):
+    """Mean distance of each patch to its K nearest memory-bank members; no diffusion.
+
+    A configuration is ``{"k": 5}``. ``stages`` may be added, to use the channels of these feature
+    stages alone, and ``keep``, the core set in percent of the training patches.
+    """
+
+    name = "knn"
+    diffusion = False
+    parameters = (K_NEAREST,)
+
+    def fitted_parameters(self) -> list[Parameter]:
+        """See ``FeatureModelDetector``."""
+        levels = levels_parameter(self.model)
+        return [keep_parameter(self.model), *([levels] if levels else [])]
+
+    def errors_of(
+        self, model: LafiteModel, images: Sequence[np.ndarray], configs: Sequence[Config]
+    ) -> np.ndarray:
+        """Mean distance to the K nearest members."""
+        return sweep.knn_errors(model, images, [int(config["k"]) for config in configs])
+
+    def explain_all(self, images: Sequence[np.ndarray], config: Config) -> list[Arrays]:
+        """See ``ExplainsTogether``; without editing there is one error map, under both names."""
+        return [
+            {"map": self.render(error[None])[0], "error_plain": error, "error_edited": error}
+            for error in self.errors(images, [config])[0]
+        ]
