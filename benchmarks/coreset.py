@@ -32,7 +32,7 @@ from harness import result, show
 from lafite_core import bank, nearest
 from lafite_core.backbones import make_backbone
 from lafite_core.config import FeatureConfig
-from lafite_core.coreset import SPARE, coreset_radius, greedy_coreset, sharded_coreset
+from lafite_core.coreset import SPARE, greedy_coreset, sharded_coreset
 from lafite_core.feature_cache import FeatureCache, feature_settings
 from lafite_core.feature_source import FeatureSource
 from lafite_core.features import FeatureExtractor, Standardiser, standardised_patches
@@ -120,6 +120,19 @@ def anomalib_picks(points: Tensor, rate: float, picks: int | None) -> tuple[Tens
 def figure(mine: float, peer: float, name: str) -> dict[str, Any]:
     """One entry of ``figures``."""
     return {"ours": mine, "peer": peer, "peer_name": name, "ratio": peer / mine, "unit": "s"}
+
+
+def coreset_radius(points: Tensor, centres: Tensor) -> float:
+    """Largest distance of any of ``[N, C]`` points to its nearest centre, in float64.
+
+    Args:
+        centres: ``[P]`` indices of points, or vectors ``[P, C]``.
+    """
+    there = (points[centres] if centres.ndim == 1 else centres).double()
+    nearest = on_each_core(
+        lambda part: torch.cdist(part.double(), there).amin(1).max(), points.split(512)
+    )
+    return float(max(nearest))
 
 
 def small_bank(points: Tensor, device: str, found: dict[str, Any], peers: bool) -> None:

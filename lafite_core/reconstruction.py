@@ -1,10 +1,7 @@
 """Batches of trajectories through the network, in as many pieces as memory asks for."""
 
 import logging
-from collections import deque
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -12,12 +9,10 @@ from torch import Tensor
 from lafite_core.arithmetic import autocast, exact_convolutions
 from lafite_core.diffusion import cosine_schedule, denoise
 from lafite_core.errors import LafiteError
+from lafite_core.memory import halving
 from lafite_core.model import LafiteModel
 
-AHEAD = 2
-"""Results that a GPU may be asked for before the first of them is waited for."""
-
-Told = TypeVar("Told")
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,30 +42,27 @@ def reconstruct(model: LafiteModel, batch: list[Trajectory]) -> Tensor:
     """
     size = model.config.score.batch_size
     padded = batch + [batch[-1]] * (size - len(batch))
-    while True:
-        piece = model.piece or size
-        try:
-            pieces = [
-                _run(model, padded[start : start + piece], piece) for start in range(0, size, piece)
-            ]
-            return pieces[0] if len(pieces) == 1 else torch.cat(pieces)[:size]
-        except torch.OutOfMemoryError:
-            smaller = piece // 2
-        # Outside the handler, which would keep the tensors of the failed attempt alive.
-        if smaller == 0:
-            raise LafiteError(
-                "The GPU's memory does not hold one trajectory of this model; use --device cpu, or "
-                "free memory on the GPU."
-            )
+
+    def in_pieces(piece: int) -> Tensor:
+        parts = [_run(model, padded[at : at + piece], piece) for at in range(0, size, piece)]
+        return torch.cat(parts)[:size]
+
+    def halved(before: int, after: int) -> None:
         if model.piece is None:
-            logging.getLogger(__name__).warning(
+            LOG.warning(
                 "The GPU's memory does not hold batches of %d; scoring goes on in smaller ones, "
                 "with the same result up to rounding.",
-                size,
+                before,
             )
-        model.piece = smaller
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        model.piece = after
+
+    try:
+        return halving(in_pieces, model.piece or size, halved=halved)
+    except torch.OutOfMemoryError:
+        raise LafiteError(
+            "The GPU's memory does not hold one trajectory of this model; use --device cpu, or "
+            "free memory on the GPU."
+        ) from None
 
 
 def _run(model: LafiteModel, jobs: list[Trajectory], size: int) -> Tensor:
@@ -91,31 +83,3 @@ def _run(model: LafiteModel, jobs: list[Trajectory], size: int) -> Tensor:
         cosine_schedule(model.config.diffusion),
         model.config.diffusion,
     )
-
-
-def to_host(found: Iterable[tuple[Told, Tensor]], device: str) -> Iterator[tuple[Told, Tensor]]:
-    """The same pairs in the same order, tensors on the CPU.
-
-    From a GPU each copy is queued behind its own batch and waited for two batches later, so that
-    the GPU never waits for the host between batches.
-    """
-    if not device.startswith("cuda"):
-        yield from found
-        return
-    waiting: deque[tuple[Told, Tensor, torch.cuda.Event]] = deque()
-
-    def first() -> tuple[Told, Tensor]:
-        told, host, copied = waiting.popleft()
-        copied.synchronize()
-        return told, host
-
-    for told, tensor in found:
-        host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-        host.copy_(tensor, non_blocking=True)
-        copied = torch.cuda.Event()
-        copied.record()
-        waiting.append((told, host, copied))
-        if len(waiting) > AHEAD:
-            yield first()
-    while waiting:
-        yield first()

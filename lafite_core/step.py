@@ -14,6 +14,7 @@ from lafite_core.config import LafiteConfig, Switch
 from lafite_core.diffusion import add_noise, training_target
 from lafite_core.distributed import Group
 from lafite_core.errors import LafiteError
+from lafite_core.memory import halving
 
 Notice = Callable[[str], None]
 """Takes one sentence for the user."""
@@ -69,20 +70,25 @@ class Stepper:
 
     def _backward(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """Gradients of the batch's mean loss, tried again in smaller parts if memory runs out."""
-        while True:
-            self.state.optimiser.zero_grad(set_to_none=True)
-            try:
-                return self._accumulate(x0, t, noise)
-            except torch.OutOfMemoryError:
-                self._refuse_or_halve(len(x0))
-            except Exception as error:
-                if not self.compiled:
-                    raise
-                self._without_compile(error)
-            if self.device.startswith("cuda"):
-                torch.cuda.empty_cache()
 
-    def _accumulate(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        def gradients(micro: int) -> Tensor:
+            self.state.optimiser.zero_grad(set_to_none=True)
+            return self._accumulate(x0, t, noise, micro)
+
+        size = min(self.micro, len(x0))
+        try:
+            if self.group.size > 1:  # the others would have to take smaller parts as well
+                return gradients(size)
+            return halving(gradients, size, halved=self._halved)
+        except torch.OutOfMemoryError:
+            raise self._out_of_memory(size) from None
+        except Exception as error:
+            if not self.compiled:
+                raise
+            self._without_compile(error)
+        return self._backward(x0, t, noise)
+
+    def _accumulate(self, x0: Tensor, t: Tensor, noise: Tensor, micro: int) -> Tensor:
         rows = torch.arange(len(x0), device=x0.device)[self.group.rank :: self.group.size]
         weight = 1.0
         if not len(rows):  # more processes than images: take part with a gradient of zero
@@ -90,7 +96,7 @@ class Stepper:
         # Processes average their gradients; times the size of the group that is a sum.
         scale = weight * self.group.size / x0.numel()
         total = torch.zeros((), device=x0.device)
-        parts = rows.split(self.micro)
+        parts = rows.split(micro)
         for number, part in enumerate(parts, start=1):
             with self._quiet(number < len(parts)):
                 loss = self._loss(x0[part], t[part], noise[part]) * scale
@@ -125,23 +131,23 @@ class Stepper:
             return self._parallel.no_sync()
         return nullcontext()
 
-    def _refuse_or_halve(self, batch: int) -> None:
-        size = min(self.micro, batch)
+    def _halved(self, before: int, after: int) -> None:
+        self.micro = after
+        self.notice(
+            f"The GPU ran out of memory with {before} images at a time; going on with {after} at a "
+            f"time and the same batch size of {self.config.train.batch_size}."
+        )
+
+    def _out_of_memory(self, size: int) -> LafiteError:
         if self.group.size > 1:
-            raise LafiteError(
+            return LafiteError(
                 f"A GPU ran out of memory with {size} images at a time; with several processes "
                 f"that is not mended on the way: set train.micro_batch={max(1, size // 2)} and go "
                 "on with --resume."
             )
-        if size == 1:
-            raise LafiteError(
-                "The GPU ran out of memory with a single image; choose a smaller grid "
-                "(features.grid) or network (unet.base_channels), or free memory on the GPU."
-            )
-        self.micro = (size + 1) // 2
-        self.notice(
-            f"The GPU ran out of memory with {size} images at a time; going on with {self.micro} "
-            f"at a time and the same batch size of {self.config.train.batch_size}."
+        return LafiteError(
+            "The GPU ran out of memory with a single image; choose a smaller grid "
+            "(features.grid) or network (unet.base_channels), or free memory on the GPU."
         )
 
     def _without_compile(self, error: Exception) -> None:

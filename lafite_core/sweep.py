@@ -21,7 +21,7 @@ from lafite_core.features import patches
 from lafite_core.maps import error_map, image_scores, render
 from lafite_core.model import LafiteModel
 from lafite_core.parallel import on_each_core, single_threaded
-from lafite_core.reconstruction import Trajectory, reconstruct, to_host
+from lafite_core.reconstruction import Trajectory, reconstruct
 
 
 def lafite_errors(
@@ -52,9 +52,10 @@ def lafite_errors(
     errors = np.empty((len(configs), len(images), grid, grid), dtype=np.float32)
     prepared = _prepared(model, images, {k for _, k in configs}, seed)
     batches = _batches(_trajectories(prepared, configs), model.config.score.batch_size)
-    found = on_each_core(partial(_batch_errors, model), batches, device=model.device)
-    for cells, grids in to_host(found, model.device):
-        for cell, grid_errors in zip(cells, grids.numpy(), strict=False):  # padding comes last
+    # Waited for only when a GPU has been given all batches, so that it never waits in between.
+    found = list(on_each_core(partial(_batch_errors, model), batches, device=model.device))
+    for cells, grids in found:
+        for cell, grid_errors in zip(cells, grids.cpu().numpy(), strict=False):  # padding is last
             errors[cell] = grid_errors
     return errors
 

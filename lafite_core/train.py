@@ -17,6 +17,7 @@ from lafite_core.diffusion import cosine_schedule
 from lafite_core.distributed import ALONE, Group
 from lafite_core.errors import LafiteError
 from lafite_core.files import replacing
+from lafite_core.memory import near
 from lafite_core.step import Notice, Stepper
 from lafite_core.unet import UNet
 
@@ -93,7 +94,7 @@ def train_unet(
         load_checkpoint(state, checkpoint, key)
     alpha_bar = cosine_schedule(config.diffusion)
     stepper = Stepper(state, config, alpha_bar, device, group, notice or _silent)
-    features = _near(features, device)
+    features = near(features, device)
     due = time.monotonic() + options.checkpoint_seconds
     # Dropout, and nothing else, draws from the global generator; the fork gives it back untouched.
     with torch.random.fork_rng(devices=[device] if device.startswith("cuda") else []):
@@ -201,14 +202,6 @@ def _fresh(channels: int, config: LafiteConfig, seed: int, device: str) -> Train
         fused=on_gpu,
     )
     return TrainState(network=network, average=average, optimiser=optimiser)
-
-
-def _near(features: Tensor, device: str) -> Tensor:
-    """The features on the device, if they take no more than half of its free memory."""
-    if not device.startswith("cuda"):
-        return features
-    free, _ = torch.cuda.mem_get_info(device)
-    return features.to(device) if features.nbytes <= free / 2 else features.pin_memory()
 
 
 @torch.no_grad()
