@@ -49,7 +49,7 @@ class TimmBackbone(nn.Module):
             raise LafiteError(
                 f"There is no backbone {name!r}; give a timm model name{hint} or 'filterbank'."
             )
-        self.network = _create(name, pretrained, config.backbone_args)
+        self.network = _create(name, pretrained)
         if not hasattr(self.network, "prune_intermediate_layers"):
             raise LafiteError(f"The backbone {name} has no stages to read; choose another.")
         available = len(self.network.feature_info)
@@ -75,11 +75,9 @@ class TimmBackbone(nn.Module):
         return maps
 
 
-def _create(name: str, pretrained: bool, args: Mapping[str, Any]) -> Any:
+def _create(name: str, pretrained: bool) -> Any:
     try:
-        return timm.create_model(name, pretrained=pretrained, **args)
-    except (TypeError, ValueError) as error:
-        raise LafiteError(f"The backbone {name} does not accept {dict(args)}: {error}.") from None
+        return timm.create_model(name, pretrained=pretrained)
     except Exception as error:  # hub, network and file errors each have types of their own
         if not pretrained:
             raise

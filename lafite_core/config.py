@@ -29,12 +29,6 @@ class FeatureConfig:
 
     backbone: str = "tf_efficientnet_b4"
     """A timm model name, or ``filterbank`` for the built-in filter bank."""
-    backbone_args: Mapping[str, str] = field(default_factory=dict)
-    """Extra keyword arguments for timm, such as ``{"pad_type": "same"}``."""
-    mean: tuple[float, ...] | None = None
-    """RGB mean subtracted before the backbone, in [0, 1]; None is what the backbone declares."""
-    std: tuple[float, ...] | None = None
-    """RGB deviation divided by before the backbone; None is what the backbone declares."""
     stages: tuple[int, ...] = (1, 2, 3, 4)
     """Stages whose outputs are concatenated, counted from 1; the network is cut after the last."""
     image_size: int = 224
@@ -66,10 +60,8 @@ class EditConfig:
     """Share of the normal patch features kept in the core set."""
     weights: NeighbourWeights = "inverse_distance"
     """How the K neighbours are mixed; *open*. Inverse distance needs no temperature, and gives an
-    exact member of the bank back unchanged."""
-    temperature: float = 1.0
-    """Scale of ``softmax`` weights, in units of the root-mean-square distance to the K
-    neighbours."""
+    exact member of the bank back unchanged. ``softmax`` is over distances in units of their
+    root mean square."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,10 +96,6 @@ class DiffusionConfig:
 
     steps: int = 1000
     """T, the length of the schedule."""
-    offset: float = 0.008
-    """s of the cosine schedule (Nichol and Dhariwal 2021, eq. 17)."""
-    max_beta: float = 0.999
-    """Upper limit of a single step's noise (same source)."""
     sampling_steps: int = 10
     """Steps of every trajectory from t to 0; *open*. A fixed number, rather than a fixed interval,
     gives every t the same cost and lets different t share a batch."""
@@ -251,7 +239,6 @@ def check(config: LafiteConfig) -> None:
         ("features.image_size", size >= 32, "at least 32"),
         ("features.grid", 1 <= config.features.grid <= size, "between 1 and image_size"),
         ("edit.keep_rate", 0 < config.edit.keep_rate <= 1, "in (0, 1]"),
-        ("edit.temperature", config.edit.temperature > 0, "above 0"),
         ("unet.base_channels", config.unet.base_channels >= 8
          and config.unet.base_channels % 8 == 0, "a multiple of 8"),
         ("unet.multipliers", bool(multipliers) and min(multipliers) >= 1, "at least 1 each"),

@@ -61,9 +61,8 @@ class FeatureExtractor:
         self.device = device
         self.channels = sum(backbone.channels)
         shape = (1, 3, 1, 1)
-        mean, std = config.mean or backbone.mean, config.std or backbone.std
-        self._mean = torch.tensor(mean, device=device).reshape(shape)
-        self._std = torch.tensor(std, device=device).reshape(shape)
+        self._mean = torch.tensor(backbone.mean, device=device).reshape(shape)
+        self._std = torch.tensor(backbone.std, device=device).reshape(shape)
         if isinstance(backbone, torch.nn.Module):
             backbone.to(device).to(memory_format=torch.channels_last)
 
