@@ -1,6 +1,5 @@
 """One optimisation step: forward and backward in as many parts as memory asks for, one update."""
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -11,13 +10,11 @@ from torch.nn.parallel import DistributedDataParallel
 from lafite_core.arithmetic import autocast
 from lafite_core.checkpoint import TrainState
 from lafite_core.config import LafiteConfig, Switch
-from lafite_core.diffusion import add_noise, training_target
+from lafite_core.diffusion import add_noise, cosine_schedule, training_target
 from lafite_core.distributed import Group
 from lafite_core.errors import LafiteError
 from lafite_core.memory import halving
-
-Notice = Callable[[str], None]
-"""Takes one sentence for the user."""
+from lafite_core.progress import Notice
 
 
 class Stepper:
@@ -32,14 +29,13 @@ class Stepper:
         self,
         state: TrainState,
         config: LafiteConfig,
-        alpha_bar: Tensor,
         device: str,
         group: Group,
         notice: Notice,
     ) -> None:
         self.state = state
         self.config = config
-        self.alpha_bar = alpha_bar.to(device)
+        self.alpha_bar = cosine_schedule(config.diffusion).to(device)
         self.device = device
         self.group = group
         self.notice = notice

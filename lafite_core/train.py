@@ -13,12 +13,12 @@ from torch import Tensor
 from lafite_core.arithmetic import uses_bfloat16
 from lafite_core.checkpoint import TrainState, first_bad, load_checkpoint, save_checkpoint
 from lafite_core.config import LafiteConfig, TrainConfig
-from lafite_core.diffusion import cosine_schedule
 from lafite_core.distributed import ALONE, Group
 from lafite_core.errors import LafiteError
 from lafite_core.files import replacing
 from lafite_core.memory import near
-from lafite_core.step import Notice, Stepper
+from lafite_core.progress import Notice, silent
+from lafite_core.step import Stepper
 from lafite_core.unet import UNet
 
 EpochHook = Callable[[int, int, float], None]
@@ -68,7 +68,7 @@ def train_unet(
     hook: EpochHook | None = None,
     log: Path | None = None,
     group: Group = ALONE,
-    notice: Notice | None = None,
+    notice: Notice = silent,
 ) -> Trained:
     """Train on standardised feature maps ``[N, C, h, w]``.
 
@@ -92,8 +92,7 @@ def train_unet(
     state = _fresh(features.shape[1], config, seed, device)
     if resume and checkpoint is not None and checkpoint.exists():
         load_checkpoint(state, checkpoint, key)
-    alpha_bar = cosine_schedule(config.diffusion)
-    stepper = Stepper(state, config, alpha_bar, device, group, notice or _silent)
+    stepper = Stepper(state, config, device, group, notice)
     features = near(features, device)
     due = time.monotonic() + options.checkpoint_seconds
     # Dropout, and nothing else, draws from the global generator; the fork gives it back untouched.
@@ -209,7 +208,3 @@ def _average(state: TrainState, decay: float) -> None:
     averaged: list[Tensor] = list(state.average.parameters())
     current: list[Tensor] = list(state.network.parameters())
     torch._foreach_lerp_(averaged, current, 1 - decay)
-
-
-def _silent(sentence: str) -> None:
-    pass

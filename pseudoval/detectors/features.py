@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lafite_core import sweep
-from lafite_core.fit import fit
+from lafite_core import fit, sweep
 from lafite_core.model import LafiteModel
 from lafite_core.parallel import on_each_core
 from pseudoval.data.images import read_rgb
@@ -23,6 +22,7 @@ from pseudoval.detectors.protocol import (
     limited,
 )
 from pseudoval.metrics.score_matrix import Config
+from pseudoval.progress import silent
 
 K = Parameter(
     name="k", low=0, high=10_000, default=5, needs_fit=False,
@@ -56,22 +56,22 @@ class FeatureModelDetector(SingleModel):
     @classmethod
     def train(cls, request: FitRequest) -> None:
         """See ``TrainedDetector``."""
-        fit(
-            on_each_core(read_rgb, [path for path, _ in request.images]),
-            [sha256 for _, sha256 in request.images],
-            request.config,
-            request.backbone(),
-            request.folder,
+        wanted = fit.FitRequest(
+            keys=[sha256 for _, sha256 in request.images],
+            config=request.config,
+            backbone=request.backbone(),
+            folder=request.folder,
             seed=request.seed,
             diffusion=cls.diffusion,
             device=request.device,
             resume=True,  # what is not to be taken up has been removed
-            progress=request.progress,
-            notice=request.notice,
-            group=request.group,
-            info=dict(request.info),
             cache=request.cache,
+            group=request.group,
+            info=request.info,
+            progress=request.progress,
+            notice=request.notice or silent,
         )
+        fit.fit(on_each_core(read_rgb, [path for path, _ in request.images]), wanted)
 
     @classmethod
     def open(cls, request: OpenRequest) -> Detector:

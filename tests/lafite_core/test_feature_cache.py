@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from lafite_core.feature_cache import FeatureCache, feature_settings, pixel_dige
 from lafite_core.feature_source import FeatureSource
 from lafite_core.features import FeatureExtractor
 from lafite_core.files import replacing
-from lafite_core.fit import fit
+from lafite_core.fit import FitRequest, fit
 from lafite_core.train_features import ABANDONED, FEATURES
 
 CONFIG = FeatureConfig(backbone="filterbank", image_size=64, grid=8)
@@ -272,6 +273,14 @@ def test_what_another_process_adds_is_found_without_opening_again(tmp_path: Path
     assert early.extractor.extracted == 4
 
 
+def request(folder: Path, count: int = len(IMAGES), **options: Any) -> FitRequest:
+    """Of a model without a network."""
+    keys = [str(number) for number in range(count)]
+    backbone = make_backbone(CONFIG)
+    return FitRequest(keys=keys, config=LafiteConfig(features=CONFIG), backbone=backbone,
+                      folder=folder, seed=0, diffusion=False, **options)  # fmt: skip
+
+
 def test_writers_of_one_name_on_one_disk_do_not_meet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -296,8 +305,7 @@ def test_a_training_leaves_what_others_are_writing_alone(tmp_path: Path) -> None
     for path in (live, dead):
         path.write_bytes(b"half")
     os.utime(dead, (time.time() - 2 * ABANDONED,) * 2)
-    config, backbone = LafiteConfig(features=CONFIG), make_backbone(CONFIG)
-    fit(IMAGES[:4], list("abcd"), config, backbone, tmp_path, seed=0, diffusion=False)
+    fit(IMAGES[:4], request(tmp_path, 4))
     assert live.read_bytes() == b"half"
     assert not dead.exists()
 
@@ -307,10 +315,9 @@ def test_features_of_a_training_go_on_after_a_kill(tmp_path: Path) -> None:
         yield from IMAGES[:count]
         raise KeyboardInterrupt
 
-    config, backbone, keys = LafiteConfig(features=CONFIG), make_backbone(CONFIG), ["a"] * 40
-    options = {"seed": 0, "diffusion": False, "cache": tmp_path / "cache"}
+    cache = tmp_path / "cache"
     with pytest.raises(KeyboardInterrupt):
-        fit(until(37), keys, config, backbone, tmp_path, **options)
+        fit(until(37), request(tmp_path, cache=cache))
     assert not (tmp_path / FEATURES).exists()
     assert not list(tmp_path.glob("*.tmp"))
     with pytest.MonkeyPatch.context() as patch:
@@ -318,18 +325,16 @@ def test_features_of_a_training_go_on_after_a_kill(tmp_path: Path) -> None:
         counts = []
         honest = Counting.extract
         patch.setattr(Counting, "extract", lambda *a: counts.append(1) or honest(*a))
-        fit(IMAGES, keys, config, backbone, tmp_path, resume=True, **options)
+        fit(IMAGES, request(tmp_path, cache=cache, resume=True))
     assert len(counts) <= 4
 
 
 @pytest.mark.parametrize("how", ["cut short", "one bit"])
 def test_damaged_training_features_are_computed_again(tmp_path: Path, how: str) -> None:
-    config, backbone = LafiteConfig(features=CONFIG), make_backbone(CONFIG)
-    keys = [str(number) for number in range(len(IMAGES))]
-    fit(IMAGES, keys, config, backbone, tmp_path, seed=0, diffusion=False)
+    fit(IMAGES, request(tmp_path))
     whole = (tmp_path / FEATURES).read_bytes()
     damage(tmp_path / FEATURES, how)
-    fit(IMAGES, keys, config, backbone, tmp_path, seed=0, diffusion=False, resume=True)
+    fit(IMAGES, request(tmp_path, resume=True))
     assert (tmp_path / FEATURES).read_bytes() == whole
 
 

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +13,9 @@ from lafite_core import coreset
 from lafite_core.backbones import make_backbone
 from lafite_core.config import EditConfig, FeatureConfig, LafiteConfig
 from lafite_core.coreset import shards_needed
-from lafite_core.fit import fit
+from lafite_core.errors import LafiteError
+from lafite_core.fit import FitRequest, fit
 from lafite_core.model import LafiteModel
-from lafite_core.step import Notice
 
 FEATURES = FeatureConfig(backbone="filterbank", image_size=64, grid=16)
 
@@ -26,13 +27,13 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coreset, "SHARD", 1000)
 
 
-def fitted(folder: Path, keep_rate: float = 0.1, notice: Notice | None = None) -> LafiteModel:
+def fitted(folder: Path, keep_rate: float = 0.1, **options: Any) -> LafiteModel:
     folder.mkdir(exist_ok=True)
     config = LafiteConfig(features=FEATURES, edit=EditConfig(keep_rate=keep_rate))
-    images = [texture(seed, 64) for seed in range(12)]
     keys = [str(seed) for seed in range(12)]
-    return fit(images, keys, config, make_backbone(FEATURES), folder, seed=0, diffusion=False,
-               notice=notice)  # fmt: skip
+    request = FitRequest(keys=keys, config=config, backbone=make_backbone(FEATURES), folder=folder,
+                         seed=0, diffusion=False, **options)  # fmt: skip
+    return fit([texture(seed, 64) for seed in range(12)], request)
 
 
 def test_a_bank_that_takes_too_long_is_sharded_and_says_so(
@@ -72,17 +73,15 @@ def test_an_exact_core_set_is_for_what_memory_and_an_hour_allow(
 
 @pytest.mark.usefixtures("slow")
 def test_progress_of_the_core_set_reaches_its_end(tmp_path: Path) -> None:
-    told: list[tuple[str, int, int]] = []
-    config = LafiteConfig(features=FEATURES)
-    images = [texture(seed, 64) for seed in range(12)]
-    fit(images, [str(n) for n in range(12)], config, make_backbone(FEATURES), tmp_path, seed=0,
-        diffusion=False, progress=lambda *step: told.append(step))  # fmt: skip
-    steps = [(done, total) for name, done, total in told if name == "core set"]
+    reported: list[tuple[str, int, int]] = []
+    fitted(tmp_path, progress=lambda *step: reported.append(step))
+    steps = [(done, total) for name, done, total in reported if name == "core set"]
     assert steps[-1][0] == steps[-1][1]
     assert all(a[0] < b[0] for a, b in pairwise(steps))
 
 
 def test_an_image_of_another_kind_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Exception, match="uint8 RGB"):
-        fit([np.zeros((8, 8))], ["x"], LafiteConfig(features=FEATURES), make_backbone(FEATURES),
-            tmp_path, seed=0, diffusion=False)  # fmt: skip
+    request = FitRequest(keys=["x"], config=LafiteConfig(features=FEATURES), folder=tmp_path,
+                         backbone=make_backbone(FEATURES), seed=0)  # fmt: skip
+    with pytest.raises(LafiteError, match="uint8 RGB"):
+        fit([np.zeros((8, 8))], request)

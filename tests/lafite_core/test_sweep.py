@@ -22,7 +22,7 @@ from lafite_core.config import (
 from lafite_core.errors import LafiteError
 from lafite_core.features import patches
 from lafite_core.filterbank import FilterBank
-from lafite_core.fit import fit
+from lafite_core.fit import FitRequest, fit
 from lafite_core.model import LafiteModel
 from lafite_core.train_features import FEATURES
 
@@ -40,18 +40,16 @@ def pictures(count: int, seed: int) -> list[np.ndarray]:
     return list(np.random.default_rng(seed).integers(0, 256, (count, 60, 50, 3), dtype=np.uint8))
 
 
+def request(folder: Path, **options: Any) -> FitRequest:
+    keys = [str(i) for i in range(6)]
+    backbone = FilterBank([1, 2, 3, 4])
+    return FitRequest(keys=keys, config=CONFIG, backbone=backbone, folder=folder, seed=0, **options)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model")
-    fit(
-        pictures(6, 0),
-        [str(i) for i in range(6)],
-        CONFIG,
-        FilterBank([1, 2, 3, 4]),
-        path,
-        seed=0,
-        info={"note": "x"},
-    )
+    fit(pictures(6, 0), request(path, info={"note": "x"}))
     return path
 
 
@@ -209,20 +207,10 @@ def test_changed_or_missing_files_are_noticed(folder: Path, tmp_path: Path) -> N
 
 def test_resume_reads_features_instead_of_images(folder: Path, tmp_path: Path) -> None:
     (tmp_path / FEATURES).write_bytes((folder / FEATURES).read_bytes())
-    keys = [str(i) for i in range(6)]
-    again = fit([], keys, CONFIG, FilterBank([1, 2, 3, 4]), tmp_path, seed=0, resume=True)
+    again = fit([], request(tmp_path, resume=True))
     assert again.sha256() == LafiteModel.load(folder).sha256()
     (tmp_path / FEATURES).write_bytes(b"cut short")
-    other = fit(
-        pictures(6, 0),
-        keys,
-        CONFIG,
-        FilterBank([1, 2, 3, 4]),
-        tmp_path,
-        seed=0,
-        resume=True,
-        diffusion=False,
-    )
+    other = fit(pictures(6, 0), request(tmp_path, resume=True, diffusion=False))
     assert other.unet is None
     with pytest.raises(LafiteError, match="no diffusion network"):
         sweep.lafite_errors(other, pictures(1, 0), [(25, 0)], seed=0)
