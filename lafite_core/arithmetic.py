@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from lafite_core.config import FeaturePrecision, Precision
+from lafite_core.config import Precision
 
 
 def uses_bfloat16(precision: Precision, device: str) -> bool:
@@ -20,13 +20,6 @@ def autocast(precision: Precision, device: str) -> torch.autocast:
     return torch.autocast(
         torch.device(device).type, torch.bfloat16, enabled=uses_bfloat16(precision, device)
     )
-
-
-def reduced(precision: FeaturePrecision, device: str) -> torch.autocast:
-    """The autocast context of the backbone's precision; does nothing for float32."""
-    kind = torch.float16 if precision == "float16" else torch.bfloat16
-    enabled = precision != "float32"
-    return torch.autocast(torch.device(device).type, kind, enabled=enabled)
 
 
 def exact_convolutions(device: str) -> AbstractContextManager[Any]:

@@ -1,6 +1,5 @@
 """The state of a training: what the next epoch depends on, as a file that is whole or refused."""
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -94,14 +93,6 @@ def load_checkpoint(state: TrainState, path: Path, key: str) -> None:
                 slot[name] = torch.empty_like(parameter, requires_grad=False).copy_(value)
     state.losses = tensors["losses"].tolist()
     state.norms = tensors["norms"].tolist()
-
-
-def first_bad(values: Tensor) -> int | None:
-    """Place of the first value that is not finite."""
-    for place, value in enumerate(values.tolist()):
-        if not math.isfinite(value):
-            return place
-    return None
 
 
 def _tensors(state: TrainState) -> dict[str, Tensor]:

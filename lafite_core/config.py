@@ -17,10 +17,8 @@ Resize = Literal["area", "bilinear"]
 Normalise = Literal["channel", "global", "none"]
 NeighbourWeights = Literal["inverse_distance", "softmax", "uniform"]
 Target = Literal["epsilon", "x0", "v"]
-Reduction = Literal["max", "top_mean"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Switch = Literal["auto", "on", "off"]
-FeaturePrecision = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +44,6 @@ class FeatureConfig:
     channels of a pretrained network are hundreds of times larger than others. ``global`` uses
     one mean and one deviation for all channels, which keeps their relative sizes; ``none`` leaves
     the features as they are, so that the best t depends on the backbone."""
-    precision: FeaturePrecision = "float32"
-    """Arithmetic of the backbone. float32 by default: features of normals lie close together, and
-    16 bits move them by about as much as a faint defect does. The others are for a GPU, where they
-    are faster."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,11 +154,6 @@ class ScoreConfig:
     pool: int = 16
     """Side of the average-pooling window, stride 1, in pixels at ``image_size``; *open*,
     UniAD's. 1 is no pooling."""
-    reduction: Reduction = "max"
-    """From the pooled map to the image score: its maximum (the paper's), or ``top_mean``, the
-    mean over its highest values (Dinomaly's)."""
-    top_share: float = 0.01
-    """Share of the pooled map that ``top_mean`` averages; Dinomaly's 1 %."""
     batch_size: int = 16
     """Trajectories per network call; the last call is padded to it, so that a result never
     depends on how much is scored."""
@@ -264,7 +253,6 @@ def check(config: LafiteConfig) -> None:
         ("train.clip_norm", config.train.clip_norm > 0, "above 0"),
         ("score.sigma", config.score.sigma >= 0, "at least 0"),
         ("score.pool", 1 <= config.score.pool <= size, "between 1 and image_size"),
-        ("score.top_share", 0 < config.score.top_share <= 1, "in (0, 1]"),
         ("score.batch_size", config.score.batch_size >= 1, "at least 1"),
     ]  # fmt: skip
     for name, value, kind in _choices(config):

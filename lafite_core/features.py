@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lafite_core.arithmetic import exact_convolutions, reduced
+from lafite_core.arithmetic import exact_convolutions
 from lafite_core.backbones import Backbone
 from lafite_core.config import FeatureConfig, Normalise, Resize
 from lafite_core.errors import LafiteError
@@ -72,9 +72,9 @@ class FeatureExtractor:
         with single_threaded() if self.device == "cpu" else nullcontext():
             pixels = preprocess(image, self.config.image_size, self.device)[None]
             pixels = (pixels - self._mean) / self._std
-            with exact_convolutions(self.device), reduced(self.config.precision, self.device):
+            with exact_convolutions(self.device):
                 maps = self.backbone(pixels.contiguous(memory_format=torch.channels_last))
-            features = aggregate([m.float() for m in maps], self.config.grid, self.config.resize)
+            features = aggregate(maps, self.config.grid, self.config.resize)
             return features[0].contiguous().cpu()
 
 

@@ -1,9 +1,8 @@
 """Scoring a whole grid of (t, K) at once, and explaining images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 
 import numpy as np
 import torch
@@ -51,9 +50,14 @@ def lafite_errors(
     grid = model.config.features.grid
     errors = np.empty((len(configs), len(images), grid, grid), dtype=np.float32)
     prepared = _prepared(model, images, {k for _, k in configs}, seed)
-    batches = _batches(_trajectories(prepared, configs), model.config.score.batch_size)
+
+    def batch_errors(batch: list[Trajectory]) -> tuple[list[tuple[int, int]], Tensor]:
+        cells, _, found = _batch_maps(model, batch)
+        return cells, found
+
+    batches = _batches(model, prepared, configs)
     # Waited for only when a GPU has been given all batches, so that it never waits in between.
-    found = list(on_each_core(partial(_batch_errors, model), batches, device=model.device))
+    found = list(on_each_core(batch_errors, batches, device=model.device))
     for cells, grids in found:
         for cell, grid_errors in zip(cells, grids.cpu().numpy(), strict=False):  # padding is last
             errors[cell] = grid_errors
@@ -128,8 +132,7 @@ def explain(
     """
     _require_network(model)
     prepared = _prepared(model, images, {0, k}, seed)
-    jobs = _trajectories(prepared, list(dict.fromkeys([(t, 0), (t, k)])))
-    batches = _batches(jobs, model.config.score.batch_size)
+    batches = _batches(model, prepared, list(dict.fromkeys([(t, 0), (t, k)])))
     found: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
     run = partial(_batch_maps, model)
     for cells, maps, errors in on_each_core(run, batches, device=model.device):
@@ -201,23 +204,23 @@ def _neighbours(model: LafiteModel, maps: Sequence[Tensor], k: int) -> list[Neig
     return [Neighbours(index=index, distance=distance) for index, distance in pairs]
 
 
-def _trajectories(
-    prepared: Sequence[Prepared], configs: Sequence[tuple[int, int]]
-) -> Iterator[Trajectory]:
-    for column, image in enumerate(prepared):
-        for row, (t, k) in enumerate(configs):
-            yield Trajectory(
-                start=image.starts[k],
-                noise=image.noise,
-                target=image.features,
-                t=t,
-                cell=(row, column),
-            )
-
-
-def _batches(jobs: Iterator[Trajectory], size: int) -> Iterator[list[Trajectory]]:
-    while batch := list(islice(jobs, size)):
-        yield batch
+def _batches(
+    model: LafiteModel, prepared: Sequence[Prepared], configs: Sequence[tuple[int, int]]
+) -> list[list[Trajectory]]:
+    """The trajectories of all images and configurations, in batches of one size but the last."""
+    jobs = [
+        Trajectory(
+            start=image.starts[k],
+            noise=image.noise,
+            target=image.features,
+            t=t,
+            cell=(row, column),
+        )
+        for column, image in enumerate(prepared)
+        for row, (t, k) in enumerate(configs)
+    ]
+    size = model.config.score.batch_size
+    return [jobs[first : first + size] for first in range(0, len(jobs), size)]
 
 
 @torch.inference_mode()
@@ -233,14 +236,6 @@ def _batch_maps(
     targets += targets[-1:] * (len(found) - len(batch))
     errors = error_map(torch.stack(targets), found)
     return [job.cell for job in batch], found, errors
-
-
-def _batch_errors(
-    model: LafiteModel, batch: list[Trajectory]
-) -> tuple[list[tuple[int, int]], Tensor]:
-    """The cells and the error grids of ``_batch_maps``."""
-    cells, _, errors = _batch_maps(model, batch)
-    return cells, errors
 
 
 def _require_network(model: LafiteModel) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lafite_core.arithmetic import uses_bfloat16
-from lafite_core.checkpoint import TrainState, first_bad, load_checkpoint, save_checkpoint
+from lafite_core.checkpoint import TrainState, load_checkpoint, save_checkpoint
 from lafite_core.config import LafiteConfig, TrainConfig
 from lafite_core.distributed import ALONE, Group
 from lafite_core.errors import LafiteError
@@ -149,8 +149,9 @@ def _epoch(
         done = state.epoch * len(batches) + number + 1
         _average(state, min(config.train.ema_decay, (1 + done) / (10 + done)))
     losses, norms = stepper.group.add(record[0]).cpu(), record[1].cpu()
-    bad = first_bad(losses + norms)
-    if bad is not None:
+    broken = (~(losses + norms).isfinite()).nonzero()
+    if len(broken):
+        bad = int(broken[0])
         kept = (
             f" The checkpoint {checkpoint}, from before that, is kept."
             if checkpoint is not None and checkpoint.exists()

@@ -34,8 +34,7 @@ WRONG = {
     "train.precision": "float16",
     "train.compile": "yes",
     "score.pool": 225,
-    "score.reduction": "mean",
-    "score.top_share": 0.0,
+    "score.precision": "float64",
 }
 
 

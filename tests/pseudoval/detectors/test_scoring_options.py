@@ -97,7 +97,7 @@ def test_predictions_are_the_scores_of_evaluate(road: Path, fast: Path, tmp_path
      ("diffusion.target=v", "diffusion.target cannot be set for scoring"),
      ("nothing=1", "nothing cannot be set for scoring"),
      ("score.nothing=1", "no option 'score.nothing'"),
-     ("score.reduction=median", "must be max or top_mean"),
+     ("score.precision=float64", "must be auto or float32 or bfloat16"),
      ("diffusion.sampling_steps=few", "cannot be 'few'"),
      ("diffusion.evaluations=11", "must be between 0 and diffusion.sampling_steps"),
      ("diffusion.eta=2", "must be in [0, 1]")],
