@@ -28,7 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from harness import result, show
 from lafite_core.backbones import make_backbone
 from lafite_core.config import FeatureConfig
-from lafite_core.feature_source import FeatureSource
+from lafite_core.feature_cache import FeatureSource
 from lafite_core.features import FeatureExtractor, aggregate, preprocess
 from lafite_core.parallel import on_each_core
 from pseudoval.data.files import write_json

@@ -33,8 +33,7 @@ from lafite_core import bank, nearest
 from lafite_core.backbones import make_backbone
 from lafite_core.config import FeatureConfig
 from lafite_core.coreset import SPARE, greedy_coreset, sharded_coreset
-from lafite_core.feature_cache import FeatureCache, feature_settings
-from lafite_core.feature_source import FeatureSource
+from lafite_core.feature_cache import FeatureCache, FeatureSource, feature_settings
 from lafite_core.features import FeatureExtractor, Standardiser, standardised_patches
 from lafite_core.parallel import on_each_core
 from pseudoval.data.files import write_json

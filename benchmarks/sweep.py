@@ -32,7 +32,6 @@ import numpy as np
 import torch
 
 from harness import result, show
-from lafite_core import reconstruction
 from lafite_core import sweep as core
 from lafite_core.model import LafiteModel
 from plain_loop import PlainLoop
@@ -115,7 +114,7 @@ def sweep_parts(detector: Any, items: Sequence[ImageItem], configs: Sequence[Any
         (core, "image_noise", "noise"),
         (core, "error_map", "error maps"),
         (core, "image_scores", "image scores"),
-        (reconstruction, "denoise", "arithmetic of the solver"),
+        (core, "denoise", "arithmetic of the solver"),
         (model.unet, "forward", "network"),
     ]
     with ExitStack() as stack:

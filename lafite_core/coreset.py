@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lafite_core.device import halving, near
 from lafite_core.errors import LafiteError
-from lafite_core.memory import halving, near
 from lafite_core.parallel import on_each_core
 
 BLOCK = 1024

@@ -11,7 +11,7 @@ import json
 import logging
 import platform
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,9 @@ from torch import Tensor
 from lafite_core.backbones import Backbone, state_sha256
 from lafite_core.config import FeatureConfig
 from lafite_core.errors import LafiteError
+from lafite_core.features import FeatureExtractor
 from lafite_core.files import is_full, replacing
+from lafite_core.parallel import on_each_core
 
 FORMAT_VERSION = 2
 """Of the files, and of the features themselves: raised when the same settings give others."""
@@ -115,3 +117,51 @@ class FeatureCache:
         """SHA-256 over the values, and over whose they are: ``[32]`` uint8."""
         checksum = state_sha256({self.key + digest: features})
         return torch.tensor(list(bytes.fromhex(checksum)), dtype=torch.uint8)
+
+
+class FeatureSource:
+    """Unstandardised features of any image, the same bits wherever they come from.
+
+    Args:
+        cache: None keeps nothing on disk.
+    """
+
+    def __init__(self, extractor: FeatureExtractor, cache: FeatureCache | None = None) -> None:
+        self.extractor = extractor
+        self.cache = cache
+        self._at_hand: dict[str, Tensor] = {}
+
+    def __call__(self, image: np.ndarray) -> Tensor:
+        """uint8 RGB ``[H, W, 3]`` to ``[C, grid, grid]`` float32 on the CPU.
+
+        What was not in the cache is added to it.
+
+        Raises:
+            LafiteError: the disk with the cache is full.
+        """
+        if not self._at_hand and self.cache is None:
+            return self.extractor.extract(image)
+        return self._find(image)[1]
+
+    def prepare(self, images: Sequence[np.ndarray]) -> None:
+        """Extract a block of images side by side, and have them at hand until the next block."""
+        self._at_hand = dict(on_each_core(self._find, images, device=self.extractor.device))
+
+    def stream(self, images: Iterable[np.ndarray]) -> Iterator[Tensor]:
+        """Features of each image, in order, found or extracted on all cores.
+
+        Images are taken as they are needed, so that reading them goes on beside the network.
+        """
+        return on_each_core(self, images, device=self.extractor.device)
+
+    def _find(self, image: np.ndarray) -> tuple[str, Tensor]:
+        """Digest and features."""
+        digest = pixel_digest(image)
+        found = self._at_hand.get(digest)
+        if found is None and self.cache is not None:
+            found = self.cache.find(digest)
+        if found is None:
+            found = self.extractor.extract(image)
+            if self.cache is not None:
+                self.cache.add(digest, found)
+        return digest, found

@@ -20,8 +20,7 @@ from lafite_core.config import LafiteConfig
 from lafite_core.coreset import sharded_coreset, sharded_picks, shards_needed
 from lafite_core.distributed import ALONE, Group
 from lafite_core.errors import LafiteError
-from lafite_core.feature_cache import FeatureCache, feature_settings
-from lafite_core.feature_source import FeatureSource
+from lafite_core.feature_cache import FeatureCache, FeatureSource, feature_settings
 from lafite_core.features import FeatureExtractor, Standardiser, standardised_patches
 from lafite_core.files import is_full
 from lafite_core.model import LafiteModel

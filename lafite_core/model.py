@@ -16,8 +16,7 @@ from lafite_core.backbones import Backbone, make_backbone, state_sha256
 from lafite_core.bank import MemoryBank
 from lafite_core.config import FeatureConfig, LafiteConfig
 from lafite_core.errors import LafiteError
-from lafite_core.feature_cache import FeatureCache, feature_settings
-from lafite_core.feature_source import FeatureSource
+from lafite_core.feature_cache import FeatureCache, FeatureSource, feature_settings
 from lafite_core.features import FeatureExtractor, Standardiser
 from lafite_core.files import replacing
 from lafite_core.unet import UNet

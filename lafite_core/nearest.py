@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lafite_core.memory import near
+from lafite_core.device import near
 from lafite_core.parallel import on_each_core
 
 ROWS = 1024

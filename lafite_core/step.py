@@ -7,13 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from lafite_core.arithmetic import autocast
 from lafite_core.checkpoint import TrainState
 from lafite_core.config import LafiteConfig, Switch
+from lafite_core.device import autocast, halving
 from lafite_core.diffusion import add_noise, cosine_schedule, training_target
 from lafite_core.distributed import Group
 from lafite_core.errors import LafiteError
-from lafite_core.memory import halving
 from lafite_core.progress import Notice
 
 

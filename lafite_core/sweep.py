@@ -1,5 +1,6 @@
 """Scoring a whole grid of (t, K) at once, and explaining images."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,9 +10,11 @@ import torch
 from torch import Tensor
 
 from lafite_core.bank import Neighbours
+from lafite_core.device import autocast, exact_convolutions, halving
 from lafite_core.diffusion import (
     add_noise,
     cosine_schedule,
+    denoise,
     image_noise,
     noise_draws,
 )
@@ -20,7 +23,8 @@ from lafite_core.features import patches
 from lafite_core.maps import error_map, image_scores, render
 from lafite_core.model import LafiteModel
 from lafite_core.parallel import on_each_core, single_threaded
-from lafite_core.reconstruction import Trajectory, reconstruct
+
+LOG = logging.getLogger(__name__)
 
 
 def lafite_errors(
@@ -170,6 +174,21 @@ class Prepared:
     starts: dict[int, Tensor]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Trajectory:
+    """One (image, configuration): where it starts, and which cell of the result it fills.
+
+    Tensors are on the model's device; ``start`` and ``target`` are ``[C, grid, grid]``, ``noise``
+    is ``[noise_draws, C, grid, grid]``.
+    """
+
+    start: Tensor
+    noise: Tensor
+    target: Tensor
+    t: int
+    cell: tuple[int, int]
+
+
 def _prepared(
     model: LafiteModel, images: Sequence[np.ndarray], ks: set[int], seed: int
 ) -> list[Prepared]:
@@ -231,11 +250,66 @@ def _batch_maps(
 
     The latter two are padded to the batch size, and on the device.
     """
-    found = reconstruct(model, batch)
+    found = _reconstruct(model, batch)
     targets = [job.target for job in batch]
     targets += targets[-1:] * (len(found) - len(batch))
     errors = error_map(torch.stack(targets), found)
     return [job.cell for job in batch], found, errors
+
+
+@torch.inference_mode()
+def _reconstruct(model: LafiteModel, batch: list[Trajectory]) -> Tensor:
+    """``[batch_size, C, grid, grid]`` on the device, the batch padded with its last trajectory.
+
+    Where a GPU's memory does not hold the batch, it is taken in smaller pieces, of one size for
+    the rest of the model's life: the result is the same up to rounding.
+
+    Raises:
+        LafiteError: not even one trajectory fits.
+    """
+    size = model.config.score.batch_size
+    padded = batch + [batch[-1]] * (size - len(batch))
+
+    def in_pieces(piece: int) -> Tensor:
+        parts = [_run(model, padded[at : at + piece], piece) for at in range(0, size, piece)]
+        return torch.cat(parts)[:size]
+
+    def halved(before: int, after: int) -> None:
+        if model.piece is None:
+            LOG.warning(
+                "The GPU's memory does not hold batches of %d; scoring goes on in smaller ones, "
+                "with the same result up to rounding.",
+                before,
+            )
+        model.piece = after
+
+    try:
+        return halving(in_pieces, model.piece or size, halved=halved)
+    except torch.OutOfMemoryError:
+        raise LafiteError(
+            "The GPU's memory does not hold one trajectory of this model; use --device cpu, or "
+            "free memory on the GPU."
+        ) from None
+
+
+def _run(model: LafiteModel, jobs: list[Trajectory], size: int) -> Tensor:
+    """One run of the sampler over ``size`` trajectories, of which ``jobs`` are the first."""
+    unet, precision = model.unet, model.config.score.precision
+    assert unet is not None  # checked before anything is prepared
+
+    def network(x: Tensor, t: Tensor) -> Tensor:
+        with autocast(precision, model.device), exact_convolutions(model.device):
+            return unet(x, t).float()
+
+    padded = jobs + [jobs[-1]] * (size - len(jobs))
+    return denoise(
+        [job.start for job in padded],
+        [job.noise for job in padded],
+        [job.t for job in padded],
+        network,
+        cosine_schedule(model.config.diffusion),
+        model.config.diffusion,
+    )
 
 
 def _require_network(model: LafiteModel) -> None:

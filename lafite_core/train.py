@@ -10,13 +10,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lafite_core.arithmetic import uses_bfloat16
 from lafite_core.checkpoint import TrainState, load_checkpoint, save_checkpoint
 from lafite_core.config import LafiteConfig, TrainConfig
+from lafite_core.device import near, uses_bfloat16
 from lafite_core.distributed import ALONE, Group
 from lafite_core.errors import LafiteError
 from lafite_core.files import replacing
-from lafite_core.memory import near
 from lafite_core.progress import Notice, silent
 from lafite_core.step import Stepper
 from lafite_core.unet import UNet

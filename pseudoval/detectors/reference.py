@@ -12,7 +12,7 @@ from lafite_core import sweep
 from lafite_core.backbones import make_backbone, state_sha256
 from lafite_core.bank import MemoryBank
 from lafite_core.config import preset
-from lafite_core.feature_source import FeatureSource
+from lafite_core.feature_cache import FeatureSource
 from lafite_core.features import FeatureExtractor, Standardiser, patches
 from lafite_core.model import LafiteModel
 from pseudoval.data.images import read_rgb

@@ -18,8 +18,7 @@ from safetensors.torch import load_file
 from lafite_core.backbones import make_backbone
 from lafite_core.config import FeatureConfig, LafiteConfig
 from lafite_core.errors import LafiteError
-from lafite_core.feature_cache import FeatureCache, feature_settings, pixel_digest
-from lafite_core.feature_source import FeatureSource
+from lafite_core.feature_cache import FeatureCache, FeatureSource, feature_settings, pixel_digest
 from lafite_core.features import FeatureExtractor
 from lafite_core.files import replacing
 from lafite_core.fit import FitRequest, fit

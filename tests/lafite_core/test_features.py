@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from lafite_core.backbones import make_backbone
 from lafite_core.config import FeatureConfig
 from lafite_core.errors import LafiteError
-from lafite_core.feature_source import FeatureSource
+from lafite_core.feature_cache import FeatureSource
 from lafite_core.features import FeatureExtractor, Standardiser, aggregate, patches, preprocess
 from lafite_core.filterbank import FilterBank, gaussian_kernel, oriented_filters, smooth
 from lafite_core.parallel import single_threaded

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from lafite_core import reconstruction, sweep
+from lafite_core import sweep
 from lafite_core.config import (
     DiffusionConfig,
     FeatureConfig,
@@ -76,8 +76,8 @@ def test_noise_is_the_same_for_every_configuration(
 ) -> None:
     seen: list[torch.Tensor] = []
     depths: list[int] = []
-    denoise, search = reconstruction.denoise, model.bank.search
-    monkeypatch.setattr(reconstruction, "denoise", lambda *a: seen.extend(a[1]) or denoise(*a))
+    denoise, search = sweep.denoise, model.bank.search
+    monkeypatch.setattr(sweep, "denoise", lambda *a: seen.extend(a[1]) or denoise(*a))
     monkeypatch.setattr(model.bank, "search", lambda p, k: depths.append(k) or search(p, k))
     sweep.lafite_errors(model, pictures(1, 1), GRID, seed=0)
     noises = torch.stack(seen)
@@ -104,9 +104,9 @@ def test_images_are_explained_together_as_each_alone(
     images = pictures(5, 1)
     alone = [sweep.explain(model, [image], 200, k, 0, noised_t=900)[0] for image in images]
     filled: list[int] = []
-    reconstruct = sweep.reconstruct
+    reconstruct = sweep._reconstruct
     monkeypatch.setattr(
-        sweep, "reconstruct", lambda m, batch: filled.append(len(batch)) or reconstruct(m, batch)
+        sweep, "_reconstruct", lambda m, batch: filled.append(len(batch)) or reconstruct(m, batch)
     )
     together = sweep.explain(model, images, 200, k, 0, noised_t=900)
     assert sorted(filled) == ([2, 4, 4] if k else [1, 4])
@@ -253,7 +253,7 @@ def test_images_and_network_calls_are_spread_over_the_cores(
     model: LafiteModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With one thread of arithmetic each."""
-    seen: dict[str, set[tuple[int, int]]] = {"image_noise": set(), "reconstruct": set()}
+    seen: dict[str, set[tuple[int, int]]] = {"image_noise": set(), "_reconstruct": set()}
     for name, own in [(name, getattr(sweep, name)) for name in seen]:
 
         def watched(*args: Any, name: str = name, own: Any = own) -> Any:
