@@ -30,10 +30,10 @@ from pseudoval.data.dataset import list_categories, train_normals
 from pseudoval.data.files import sha256_file, write_json
 from pseudoval.data.images import pixel_sha256, read_rgb
 from pseudoval.demo import render_dataset
-from pseudoval.generators import DEFAULT_GENERATOR, GENERATORS, parse_settings
+from pseudoval.generators import DEFAULT_GENERATOR, GENERATORS, MixConfig, parse_settings
 from pseudoval.pseudo_set.build import build
 from pseudoval.pseudo_set.foreground import make_foreground
-from pseudoval.pseudo_set.make import Workshop
+from pseudoval.pseudo_set.make import AnomalyMaker
 from pseudoval.pseudo_set.plan import Normal, Task, plan_category
 
 SEED = 0
@@ -91,8 +91,8 @@ def measure_speed(
         "anomalib perlin": (anomalib_perlin(pictures, probability=1.0), theirs),
         "anomalib perlin, half unchanged": (anomalib_perlin(pictures, probability=0.5), theirs),
     }
-    for name in GENERATORS:
-        if name not in (DEFAULT_GENERATOR, "external"):
+    for name, known in GENERATORS.items():
+        if name != DEFAULT_GENERATOR and known.generate is not None:
             makers[name] = (generator(name, pictures), ours // 4)
     seconds = take_turns(makers, rounds)
     speeds = {name: 1 / statistics.median(seconds[name]) for name in makers}
@@ -126,6 +126,7 @@ def take_turns(makers: dict[str, tuple[Make, int]], rounds: int) -> dict[str, li
 def generator(name: str, pictures: Sequence[Sequence[np.ndarray]]) -> Make:
     """Anomalies by one of our generators with its defaults, categories in turn."""
     config, generate = parse_settings(name, {}), GENERATORS[name].generate
+    assert generate is not None
 
     def make(number: int) -> Any:
         category = pictures[number % len(pictures)]
@@ -192,25 +193,26 @@ def measure_memory(folder: Path, *, quick: bool) -> dict[str, Any]:
         )
         for path in train_normals(data, category)
     ]
+    config = parse_settings(DEFAULT_GENERATOR, {})
+    mixture = MixConfig(weights={DEFAULT_GENERATOR: 1.0}, configs={DEFAULT_GENERATOR: config})
     _, tasks = plan_category(
         category,
         normals,
-        makers=[DEFAULT_GENERATOR],
-        pick=lambda rng, leave_out: DEFAULT_GENERATOR,
+        mixture=mixture,
         per_normal=-(-5 * few // len(normals)),
         seed=SEED,
     )
-    workshop = Workshop(
+    maker = AnomalyMaker(
         data=data,
         out=folder / "out",
         external=None,
-        configs={DEFAULT_GENERATOR: parse_settings(DEFAULT_GENERATOR, {})},
+        configs=mixture.configs,
         foregrounds={category: make_foreground("none", category, [])},
     )
     resident: dict[str, float] = {}
     for number, task in enumerate(tasks[: 5 * few], 1):
         assert isinstance(task, Task)
-        workshop(task)
+        maker(task)
         (folder / "out" / task.image).unlink()  # a thousand would fill a small disk
         if number in (few, 5 * few):
             resident[str(number)] = resident_mb()

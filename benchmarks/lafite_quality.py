@@ -40,7 +40,9 @@ from pseudoval.models.settings import configuration, find_device
 from pseudoval.models.train import train
 from pseudoval.pseudo_set.manifest import load_manifest, pseudo_items
 from pseudoval.scoring.blocks import score_images
-from pseudoval.statistics.curves import kendall, regret, select_best, spearman
+from pseudoval.statistics.correlation import correlations
+from pseudoval.statistics.curves import regret
+from pseudoval.statistics.rules import select_best
 from reports import write_report
 from throughput import matmul_flops, training_flops
 
@@ -137,6 +139,8 @@ def choose_and_score(
             on_test = scored(detector, real, configs, f"test-{parameter.name}", folder, watch)
         curves = [macro_auroc(m.scores, m.categories, m.labels) for m in (on_pseudo, on_test)]
         row = select_best(configs, curves[0])
+        agreement = correlations(*(curve[:, None] for curve in curves))
+        known = {name: float(one[0]) for name, one in agreement.items() if not np.isnan(one[0])}
         chosen = {key: int(value) for key, value in configs[row].items()}
         stages.append(
             {
@@ -150,8 +154,8 @@ def choose_and_score(
                 },
                 "selected": parameter.grid[row],
                 "regret": regret(curves[1], row),
-                "spearman": spearman(*curves),
-                "kendall": kendall(*curves),
+                "spearman": known.get("spearman"),
+                "kendall": known.get("kendall"),
             }
         )
     wanted = [*variants(detector.name, chosen).values()]

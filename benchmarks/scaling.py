@@ -108,13 +108,11 @@ def speeds() -> dict[str, str]:
     quality = read("lafite_quality_cpu")["report"]
     curve = quality["detectors"]["knn"]["stages"][0]["values"]
     each = quality["seconds"]["knn/tune"] / (quality["images"]["pseudo"] * len(curve))
-    race = read("race")["figures"]["race_image_configurations"]["ratio"]
     told = {
         "bootstrap of a stage": duration(REPLICATES * CONFIGS * IMAGES / rate),
         "its replicates in memory": f"{8 * CATEGORIES * CONFIGS * REPLICATES / 1e6:.0f} MB",
         "pixel figures, at most": f"{each:.3f} s an image and configuration, "
         f"{duration(each * IMAGES * CONFIGS)}",
-        "image-configurations that racing leaves": f"1 in {race:.2f}",
     }
     if (RESULTS / "study_overhead.json").exists():
         checks = read("study_overhead")["checks"]

@@ -11,7 +11,8 @@ from pseudoval.audit.warnings import SATURATED
 from pseudoval.metrics.image_metrics import auroc
 from pseudoval.metrics.score_matrix import ScoreMatrix
 from pseudoval.statistics.bootstrap import REPLICATES, Replicates, bootstrap_auroc
-from pseudoval.statistics.curves import random_regret, regret, spearman
+from pseudoval.statistics.correlation import correlations
+from pseudoval.statistics.curves import random_regret, regret
 from pseudoval.statistics.rules import RULES, select
 from pseudoval.statistics.separation import separation
 
@@ -78,8 +79,8 @@ def case(
         "pseudo_auroc": _rounded(on_pseudo),
         "standard_error": _rounded(resampled().values[0].std(axis=1)),
         "test_auroc": _rounded(on_test),
-        "spearman": spearman(on_pseudo, on_test),
-        "spearman_near": spearman(on_pseudo[near], on_test[near]),
+        "spearman": _spearman(on_pseudo, on_test),
+        "spearman_near": _spearman(on_pseudo[near], on_test[near]),
         "random_regret": round(random_regret(on_test), DIGITS),
         "default": default,
         "default_regret": _regret(on_test, values.index(default)) if default in values else None,
@@ -198,6 +199,11 @@ def resolution(cases: Sequence[Case]) -> dict[str, Any]:
         "standard_error": _mean(errors),
         **{rule: {name: aggregate(cases, rule)[name] for name in figures} for rule in RULES},
     }
+
+
+def _spearman(first: np.ndarray, second: np.ndarray) -> float | None:
+    value = float(correlations(first[:, None], second[:, None])["spearman"][0])
+    return None if np.isnan(value) else value
 
 
 def _regret(values: np.ndarray, row: int) -> float:

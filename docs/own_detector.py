@@ -97,7 +97,7 @@ def tune(data: Path, pseudo: Path, out: Path) -> Outcome:
         info = {"categories": [category], "split_sha256": manifest["split_sha256"]}
         members[category] = Thumbnails(Thumbnails.fit(normals, seed=0), info)
     detector = PerCategoryDetector(members)
-    return run_study(side_then_percent, model=detector, pseudo=pseudo, out=out, refine=1)
+    return run_study(side_then_percent, model=detector, pseudo=pseudo, out=out)
 
 
 if __name__ == "__main__":

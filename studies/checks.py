@@ -1,6 +1,6 @@
 """What a study refuses before anything is scored."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +8,13 @@ from pseudoval.data.dataset import ImageItem
 from pseudoval.detectors import Detector
 from pseudoval.errors import UserError
 from pseudoval.statistics.objectives import needs_pixels
-from pseudoval.statistics.rules import RESAMPLED
-from studies.design.stages import GRID, Study
+from pseudoval.statistics.rules import RULES
+from studies.design.stages import Study
 from studies.search.members import Member, paired
 
 
 def check_fit(
-    plan: Study, detector: Detector, manifest: dict[str, Any], model: Path, pseudo: Path
+    plan: Study, detector: Detector, manifest: Mapping[str, Any], model: Path, pseudo: Path
 ) -> None:
     """Refuse a model and a pseudo set that do not belong together.
 
@@ -45,7 +45,7 @@ def check_fit(
         )
 
 
-def check_sets(manifests: Sequence[tuple[Path, dict[str, Any]]]) -> None:
+def check_sets(manifests: Sequence[tuple[Path, Mapping[str, Any]]]) -> None:
     """Refuse pseudo sets that one choice cannot be made on.
 
     Raises:
@@ -75,53 +75,26 @@ def check_configs(plan: Study, detector: Detector) -> None:
         detector.check(config)
 
 
-def check_objective(objective: str, rule: str, race: bool = False) -> None:
-    """Refuse an objective that there is not, or that a rule or a race cannot judge.
+def check_objective(objective: str, rule: str) -> None:
+    """Refuse an objective that there is not, or that a rule cannot judge.
 
     Raises:
         UserError: see the sentence.
     """
-    if needs_pixels(objective) and race:
-        raise UserError(
-            f"A race needs a figure of every image, and the objective {objective} has none: pixel "
-            "figures are kept by category. Leave --race out, or choose an image objective."
-        )
-    if needs_pixels(objective) and rule in RESAMPLED:
+    if needs_pixels(objective) and RULES[rule].needs_bootstrap:
         raise UserError(
             f"The rule {rule} needs a bootstrap, and the objective {objective} has none: pixel "
             "figures are kept by category, not by image. Choose --rule best, or an image objective."
         )
 
 
-def check_stages(plan: Study) -> None:
-    """Refuse a race or a refinement of what TPE suggests.
-
-    Raises:
-        UserError: naming the stage.
-    """
-    for stage in plan.stages:
-        for asked, option in ((stage.race, "race"), (stage.refine > 0, "refine")):
-            if asked and stage.sampler != GRID:
-                raise UserError(
-                    f"Stage {stage.name} of {plan.name} takes what {stage.sampler} suggests from "
-                    f"full scores, and --{option} is for whole grids; leave it out, or choose "
-                    f"the sampler {GRID}."
-                )
-
-
-def check_paired(members: Sequence[Member], rule: str, race: bool = False) -> None:
-    """Refuse a rule or a race that needs a bootstrap where sets cannot be resampled together.
+def check_paired(members: Sequence[Member], rule: str) -> None:
+    """Refuse a rule that needs a bootstrap where sets cannot be resampled together.
 
     Raises:
         UserError: the sets are not made of the same normals.
     """
-    if race and not paired(members):
-        raise UserError(
-            "The pseudo sets have not the same normals in them, and a race takes the same share of "
-            "all of them; leave --race out, or build the sets with the same options but seed and "
-            "generator."
-        )
-    if rule in RESAMPLED and not paired(members):
+    if RULES[rule].needs_bootstrap and not paired(members):
         raise UserError(
             f"The pseudo sets have not the same normals in them, and the rule {rule} resamples "
             "them together; choose --rule best, or build the sets with the same options but seed "

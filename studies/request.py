@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from pseudoval.models.members import recorded_sha256
 from pseudoval.progress import ProgressCallback
 from pseudoval.pseudo_set.manifest import load_manifest, pseudo_items
 from pseudoval.statistics.objectives import MACRO
-from pseudoval.statistics.rules import BEST, check_rule
+from pseudoval.statistics.rules import BEST, find_rule
 from studies.checks import (
     check_configs,
     check_fit,
@@ -24,7 +24,6 @@ from studies.checks import (
     check_objective,
     check_paired,
     check_sets,
-    check_stages,
 )
 from studies.crew import Crew
 from studies.design.stages import STUDIES, Maker, Study
@@ -55,8 +54,6 @@ class Order:
     repeats: int
     device: str
     audit_share: float | None
-    refine: int
-    race: bool
     storage: str | None
     study_name: str | None
     workers: int | None
@@ -110,10 +107,8 @@ def ask(order: Order) -> Asked:
         raise UserError(f"{order.repeats} repeats cannot be scored; give at least 1.")
     if order.workers is not None and order.workers < 1:
         raise UserError(f"{order.workers} workers cannot score anything; give at least 1.")
-    check_rule(order.rule or BEST)
-    if order.refine < 0:
-        raise UserError(f"{order.refine} rounds of refining cannot be made; give 0 or more.")
-    check_objective(order.objective or MACRO, order.rule or BEST, order.race)
+    find_rule(order.rule or BEST)
+    check_objective(order.objective or MACRO, order.rule or BEST)
     make = _maker(order.study)
     if isinstance(model, Path):
         require_folder(model, "model", "pseudoval train DATA")
@@ -130,18 +125,9 @@ def ask(order: Order) -> Asked:
     )  # fmt: skip
     detector = members[0].detector
     plan = make(detector, order.t, order.k)
-    plan = replace(
-        plan,
-        stages=tuple(
-            replace(stage, refine=order.refine or stage.refine, race=order.race or stage.race)
-            for stage in plan.stages
-        ),
-    )
-    race = any(stage.race for stage in plan.stages)
     objective, rule = order.objective or plan.objective or MACRO, order.rule or plan.rule or BEST
-    check_objective(objective, rule, race)
-    check_paired(members, rule, race)
-    check_stages(plan)
+    check_objective(objective, rule)
+    check_paired(members, rule)
     if order.audit_share is not None:
         check_share(plan, order.audit_share)
     for member in members:
@@ -157,8 +143,6 @@ def ask(order: Order) -> Asked:
         "study": plan.name,
         "objective": objective,
         "rule": rule,
-        "race": race,
-        "refine": max(stage.refine for stage in plan.stages),
         "detector": detector.name,
         "model": os.path.relpath(named, out),
         "pseudo": [os.path.relpath(folder, out) for folder in folders],

@@ -26,7 +26,7 @@ from studies.sharing.blocks import Finished
 from studies.sharing.storage import answering, connect, shown
 
 UNSAID: dict[str, Any] = {
-    "rule": BEST, "repeats": 1, "scoring": {}, "refine": 0, "race": False,
+    "rule": BEST, "repeats": 1, "scoring": {},
 }  # fmt: skip
 """What a RUN was made with that was made before there was a choice."""
 
@@ -51,8 +51,6 @@ def run_study(
     overwrite: bool = False,
     audit_share: float | None = None,
     cache: str | Path | bool = True,
-    refine: int = 0,
-    race: bool = False,
     storage: str | None = None,
     study_name: str | None = None,
     workers: int | None = None,
@@ -86,10 +84,6 @@ def run_study(
             are done, also in a finished RUN; the choice does not look at them.
         cache: folder that features of images are kept in and taken from; True is ``cache`` in the
             MODEL, False is none.
-        refine: after each grid, so many rounds of values around its leader; see
-            ``studies.search.refining``.
-        race: score each grid on shares of the images, and drop what is worse than the leader; see
-            ``studies.search.racing``.
         storage: URL of the database that keeps the study and carries the scores from machine to
             machine; None is a journal in ``out``.
         study_name: what the study is called in the storage, the same on every machine; None is the
@@ -120,7 +114,7 @@ def run_study(
         study=study, model=Path(model) if isinstance(model, str) else model,
         folders=folders, out=Path(out), t=t, k=k,
         objective=objective, rule=rule, seed=seed, repeats=repeats, device=device,
-        audit_share=audit_share, refine=refine, race=race, storage=storage,
+        audit_share=audit_share, storage=storage,
         study_name=study_name, workers=workers, settings=settings,
         cache=Path(cache) if isinstance(cache, str) else cache,
     )  # fmt: skip
@@ -203,12 +197,7 @@ def _begin(asked: Asked, overwrite: bool) -> None:
 
 def _failures(best: Mapping[str, Any]) -> bool:
     """Whether a configuration of a stage has no value."""
-    for stage in best["stages"]:
-        pruned = [one["value"] for one in stage.get("race", {}).get("pruned", [])]
-        for value, figure in zip(stage["values"], stage["objective_value"], strict=True):
-            if figure is None and value not in pruned:
-                return True
-    return False
+    return any(None in stage["objective_value"] for stage in best["stages"])
 
 
 def _standing(out: Path, asked: Asked, overwrite: bool) -> dict[str, Any] | None:

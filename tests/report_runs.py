@@ -8,7 +8,7 @@ import numpy as np
 from pseudoval.data.files import claim_folder, write_json, write_npz
 from pseudoval.metrics.image_metrics import macro_auroc
 from pseudoval.metrics.score_matrix import ScoreMatrix
-from pseudoval.statistics.curves import select_best
+from pseudoval.statistics.rules import select_best
 
 CONFIGS = [{"t": t, "k": k} for t, k in ((100, 0), (200, 0), (300, 0), (200, 2), (200, 9))]
 

@@ -1,47 +1,14 @@
 """What can be measured of one synthetic anomaly, and how a set of such figures is summed up."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from pseudoval.generators.options import PasteConfig
-from pseudoval.generators.pasting import visibility_floor
+from pseudoval.generators.visibility import visibility_floor
 
 LEVELS = {"low": 0.05, "median": 0.5, "high": 0.95}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measures:
-    """Figures of one anomaly; None where the background or the object is not known.
-
-    Attributes:
-        area: share of the image that the mask covers.
-        visibility: mean absolute change inside the mask, in grey levels over the channels.
-        floor: visibility below which the anomaly counts as invisible on its background: the
-            default of the generators, whatever the set was built with.
-        outside: share of the pixels outside the mask that changed.
-        on_object: share of the mask that lies on the object.
-    """
-
-    area: float
-    visibility: float | None
-    floor: float | None
-    outside: float | None
-    on_object: float | None
-
-    @property
-    def empty(self) -> bool:
-        """Whether no pixel is anomalous."""
-        return self.area == 0
-
-    @property
-    def invisible(self) -> bool:
-        """Whether the change stays below the floor; not so for an empty mask."""
-        return (
-            self.visibility is not None and self.floor is not None and self.visibility < self.floor
-        )
 
 
 def measure(
@@ -49,7 +16,7 @@ def measure(
     mask: np.ndarray,
     background: np.ndarray | None,
     foreground: np.ndarray | None,
-) -> Measures:
+) -> dict[str, Any]:
     """Measure an anomaly.
 
     Args:
@@ -57,24 +24,38 @@ def measure(
         mask: bool ``[H, W]``.
         background: the normal underneath, of the same shape; None if it is not known.
         foreground: bool ``[H, W]``, the object; None for the whole image.
+
+    Returns:
+        ``area``: share of the image that the mask covers; ``visibility``: mean absolute change
+        inside the mask, in grey levels over the channels; ``floor``: visibility below which the
+        anomaly counts as invisible on its background, the default of the generators, whatever the
+        set was built with; ``outside``: share of the pixels outside the mask that changed;
+        ``on_object``: share of the mask that lies on the object. None where the background or the
+        object is not known. ``empty``: whether no pixel is anomalous; ``invisible``: whether the
+        change stays below the floor, not so for an empty mask.
     """
     visibility = floor = outside = on_object = None
     if background is not None and background.shape == image.shape:
         change = np.abs(image.astype(np.int16) - background.astype(np.int16))
-        floor = visibility_floor(background, PasteConfig())
+        floor = visibility_floor(background, PasteConfig.min_change)
         if mask.any():
             visibility = float(change[mask].mean())
         if not mask.all():
             outside = float((change[~mask] > 0).any(axis=1).mean())
     if foreground is not None and mask.any():
         on_object = float(foreground[mask].mean())
-    return Measures(
-        area=float(mask.mean()),
-        visibility=visibility,
-        floor=floor,
-        outside=outside,
-        on_object=on_object,
-    )
+    figures = {
+        "area": float(mask.mean()),
+        "visibility": visibility,
+        "floor": floor,
+        "outside": outside,
+        "on_object": on_object,
+    }
+    return {
+        **{name: None if value is None else round(value, 6) for name, value in figures.items()},
+        "empty": not mask.any(),
+        "invisible": visibility is not None and floor is not None and visibility < floor,
+    }
 
 
 def summary(values: Sequence[float | None]) -> dict[str, Any] | None:

@@ -7,14 +7,18 @@ in which the category varies (pose, light, model) are removed. What is left of t
 is unrelated; of the same part under another exposure or compression it is nearly the same.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
+from pseudoval.data.dataset import ImageItem
 from pseudoval.data.images import read_rgb
+from pseudoval.progress import ProgressCallback
+from pseudoval.pseudo_set.manifest import Manifest
 
 THRESHOLD = 0.85
 """Correlation from which two pictures count as near-duplicates. That of one part photographed or
@@ -36,7 +40,6 @@ LEAST_SHARE, LEAST_SHARING = 0.1, 5
 category's: that of a few is what makes them repeats."""
 MOST_LEARNT = 512
 """Pictures that mean and ways of varying are learnt from."""
-BLOCK = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +51,69 @@ class Pair:
     correlation: float
 
 
-def descriptors(paths: Sequence[Path], advance: Callable[[int], None] | None = None) -> np.ndarray:
+def count_duplicates(
+    data: Path,
+    manifest: Manifest,
+    bank: Sequence[ImageItem],
+    category: str,
+    progress: ProgressCallback,
+) -> dict[str, Any]:
+    """Near-duplicates of one category; exact copies within the held-out normals are one picture.
+
+    Args:
+        bank: the category's normals to train on; none of them is a copy of a held-out one.
+
+    Returns:
+        ``threshold``; ``with_training`` and ``within_held_out``: how many held-out pictures have a
+        near-duplicate there; ``exact_copies``: files of the held-out normals that repeat another
+        of them; ``pairs`` of ``held_out``, ``other``, ``side`` (``training`` or ``held_out``) and
+        ``correlation``; ``reason``: why there are no figures (null), else null.
+    """
+    pixels = {
+        name: sha
+        for name, sha in manifest["heldout_pixel_sha256"].items()
+        if name.split("/", 1)[0] == category
+    }
+    held = sorted({sha: name for name, sha in reversed(pixels.items())}.values())
+    found: dict[str, Any] = {
+        "threshold": THRESHOLD,
+        "with_training": None,
+        "within_held_out": None,
+        "exact_copies": len(pixels) - len(held),
+        "pairs": [],
+        "reason": None,
+    }
+    if len(held) + len(bank) < LEAST_IMAGES:
+        count = len(held) + len(bank)
+        found["reason"] = f"{count} distinct normals are too few to tell; {LEAST_IMAGES} are needed"
+        return found
+    names = [*held, *(item.id for item in bank)]
+    rows = descriptors(
+        [data / name for name in names],
+        lambda done: progress(f"comparing normals of {category}", done, len(names)),
+    )
+    inside, outside = rows[: len(held)], rows[len(held) :]
+    training = similar_pairs(inside, outside)
+    within = similar_pairs(inside)
+    trained = [item.id for item in bank]
+    found["pairs"] = [
+        {
+            "held_out": held[pair.first],
+            "other": others[pair.second],
+            "side": side,
+            "correlation": pair.correlation,
+        }
+        for pairs, others, side in ((training, trained, "training"), (within, held, "held_out"))
+        for pair in pairs
+    ]
+    found["with_training"] = len({pair.first for pair in training})
+    found["within_held_out"] = len({row for pair in within for row in (pair.first, pair.second)})
+    return found
+
+
+def descriptors(
+    paths: Sequence[Path], advance: Callable[[int], None] = lambda done: None
+) -> np.ndarray:
     """What sets each picture of one category apart, as unit vectors ``[N, COMPARED ** 2]``.
 
     The dot product of two rows is their correlation; a picture equal to the mean has a zero row.
@@ -62,8 +127,7 @@ def descriptors(paths: Sequence[Path], advance: Callable[[int], None] | None = N
     for row, path in enumerate(paths):
         grey = cv2.cvtColor(read_rgb(path), cv2.COLOR_RGB2GRAY)
         small[row] = cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-        if advance is not None:
-            advance(row + 1)
+        advance(row + 1)
     some = np.unique(np.linspace(0, len(small) - 1, MOST_LEARNT).round().astype(int))
     mean = np.asarray(np.mean([_normalised(small[row]) for row in some], axis=0))
     mean = np.asarray(np.mean([_fitted(small[row], mean) for row in some], axis=0))
@@ -86,24 +150,21 @@ def _shared_modes(rest: np.ndarray) -> np.ndarray:
 
 def similar_pairs(
     first: np.ndarray, second: np.ndarray | None = None, *, threshold: float = THRESHOLD
-) -> Iterator[Pair]:
-    """Pairs of rows whose correlation reaches the threshold, in order; a block at a time.
+) -> list[Pair]:
+    """Pairs of rows whose correlation reaches the threshold, in order.
 
     Args:
         first, second: of ``descriptors``; without the second, pairs within the first, each once.
     """
-    other = first if second is None else second
-    for start in range(0, len(first), BLOCK):
-        found = first[start : start + BLOCK] @ other.T
-        if second is None:
-            below = np.arange(len(found))[:, None] + start >= np.arange(len(other))[None]
-            found[below] = -1
-        for row, column in np.argwhere(found >= threshold):
-            yield Pair(
-                first=start + int(row),
-                second=int(column),
-                correlation=min(1.0, round(float(found[row, column]), 4)),
-            )
+    found = first @ second.T if second is not None else np.triu(first @ first.T, 1)
+    return [
+        Pair(
+            first=int(row),
+            second=int(column),
+            correlation=min(1.0, round(float(found[row, column]), 4)),
+        )
+        for row, column in np.argwhere(found >= threshold)
+    ]
 
 
 def _normalised(image: np.ndarray) -> np.ndarray:

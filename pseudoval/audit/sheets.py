@@ -1,7 +1,6 @@
 """Contact sheets: what anomalies were made of, and what came out."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -13,17 +12,9 @@ COLUMNS = 2
 PAPER, INK = 255, 30
 
 
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One anomaly of a sheet; pictures of any size, uint8 ``[H, W, 3]`` or bool ``[H, W]``.
-
-    Attributes:
-        caption: one line of plain ASCII under the pictures.
-        pictures: by heading, in the order of the columns; None leaves the tile empty.
-    """
-
-    caption: str
-    pictures: dict[str, np.ndarray | None]
+Row = tuple[str, Mapping[str, np.ndarray | None]]
+"""One line of plain ASCII, and the pictures over it by heading, uint8 ``[H, W, 3]`` or bool
+``[H, W]`` of any size; None leaves the tile empty."""
 
 
 def contact_sheet(rows: Sequence[Row]) -> np.ndarray:
@@ -32,13 +23,13 @@ def contact_sheet(rows: Sequence[Row]) -> np.ndarray:
     Args:
         rows: at least one, all with the same headings.
     """
-    headings = list(rows[0].pictures)
+    headings = list(rows[0][1])
     lines = -(-len(rows) // COLUMNS)
     across = min(COLUMNS, len(rows))
     block = len(headings) * (TILE + GAP)
     width = across * block + (across - 1) * 2 * GAP + GAP
     sheet = np.full((HEAD + lines * (TILE + FOOT + GAP), width, 3), PAPER, np.uint8)
-    for number, row in enumerate(rows):
+    for number, (caption, pictures) in enumerate(rows):
         line, column = divmod(number, COLUMNS)
         left = GAP + column * (block + 2 * GAP)
         top = HEAD + line * (TILE + FOOT + GAP)
@@ -46,11 +37,11 @@ def contact_sheet(rows: Sequence[Row]) -> np.ndarray:
             x = left + place * (TILE + GAP)
             if line == 0:
                 _write(sheet, heading, x, HEAD - 7, 0.45)
-            picture = row.pictures[heading]
+            picture = pictures[heading]
             if picture is not None:
                 tile = fitted(picture)
                 sheet[top : top + tile.shape[0], x : x + tile.shape[1]] = tile
-        _write(sheet, row.caption, left, top + TILE + 13, 0.38)
+        _write(sheet, caption, left, top + TILE + 13, 0.38)
     return sheet
 
 

@@ -1,6 +1,6 @@
 """What a person should know before choosing anything on a pseudo set."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 SATURATED = 0.995
@@ -20,72 +20,75 @@ def warnings(content: Mapping[str, Any]) -> list[dict[str, Any]]:
     Returns:
         For each ``code``, ``category`` (None for the set) and ``text``.
     """
-    found: list[dict[str, Any]] = []
+    found = _difficulty(content)
+    for name, figures in content["categories"].items():
+        found += [_warning(code, name, text) for code, text in _of_category(figures)]
+    return found
 
-    def warn(code: str, category: str | None, text: str) -> None:
-        found.append({"code": code, "category": category, "text": text})
 
-    categories = content["categories"]
+def _warning(code: str, category: str | None, text: str) -> dict[str, Any]:
+    return {
+        "code": code,
+        "category": category,
+        "text": text if category is None else f"{category}: {text}",
+    }
+
+
+def _difficulty(content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Whether nearest neighbours solve the set, or a category of it, or guess."""
     known = {
         name: figures["image_auroc"]
-        for name, figures in categories.items()
+        for name, figures in content["categories"].items()
         if figures["image_auroc"] is not None
     }
     if known and min(known.values()) > SATURATED:
-        warn(
-            "saturated", None,
+        text = (
             f"Nearest neighbours tell every category apart (AUROC above {SATURATED}): such a set "
             "cannot rank anything. Build one with fainter or smaller anomalies: --set "
-            "opacity=0.3,0.7, --set scale=0.5.",
-        )  # fmt: skip
-    elif content["image_auroc"] is not None and content["image_auroc"] < GUESSING:
-        warn(
-            "guessing", None,
-            f"Nearest neighbours hardly do better than a guess (AUROC "
+            "opacity=0.3,0.7, --set scale=0.5."
+        )
+        return [_warning("saturated", None, text)]
+    if content["image_auroc"] is not None and content["image_auroc"] < GUESSING:
+        text = (
+            "Nearest neighbours hardly do better than a guess (AUROC "
             f"{content['image_auroc']:.3f}): differences on such a set are mostly chance. Build "
-            "one with stronger or larger anomalies: --set opacity=1, --set scale=2.",
-        )  # fmt: skip
-    else:
-        for name, value in known.items():
-            if value > SATURATED:
-                warn(
-                    "saturated", name,
-                    f"{name}: nearest neighbours tell all anomalies apart (AUROC {value:.3f}); the "
-                    "category hardly takes part in the ranking.",
-                )  # fmt: skip
-            elif value < GUESSING:
-                warn(
-                    "guessing", name,
-                    f"{name}: nearest neighbours hardly do better than a guess (AUROC "
-                    f"{value:.3f}); the category adds mostly chance to the ranking.",
-                )  # fmt: skip
-    for name, figures in categories.items():
-        count = figures["anomalies"]
-        if figures["empty"]:
-            warn("empty", name, f"{name}: {figures['empty']} of {count} masks are empty.")
-        if figures["invisible"]:
-            warn(
-                "invisible", name,
-                f"{name}: {figures['invisible']} of {count} anomalies hardly change their image.",
-            )  # fmt: skip
-        if figures["changed_outside"]:
-            warn(
-                "changed_outside", name,
-                f"{name}: {figures['changed_outside']} of {count} anomalies change pixels outside "
-                "their mask.",
-            )  # fmt: skip
-        if figures["on_object"] and figures["on_object"]["median"] < ON_OBJECT:
-            warn(
-                "off_object", name,
-                f"{name}: half of the anomalies lie on the object with less than "
-                f"{100 * ON_OBJECT:.0f} % of their area; build with --foreground auto.",
-            )  # fmt: skip
-        near = figures["near_duplicates"]
-        if near and near["with_training"]:
-            warn(
-                "near_duplicates", name,
-                f"{name}: near-duplicates among the normals to train on are known of "
-                f"{near['with_training']} of {figures['normals']} held-out normals. A repeat in "
-                "the memory bank flatters K.",
-            )  # fmt: skip
-    return found
+            "one with stronger or larger anomalies: --set opacity=1, --set scale=2."
+        )
+        return [_warning("guessing", None, text)]
+    saturated = "nearest neighbours tell all anomalies apart (AUROC {:.3f}); the category hardly "
+    saturated += "takes part in the ranking."
+    guessing = "nearest neighbours hardly do better than a guess (AUROC {:.3f}); the category adds "
+    guessing += "mostly chance to the ranking."
+    return [
+        _warning("saturated", name, saturated.format(value))
+        if value > SATURATED
+        else _warning("guessing", name, guessing.format(value))
+        for name, value in known.items()
+        if value > SATURATED or value < GUESSING
+    ]
+
+
+def _of_category(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Codes and sentences of what is wrong with a category's anomalies and normals."""
+    count = figures["anomalies"]
+    if figures["empty"]:
+        yield "empty", f"{figures['empty']} of {count} masks are empty."
+    if figures["invisible"]:
+        yield "invisible", f"{figures['invisible']} of {count} anomalies hardly change their image."
+    if figures["changed_outside"]:
+        changed = figures["changed_outside"]
+        yield "changed_outside", f"{changed} of {count} anomalies change pixels outside their mask."
+    if figures["on_object"] and figures["on_object"]["median"] < ON_OBJECT:
+        yield (
+            "off_object",
+            f"half of the anomalies lie on the object with less than {100 * ON_OBJECT:.0f} % of "
+            "their area; build with --foreground auto.",
+        )
+    near = figures["near_duplicates"]
+    if near and near["with_training"]:
+        yield (
+            "near_duplicates",
+            "near-duplicates among the normals to train on are known of "
+            f"{near['with_training']} of {figures['normals']} held-out normals. A repeat in the "
+            "memory bank flatters K.",
+        )

@@ -16,6 +16,7 @@ import click
 from pseudoval import __version__
 from pseudoval.cli.options import (
     FOLDER,
+    BuildCommand,
     assignments,
     audit_options,
     build_options,
@@ -81,7 +82,7 @@ def demo(out: Path, seed: int) -> None:
     click.echo(f"\nThe report is {out / 'run' / 'report' / 'report.html'}")
 
 
-@cli.command()
+@cli.command(cls=BuildCommand)
 @click.argument("data", type=FOLDER())
 @build_options
 @set_option
@@ -289,7 +290,8 @@ def list_studies() -> None:
         click.echo(f"{name:<10} {(make.__doc__ or '').splitlines()[0]}")
     click.echo(f"\nFILE.toml: {(study_files.__doc__ or '').strip()}")
     objectives = {name: objective.summary for name, objective in OBJECTIVES.items()}
-    for title, known in (("--objective NAME or NAME+NAME", objectives), ("--rule NAME", RULES)):
+    rules = {name: rule.summary for name, rule in RULES.items()}
+    for title, known in (("--objective NAME or NAME+NAME", objectives), ("--rule NAME", rules)):
         click.echo(f"\n{title}")
         for name, meaning in known.items():
             click.echo(f"  {name:<18} {meaning}")

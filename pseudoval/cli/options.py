@@ -105,19 +105,12 @@ def tune_options(command: Command) -> Command:
         click.option("--objective", metavar="NAME[+NAME]", help="What is maximised; 'pseudoval "
                      "studies' lists the names. A+B is the mean of two.  [default: "
                      "macro_image_auroc]"),
-        click.option("--rule", metavar="best|margin|one-se", help="Which configuration wins: "
-                     "the highest pseudo score; or, within one bootstrap standard error of it, the "
-                     "one that sets normal and anomalous scores farthest apart, or the cheapest.  "
-                     "[default: best]"),
+        click.option("--rule", metavar="NAME", help="Which configuration wins; 'pseudoval studies' "
+                     "lists the rules.  [default: best]"),
         device_option,
         click.option("--audit-joint", "audit_share", type=float, metavar="SHARE",
                      help="After the stages, score this share of the cells off their path, in "
                      "(0, 1]; the choice stays as it is."),
-        click.option("--refine", type=click.IntRange(0), is_flag=False, flag_value=2, default=0,
-                     metavar="[ROUNDS]", help="Add values half-way between the leader of each grid "
-                     "and its neighbours, in so many rounds (2 without a number)."),
-        click.option("--race", is_flag=True, help="Score each grid on growing shares of the "
-                     "images, and drop what a paired test finds worse than the leader."),
         seed_option("Seed of the noise, the same for every configuration."),
         click.option("--repeats", type=click.IntRange(1), default=1, show_default=True,
                      help="Score with the noise of this many seeds, from --seed on, and choose on "
@@ -161,12 +154,23 @@ def audit_options(command: Command) -> Command:
     return command
 
 
+class BuildCommand(click.Command):
+    """``build``, whose help lists the generators."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """One line for each of ``generators.GENERATORS``, imported where it is asked for."""
+        from pseudoval.generators import GENERATORS
+
+        with formatter.section("Generators"):
+            formatter.write_dl([(name, known.summary) for name, known in GENERATORS.items()])
+
+
 def build_options(command: Command) -> Command:
     """The options of ``build``."""
     options: list[Callable[[Command], Command]] = [
         click.option("--out", type=FOLDER(), default=Path("pseudo"), show_default=True),
         click.option("--categories", metavar="A,B", help="Only these categories."),
-        click.option("--generator", default="cutpaste-scar", show_default=True),
+        click.option("--generator", metavar="NAME", default="cutpaste-scar", show_default=True),
         click.option("--holdout", type=float, default=0.25, show_default=True,
                      help="Share held out."),
         click.option("--split-seed", type=click.IntRange(0), default=0, show_default=True),

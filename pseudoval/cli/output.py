@@ -8,22 +8,18 @@ from typing import Any
 def choice_lines(best: Mapping[str, Any], out: Path) -> Iterator[str]:
     """What a study found, from ``best.json``: a line per stage, the choice, the audit."""
     for stage in best["stages"]:
-        pruned = [one["value"] for one in stage.get("race", {"pruned": []})["pruned"]]
         judged = stage.get("objective_value", stage["pseudo_auroc"])  # absent in older RUNs
         cells = "  ".join(
-            f"{value}:{_auroc(figure, value in pruned)}"
+            f"{value}:{'failed' if figure is None else format(figure, '.3f')}"
             for value, figure in zip(stage["values"], judged, strict=True)
         )
         yield f"{stage['param']:>2}  {cells}  -> {stage['selected']}"
-        if "race" in stage:
-            scored, grid = stage["race"]["image_configurations"], stage["race"]["full_grid"]
-            yield f"    raced: {scored} of {grid} image-configurations, {len(pruned)} pruned"
         if stage["selected"] != stage.get("leader", stage["selected"]):
-            from pseudoval.statistics.rules import TAKES  # brings SciPy, which no other line needs
+            from pseudoval.statistics.rules import RULES  # brings SciPy, which no other line needs
 
             yield (
                 f"    {stage['param']} = {stage['leader']} is highest, "
-                f"{stage['param']} = {stage['selected']} is {TAKES[best['rule']]} "
+                f"{stage['param']} = {stage['selected']} is {RULES[best['rule']].takes} "
                 f"(rule {best['rule']})"
             )
     params = ", ".join(f"{name} = {value}" for name, value in best["params"].items())
@@ -102,9 +98,3 @@ def _median(figures: Mapping[str, Any] | None, factor: float, digits: int) -> st
 
 def _figure(value: float | None, factor: float, digits: int) -> str:
     return "n/a" if value is None else f"{factor * value:.{digits}f}"
-
-
-def _auroc(figure: float | None, pruned: bool) -> str:
-    if figure is None:
-        return "pruned" if pruned else "failed"
-    return format(figure, ".3f")

@@ -68,15 +68,15 @@ def list_categories(root: Path, wanted: Sequence[str] | None = None) -> list[str
             f"{root} is a single category, not a folder of categories; give its parent {parent} "
             f"(and choose with --categories {root.resolve().name})."
         )
-    folders = [path for path in sorted(root.iterdir()) if path.is_dir() and path.name[0] != "."]
+    folders = [path for path in _visible(root) if path.is_dir()]
     found = [path.name for path in folders if (path / "train" / "good").is_dir()]
-    if wanted is None:
-        for folder in folders:
-            if folder.name not in found and any((folder / n).is_dir() for n in ("train", "test")):
-                raise UserError(
-                    f"Category {folder.name!r} has no folder {folder / 'train' / 'good'}; put its "
-                    "normal images there or leave it out with --categories."
-                )
+    for folder in folders:
+        begun = any((folder / name).is_dir() for name in ("train", "test"))
+        if folder.name not in found and (begun if wanted is None else folder.name in wanted):
+            raise UserError(
+                f"Category {folder.name!r} has no folder {folder / 'train' / 'good'}; put its "
+                "normal images there or leave it out with --categories."
+            )
     if not found:
         raise UserError(
             f"There is no category in {root}: expected folders CATEGORY/train/good with normal "
@@ -85,8 +85,6 @@ def list_categories(root: Path, wanted: Sequence[str] | None = None) -> list[str
     if wanted is None:
         return found
     for name in wanted:
-        if name in {path.name for path in folders} - set(found):
-            raise UserError(f"Category {name!r} has no folder {root / name / 'train' / 'good'}.")
         if name not in found:
             raise UserError(f"There is no category {name!r} in {root}; it has {', '.join(found)}.")
     if not wanted:
@@ -126,8 +124,8 @@ def test_items(root: Path, category: str) -> list[ImageItem]:
     if not good:
         raise UserError(f"There is no normal test image in {folder / 'good'}.")
     items = [_item(root, path, category, None) for path in good]
-    for defect in sorted(path for path in folder.iterdir() if path.is_dir()):
-        if defect.name != "good" and defect.name[0] != ".":
+    for defect in _visible(folder):
+        if defect.is_dir() and defect.name != "good":
             masks = _masks(root / category / "ground_truth" / defect.name)
             for path in _images(defect):
                 mask = masks.get(f"{path.stem}_mask") or masks.get(path.stem)
@@ -153,11 +151,7 @@ def _item(root: Path, path: Path, category: str, mask: Path | None) -> ImageItem
 
 def _images(folder: Path) -> list[Path]:
     """The image files of a folder by name; anything else but clutter is an error."""
-    entries = [
-        path
-        for path in sorted(folder.iterdir())
-        if path.name[0] != "." and path.name.lower() not in CLUTTER
-    ]
+    entries = [p for p in _visible(folder) if p.name.lower() not in CLUTTER]
     for path in entries:
         if path.suffix.lower() not in IMAGE_SUFFIXES or not path.is_file():
             raise UserError(
@@ -171,5 +165,8 @@ def _masks(folder: Path) -> dict[str, Path]:
     """The image files of a ground-truth folder by stem; none if the folder is missing."""
     if not folder.is_dir():
         return {}
-    paths = sorted(folder.iterdir())
-    return {p.stem: p for p in paths if p.suffix.lower() in IMAGE_SUFFIXES and p.name[0] != "."}
+    return {p.stem: p for p in _visible(folder) if p.suffix.lower() in IMAGE_SUFFIXES}
+
+
+def _visible(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.iterdir()) if path.name[0] != "."]

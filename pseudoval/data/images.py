@@ -76,17 +76,8 @@ def read_mask_values(path: Path, shape: tuple[int, int]) -> np.ndarray:
     return values
 
 
-def require_image(path: Path) -> None:
-    """Check that a file begins as an image does, without decoding its pixels.
-
-    Raises:
-        UserError: no such file, or not an image.
-    """
-    _open(path, decode=False)
-
-
 def image_shape(path: Path) -> tuple[int, int]:
-    """Height and width of an image file, from its header.
+    """Height and width of an image file, from its header; its pixels are not decoded.
 
     Raises:
         UserError: no such file, or not an image.

@@ -37,6 +37,7 @@ from pseudoval.demo.canvas import (
     smooth_noise,
     stroke,
 )
+from pseudoval.demo.defects import Damage
 
 _TABLE = (0.33, 0.33, 0.32)
 _MASK = np.array([0.018, 0.110, 0.058], np.float32)
@@ -146,20 +147,14 @@ def _print_board(scene: Scene) -> Surface:
 def _mount(scene: Scene, surface: Surface, part: Part, placement: Placement) -> None:
     """Put one component (or, where it is absent, its bare pads) on the board."""
     upright = np.pi / 2 if part.upright else 0.0
-    for piece in pieces(part, placement.tone):
-        if not (piece.soldered or placement.present):
+    for outline, look in pieces(part, placement.tone):
+        if not (look.soldered or placement.present):
             continue
         # Pads and legs are where the board wants them; the body sits as it was placed.
-        turn = upright + (0.0 if piece.soldered else placement.angle)
-        shift = (0.0, 0.0) if piece.soldered else placement.shift
-        outline = piece.outline @ rotation(turn).T + np.asarray(part.centre) + shift
-        lay(
-            surface,
-            _placed(scene, outline),
-            colour=piece.colour,
-            rise=piece.rise,
-            gloss=piece.gloss,
-        )
+        turn = upright + (0.0 if look.soldered else placement.angle)
+        shift = (0.0, 0.0) if look.soldered else placement.shift
+        turned = outline @ rotation(turn).T + np.asarray(part.centre) + shift
+        lay(surface, _placed(scene, turned), colour=look.colour, rise=look.rise, gloss=look.gloss)
 
 
 def _solder(surface: Surface, bridge: Bridge) -> None:
@@ -188,21 +183,18 @@ def _moved(scene: Scene, layer: Field) -> Field:
     return np.asarray(cv2.warpAffine(layer, pose, (n, n), flags=cv2.INTER_LINEAR), np.float32)
 
 
-def _missing_component(
-    scene: Scene, surface: Surface, rng: np.random.Generator, severity: float, extent: float
-) -> Surface:
-    lost = int(rng.choice(REMOVABLE))
+def _missing_component(scene: Scene, surface: Surface, damage: Damage) -> Surface:
+    lost = int(damage.rng.choice(REMOVABLE))
     placements = list(scene.placements)
     placements[lost] = replace(placements[lost], present=False)
     return paint(replace(scene, placements=tuple(placements)))
 
 
-def _solder_bridge(
-    scene: Scene, surface: Surface, rng: np.random.Generator, severity: float, extent: float
-) -> Surface:
+def _solder_bridge(scene: Scene, surface: Surface, damage: Damage) -> Surface:
+    rng = damage.rng
     chip = PARTS[int(rng.integers(2))]
     first = int(rng.integers(chip.legs - 1))
-    spanned = 1 + round(2 * extent)
+    spanned = 1 + round(2 * damage.extent)
     last = min(first + spanned, chip.legs - 1)
     side = rng.choice((-1, 1)) * (chip.size[0] / 2 + rng.uniform(0.010, 0.018))
     ends = np.array([[side, leg_offset(chip, k)] for k in (first, last)])
@@ -210,44 +202,40 @@ def _solder_bridge(
         ends = ends[:, ::-1]
     bulge = rng.normal(0, 0.002, 2)
     path = np.array([ends[0], ends.mean(axis=0) + bulge, ends[1]]) + chip.centre
-    width, fill = rng.uniform(0.014, 0.028), 0.75 + 0.25 * severity
+    width, fill = rng.uniform(0.014, 0.028), 0.75 + 0.25 * damage.severity
     bridge = Bridge(path=_placed(scene, path), width=width, fill=fill)
     return paint(replace(scene, bridge=bridge))
 
 
-def _burn(
-    scene: Scene, surface: Surface, rng: np.random.Generator, severity: float, extent: float
-) -> Surface:
+def _burn(scene: Scene, surface: Surface, damage: Damage) -> Surface:
+    rng = damage.rng
     n = scene.table.shape[0]
-    burnt = surface.copy()
     centre = _on_board(scene, rng)
-    radius = 0.022 + 0.045 * extent
+    radius = 0.022 + 0.045 * damage.extent
     halo = defects.blot(rng, n, centre, radius=radius, ragged=0.25, softness=1.0)
     char = defects.blot(rng, n, centre, radius=radius * 0.5, ragged=0.4, softness=0.9)
-    mix(burnt.albedo, (0.085, 0.050, 0.022), halo * np.float32(0.15 + 0.7 * severity))
-    mix(burnt.albedo, (0.012, 0.010, 0.009), char * np.float32(severity))
-    burnt.gloss[:] *= 1 - 0.8 * halo
-    return burnt
+    mix(surface.albedo, (0.085, 0.050, 0.022), halo * np.float32(0.15 + 0.7 * damage.severity))
+    mix(surface.albedo, (0.012, 0.010, 0.009), char * np.float32(damage.severity))
+    surface.gloss[:] *= 1 - 0.8 * halo
+    return surface
 
 
-def _scratch(
-    scene: Scene, surface: Surface, rng: np.random.Generator, severity: float, extent: float
-) -> Surface:
-    scratched = surface.copy()
+def _scratch(scene: Scene, surface: Surface, damage: Damage) -> Surface:
+    rng = damage.rng
     # The blade slides over the board: it reaches what is no higher than the traces.
     low = surface.height < _THICKNESS + 0.002
     on_board = polygon(scene.table.shape[0], _placed(scene, rectangle(*OUTLINE)))
     defects.scratch(
-        scratched,
+        surface,
         rng,
         _on_board(scene, rng),
-        length=0.10 + 0.26 * extent,
+        length=0.10 + 0.26 * damage.extent,
         heading=rng.uniform(0, 2 * np.pi),
-        depth=0.0010 + 0.0050 * severity,
+        depth=0.0010 + 0.0050 * damage.severity,
         where=np.asarray(low * on_board, np.float32),
         bare=(0.42, 0.46, 0.34) if rng.random() < 0.6 else _COPPER,
     )
-    return scratched
+    return surface
 
 
 def _on_board(scene: Scene, rng: np.random.Generator) -> tuple[float, float]:
@@ -255,10 +243,10 @@ def _on_board(scene: Scene, rng: np.random.Generator) -> tuple[float, float]:
     return float(x), float(y)
 
 
-DEFECTS: Mapping[str, Callable[[Scene, Surface, np.random.Generator, float, float], Surface]] = {
+DEFECTS: Mapping[str, Callable[[Scene, Surface, Damage], Surface]] = {
     "burn": _burn,
     "missing_component": _missing_component,
     "scratch": _scratch,
     "solder_bridge": _solder_bridge,
 }
-"""Kind -> function of (scene, its clean surface, rng, severity 0 to 1, extent 0 to 1)."""
+"""Kind -> function of the scene, its clean surface, which it may paint on, and what is drawn."""

@@ -11,7 +11,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from pseudoval.demo.canvas import Field, polygon, rectangle, stroke
+from pseudoval.demo.canvas import Field, arc, disc, polygon, rectangle, stroke
 
 OUTLINE = (0.5, 0.5), (0.86, 0.80)
 CORNER_HOLES = ((0.105, 0.135), (0.895, 0.135), (0.105, 0.865), (0.895, 0.865))
@@ -117,8 +117,8 @@ def layers(n: int) -> Layers:
         np.maximum(copper, stroke(n, route, [1.0] * len(route), width=0.006), out=copper)
     drill = np.zeros((n, n), np.float32)
     for via in _VIAS:
-        np.maximum(copper, _dot(n, via, 0.0095), out=copper)
-        np.maximum(drill, _dot(n, via, 0.0042), out=drill)
+        np.maximum(copper, polygon(n, disc(via, 0.0095, 16)), out=copper)
+        np.maximum(drill, polygon(n, disc(via, 0.0042, 16)), out=drill)
     silk = np.zeros((n, n), np.uint8)
     for text, (x, y) in _LABELS:
         at = (round(x * n), round(y * n))
@@ -155,16 +155,10 @@ def leg_offset(chip: Part, k: int) -> float:
     return (k - (chip.legs - 1) / 2) * span * 0.94 / chip.legs
 
 
-def _dot(n: int, centre: tuple[float, float], radius: float) -> Field:
-    turn = np.linspace(0, 2 * np.pi, 16, endpoint=False)
-    return polygon(n, np.stack([np.cos(turn), np.sin(turn)], axis=1) * radius + centre)
-
-
 def _frame(n: int, part: Part) -> Field:
     """Return the silk-screen outline around a part, [N, N]."""
     if part.kind == "can":
-        turn = np.linspace(0, 2 * np.pi, 33)
-        ring = np.stack([np.cos(turn), np.sin(turn)], axis=1) * (part.size[0] / 2 + 0.008)
+        ring = arc(np.linspace(0, 2 * np.pi, 33), part.size[0] / 2 + 0.008)
         return stroke(n, ring + part.centre, [0.75] * 33, width=0.004)
     margin = {"quad": 0.062, "dual": 0.052}.get(part.kind, 0.016)
     width, height = part.size[::-1] if part.upright else part.size

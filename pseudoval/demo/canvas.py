@@ -37,12 +37,12 @@ class Surface:
         )
 
 
-def new_surface(n: int, colour: tuple[float, float, float], *, gloss: float = 0.0) -> Surface:
-    """Return a flat [n, n] surface of one linear RGB colour in [0, 1]."""
+def new_surface(n: int, colour: tuple[float, float, float]) -> Surface:
+    """Return a flat, matte [n, n] surface of one linear RGB colour in [0, 1]."""
     return Surface(
         albedo=np.tile(np.array(colour, np.float32), (n, n, 1)),
         height=np.zeros((n, n), np.float32),
-        gloss=np.full((n, n), gloss, np.float32),
+        gloss=np.zeros((n, n), np.float32),
     )
 
 
@@ -57,7 +57,8 @@ def smooth_noise(rng: np.random.Generator, n: int, cells: int) -> Field:
     """Return smooth noise [n, n] of roughly unit deviation with `cells` bumps along a side."""
     coarse = rng.standard_normal((cells + 2, cells + 2)).astype(np.float32)
     # The bicubic kernel averages neighbours: 1.5 restores about unit deviation.
-    return _resized(coarse, n) * np.float32(1.5)
+    fine = np.asarray(cv2.resize(coarse, (n, n), interpolation=cv2.INTER_CUBIC), np.float32)
+    return fine * np.float32(1.5)
 
 
 def fractal_noise(rng: np.random.Generator, n: int, cells: int, octaves: int) -> Field:
@@ -151,16 +152,20 @@ def lay(
     surface.gloss[box] += cover * (np.float32(gloss) - surface.gloss[box])
 
 
-def rectangle(centre: tuple[float, float], size: tuple[float, float], angle: float = 0.0) -> Points:
-    """Return the corners [4, 2] of a rectangle (units) turned by `angle` radians."""
+def rectangle(centre: tuple[float, float], size: tuple[float, float]) -> Points:
+    """Return the corners [4, 2] of a rectangle (units)."""
     half = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * np.asarray(size) / 2
-    return np.asarray(half @ rotation(angle).T + np.asarray(centre), np.float64)
+    return np.asarray(half + np.asarray(centre), np.float64)
+
+
+def arc(turn: Points, radius: float) -> Points:
+    """Return points [K, 2] on a circle about the origin at the angles `turn` [K] in radians."""
+    return np.stack([np.cos(turn), np.sin(turn)], axis=1) * radius
 
 
 def disc(centre: tuple[float, float], radius: float, corners: int = 24) -> Points:
     """Return a circle (units) as a polygon [corners, 2]."""
-    turn = np.linspace(0, 2 * np.pi, corners, endpoint=False)
-    ring = np.stack([np.cos(turn), np.sin(turn)], axis=1) * radius
+    ring = arc(np.linspace(0, 2 * np.pi, corners, endpoint=False), radius)
     return np.asarray(ring + np.asarray(centre), np.float64)
 
 
@@ -173,7 +178,3 @@ def _fixed_point(points: npt.ArrayLike, n: int) -> npt.NDArray[np.int32]:
     # OpenCV puts integer coordinates on pixel centres; ours put them on pixel corners.
     pixels = np.asarray(points, np.float64) * n - 0.5
     return np.asarray(np.round(pixels * 2**_SUBPIXEL_BITS), np.int32)
-
-
-def _resized(field: Field, n: int) -> Field:
-    return np.asarray(cv2.resize(field, (n, n), interpolation=cv2.INTER_CUBIC), np.float32)

@@ -7,6 +7,8 @@ fragments meets something else here.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
@@ -21,6 +23,18 @@ from pseudoval.demo.canvas import (
     smoothstep,
     stroke,
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Damage:
+    """What is drawn of a defect before its kind is looked at."""
+
+    rng: np.random.Generator
+    """For everything else."""
+    severity: float
+    """How bad it is, in [0, 1]."""
+    extent: float
+    """How large it is, in [0, 1]."""
 
 
 def blot(

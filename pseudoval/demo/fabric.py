@@ -19,6 +19,7 @@ from pseudoval.demo.canvas import (
     smoothstep,
     stroke,
 )
+from pseudoval.demo.defects import Damage
 
 _WARP = np.array([0.115, 0.165, 0.235], np.float32)
 _WEFT = np.array([0.40, 0.40, 0.36], np.float32)
@@ -133,22 +134,19 @@ def _pulled(pull: Pull, u: Field, v: Field) -> tuple[Field, Field]:
     return np.asarray(drawn, np.float32), np.asarray(pull.lift * on_thread, np.float32)
 
 
-def _stain(
-    scene: Scene, surface: Surface, rng: np.random.Generator, severity: float, extent: float
-) -> Surface:
-    stained = surface.copy()
+def _stain(scene: Scene, surface: Surface, damage: Damage) -> Surface:
+    rng = damage.rng
     spot = defects.blot(
-        rng, scene.shade.shape[0], _anywhere(rng), radius=0.03 + 0.08 * extent, ragged=0.25
+        rng, scene.shade.shape[0], _anywhere(rng), radius=0.03 + 0.08 * damage.extent, ragged=0.25
     )
     # Half of the stains are oil (grey-brown), half are coffee or rust water (warm).
     dye = (0.62, 0.60, 0.55) if rng.random() < 0.5 else (0.72, 0.52, 0.34)
-    defects.tint(stained, spot, dye, strength=0.22 + 0.9 * severity)
-    return stained
+    defects.tint(surface, spot, dye, strength=0.22 + 0.9 * damage.severity)
+    return surface
 
 
-def _pulled_thread(
-    scene: Scene, surface: Surface, rng: np.random.Generator, severity: float, extent: float
-) -> Surface:
+def _pulled_thread(scene: Scene, surface: Surface, damage: Damage) -> Surface:
+    rng = damage.rng
     u, v = _thread_coordinates(scene)
     n = u.shape[0]
     row, column = (rng.integers(round(0.15 * n), round(0.85 * n)) for _ in range(2))
@@ -158,25 +156,23 @@ def _pulled_thread(
             pull=Pull(
                 along=float(u[row, column]),
                 across=float(v[row, column]),
-                reach=1.5 + 4.5 * extent,
-                pinch=0.15 + 0.35 * severity,
-                lift=0.55 + 0.9 * severity,
+                reach=1.5 + 4.5 * damage.extent,
+                pinch=0.15 + 0.35 * damage.severity,
+                lift=0.55 + 0.9 * damage.severity,
             ),
         )
     )
 
 
-def _hole(
-    scene: Scene, surface: Surface, rng: np.random.Generator, severity: float, extent: float
-) -> Surface:
+def _hole(scene: Scene, surface: Surface, damage: Damage) -> Surface:
+    rng = damage.rng
     n = scene.shade.shape[0]
-    torn = surface.copy()
     centre = _anywhere(rng)
-    radius = 0.012 + 0.040 * extent
+    radius = 0.012 + 0.040 * damage.extent
     gap = defects.blot(rng, n, centre, radius=radius, ragged=0.4, softness=0.25)
-    gap *= np.float32(0.3 + 0.7 * severity)
-    mix(torn.albedo, (0.012, 0.012, 0.014), gap)
-    torn.height[:] -= gap * np.float32(0.02)
+    gap *= np.float32(0.3 + 0.7 * damage.severity)
+    mix(surface.albedo, (0.012, 0.012, 0.014), gap)
+    surface.height[:] -= gap * np.float32(0.02)
     for _ in range(rng.integers(5, 11)):
         turn = rng.uniform(0, 2 * np.pi)
         outer = np.asarray(centre) + radius * 1.1 * np.array([np.cos(turn), np.sin(turn)])
@@ -185,18 +181,18 @@ def _hole(
         )
         bend = (outer + inner) / 2 + rng.normal(0, 0.25 * radius, 2)
         fray = stroke(n, [outer, bend, inner], [0.8, 0.8, 0.3], width=0.004)
-        mix(torn.albedo, (_WEFT if rng.random() < 0.6 else _WARP) * 0.9, fray)
-        torn.height[:] += fray * np.float32(0.008)
-    return torn
+        mix(surface.albedo, (_WEFT if rng.random() < 0.6 else _WARP) * 0.9, fray)
+        surface.height[:] += fray * np.float32(0.008)
+    return surface
 
 
 def _anywhere(rng: np.random.Generator) -> tuple[float, float]:
     return rng.uniform(0.1, 0.9), rng.uniform(0.1, 0.9)
 
 
-DEFECTS: Mapping[str, Callable[[Scene, Surface, np.random.Generator, float, float], Surface]] = {
+DEFECTS: Mapping[str, Callable[[Scene, Surface, Damage], Surface]] = {
     "hole": _hole,
     "pulled_thread": _pulled_thread,
     "stain": _stain,
 }
-"""Kind -> function of (scene, its clean surface, rng, severity 0 to 1, extent 0 to 1)."""
+"""Kind -> function of the scene, its clean surface, which it may paint on, and what is drawn."""

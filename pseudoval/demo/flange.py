@@ -20,6 +20,7 @@ from pseudoval.demo.canvas import (
     smooth_noise,
     smoothstep,
 )
+from pseudoval.demo.defects import Damage
 
 _BACKGROUND = (0.085, 0.095, 0.11)
 _STEEL = np.array([0.34, 0.345, 0.35], np.float32)
@@ -161,66 +162,59 @@ def _stamped(scene: Scene) -> Field:
     return moved.astype(np.float32) / np.float32(255)
 
 
-def _scratch(
-    scene: Scene, surface: Surface, rng: np.random.Generator, severity: float, extent: float
-) -> Surface:
-    scratched = surface.copy()
+def _scratch(scene: Scene, surface: Surface, damage: Damage) -> Surface:
+    rng = damage.rng
     defects.scratch(
-        scratched,
+        surface,
         rng,
         _on_face(scene, rng),
-        length=0.08 + 0.24 * extent,
+        length=0.08 + 0.24 * damage.extent,
         heading=rng.uniform(0, 2 * np.pi),
-        depth=0.0028 + 0.0050 * severity,
+        depth=0.0028 + 0.0050 * damage.severity,
         where=_metal(scene),
         bare=(0.16, 0.16, 0.17),
     )
-    return scratched
+    return surface
 
 
-def _dent(
-    scene: Scene, surface: Surface, rng: np.random.Generator, severity: float, extent: float
-) -> Surface:
-    dented = surface.copy()
-    radius = 0.026 + 0.050 * extent
+def _dent(scene: Scene, surface: Surface, damage: Damage) -> Surface:
+    radius = 0.026 + 0.050 * damage.extent
     defects.dent(
-        dented,
-        _on_face(scene, rng),
+        surface,
+        _on_face(scene, damage.rng),
         radius=radius,
-        depth=radius * (0.34 + 0.55 * severity),
+        depth=radius * (0.34 + 0.55 * damage.severity),
         where=_metal(scene),
     )
-    return dented
+    return surface
 
 
-def _rust(
-    scene: Scene, surface: Surface, rng: np.random.Generator, severity: float, extent: float
-) -> Surface:
+def _rust(scene: Scene, surface: Surface, damage: Damage) -> Surface:
+    rng = damage.rng
     n = scene.belt.shape[0]
-    rusted = surface.copy()
     spot = defects.blot(
-        rng, n, _on_face(scene, rng), radius=0.025 + 0.06 * extent, ragged=0.45, softness=0.6
+        rng, n, _on_face(scene, rng), radius=0.025 + 0.06 * damage.extent, ragged=0.45, softness=0.6
     )
     crust = spot * np.clip(0.75 + 0.5 * fractal_noise(rng, n, 40, 2), 0, 1.5) * _metal(scene)
-    defects.tint(rusted, crust, (0.62, 0.36, 0.20), strength=0.25 + 1.3 * severity)
-    rusted.height[:] += crust * np.float32(0.0006)
-    rusted.gloss[:] *= 1 - 0.8 * np.clip(crust, 0, 1)
-    return rusted
+    defects.tint(surface, crust, (0.62, 0.36, 0.20), strength=0.25 + 1.3 * damage.severity)
+    surface.height[:] += crust * np.float32(0.0006)
+    surface.gloss[:] *= 1 - 0.8 * np.clip(crust, 0, 1)
+    return surface
 
 
-def _heat_tint(
-    scene: Scene, surface: Surface, rng: np.random.Generator, severity: float, extent: float
-) -> Surface:
+def _heat_tint(scene: Scene, surface: Surface, damage: Damage) -> Surface:
+    rng = damage.rng
     n = scene.belt.shape[0]
-    tinted = surface.copy()
     centre = _on_face(scene, rng)
     # Oxide colours of overheated steel: straw outside, violet-blue where it was hottest.
-    radius = 0.03 + 0.05 * extent
+    radius = 0.03 + 0.05 * damage.extent
     straw = defects.blot(rng, n, centre, radius=radius, ragged=0.15, softness=1.2) * _metal(scene)
-    defects.tint(tinted, straw, (0.90, 0.66, 0.38), strength=0.35 + 0.9 * severity)
+    defects.tint(surface, straw, (0.90, 0.66, 0.38), strength=0.35 + 0.9 * damage.severity)
     blue = defects.blot(rng, n, centre, radius=radius * 0.5, ragged=0.15, softness=1.2)
-    defects.tint(tinted, blue * _metal(scene), (0.42, 0.55, 1.00), strength=0.4 + 0.9 * severity)
-    return tinted
+    defects.tint(
+        surface, blue * _metal(scene), (0.42, 0.55, 1.00), strength=0.4 + 0.9 * damage.severity
+    )
+    return surface
 
 
 def _on_face(scene: Scene, rng: np.random.Generator) -> tuple[float, float]:
@@ -231,10 +225,10 @@ def _on_face(scene: Scene, rng: np.random.Generator) -> tuple[float, float]:
     )
 
 
-DEFECTS: Mapping[str, Callable[[Scene, Surface, np.random.Generator, float, float], Surface]] = {
+DEFECTS: Mapping[str, Callable[[Scene, Surface, Damage], Surface]] = {
     "dent": _dent,
     "heat_tint": _heat_tint,
     "rust": _rust,
     "scratch": _scratch,
 }
-"""Kind -> function of (scene, its clean surface, rng, severity 0 to 1, extent 0 to 1)."""
+"""Kind -> function of the scene, its clean surface, which it may paint on, and what is drawn."""

@@ -16,6 +16,7 @@ from PIL import Image as PillowImage
 from pseudoval.demo import board, fabric, flange
 from pseudoval.demo.camera import Image, develop, expose, sample_grain, sample_light
 from pseudoval.demo.canvas import SUPERSAMPLE, Field
+from pseudoval.demo.defects import Damage
 
 _MODULES: Mapping[str, ModuleType] = {"board": board, "fabric": fabric, "flange": flange}
 
@@ -123,7 +124,8 @@ def render_defect(
     largest = (SMALL if index % 3 < 2 else LARGE) * size * size
     for _ in range(_ATTEMPTS):
         severity, extent = rng.uniform(size=2)
-        spoilt = develop(module.DEFECTS[kind](scene, surface, rng, severity, extent), light)
+        damage = Damage(rng=rng, severity=severity, extent=extent)
+        spoilt = develop(module.DEFECTS[kind](scene, surface.copy(), damage), light)
         mask = _visible_change(clean, spoilt)
         if not 0 < mask.sum() <= largest:
             continue

@@ -1,42 +1,66 @@
-"""Generators of synthetic anomalies: plain functions and their configurations, by name."""
+"""Generators of synthetic anomalies, by name.
 
-import dataclasses
-from collections.abc import Mapping
-from pathlib import Path
+A new one is a file with a configuration and ``generate``, and a row of ``GENERATORS``; what
+``build --generator`` accepts, its help and the options of ``--set`` follow from that.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from pseudoval.data.files import sha256_folder
+import numpy as np
+
 from pseudoval.errors import UserError
-from pseudoval.generators import mix
+from pseudoval.generators import cutpaste, external, lafite, mix, nsa, perlin
+from pseudoval.generators.mix import MixConfig
 from pseudoval.generators.options import parse_options
-from pseudoval.generators.registry import SINGLE, Generate, Generator
 
 __all__ = [
-    "DEFAULT_GENERATOR", "GENERATORS", "Generate", "Generator", "find_generator", "parameters",
-    "parse_settings",
+    "DEFAULT_GENERATOR", "GENERATORS", "Generate", "Generator", "MixConfig", "parse_settings",
 ]  # fmt: skip
 
+Generate = Callable[..., tuple[np.ndarray, np.ndarray]]
+"""``(background, source, config, rng, foreground=None) -> (image, mask)``.
+
+``background`` and ``source`` are uint8 ``[H, W, 3]``, ``foreground`` bool ``[H, W]`` of the
+background or None for all of it; the result is uint8 ``[H, W, 3]`` and bool ``[H, W]``.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generator:
+    """A way to make anomalies.
+
+    Attributes:
+        config: frozen dataclass of its options, each with a default, checked on creation; the
+            first line of its docstring says what the generator does.
+        generate: makes one anomaly; uses no randomness but its ``rng``. None where ``build`` takes
+            anomalies as they are, or lets the others make them.
+    """
+
+    config: type
+    generate: Generate | None = None
+
+    @property
+    def summary(self) -> str:
+        """What it does, in one line."""
+        return (self.config.__doc__ or "").splitlines()[0]
+
+
 GENERATORS: dict[str, Generator] = {
-    **SINGLE,
-    "mix": Generator(config=mix.MixConfig, generate=mix.generate),
+    "cutpaste-scar": Generator(config=cutpaste.CutPasteScarConfig, generate=cutpaste.generate),
+    "lafite": Generator(config=lafite.LafiteGeneratorConfig, generate=lafite.generate),
+    "cutpaste": Generator(config=cutpaste.CutPasteConfig, generate=cutpaste.generate),
+    "cutpaste-3way": Generator(config=cutpaste.CutPaste3WayConfig, generate=cutpaste.generate),
+    "nsa": Generator(config=nsa.NsaConfig, generate=nsa.generate),
+    "perlin": Generator(config=perlin.PerlinConfig, generate=perlin.generate),
+    "external": Generator(config=external.ExternalConfig),
+    "mix": Generator(config=MixConfig),
 }
 DEFAULT_GENERATOR = "cutpaste-scar"
 """The one whose sets lead to the better choices, see ``benchmarks/selection_quality.py``. Larger
 fragments, such as those of ``lafite``, are found by nearly every configuration, and where AUROCs
 tie at 1 a set says nothing."""
-
-
-def find_generator(name: str) -> Generator:
-    """The generator of that name.
-
-    Raises:
-        UserError: there is none; the message lists those there are.
-    """
-    if name not in GENERATORS:
-        raise UserError(
-            f"There is no generator {name!r}; choose one of {', '.join(sorted(GENERATORS))}."
-        )
-    return GENERATORS[name]
 
 
 def parse_settings(generator: str, settings: Mapping[str, str]) -> Any:
@@ -48,24 +72,12 @@ def parse_settings(generator: str, settings: Mapping[str, str]) -> Any:
     Raises:
         UserError: an unknown name, or a value that does not parse or is out of range.
     """
-    config = find_generator(generator).config
-    return mix.parse(settings) if generator == "mix" else parse_options(generator, config, settings)
-
-
-def parameters(config: Any) -> dict[str, Any]:
-    """Every option of a configuration as JSON values; of a folder its name and content's hash.
-
-    A mixture has its ``weights``, and the options of each generator under the generator's name.
-    """
-    if isinstance(config, mix.MixConfig):
-        parts = {name: parameters(one) for name, one in config.configs.items()}
-        return {"weights": dict(config.weights), **parts}
-    return {
-        field.name: _json_value(getattr(config, field.name)) for field in dataclasses.fields(config)
-    }
-
-
-def _json_value(value: Any) -> Any:
-    if isinstance(value, Path):
-        return {"folder": value.resolve().name, "sha256": sha256_folder(value)}
-    return list(value) if isinstance(value, tuple) else value
+    if generator not in GENERATORS:
+        raise UserError(
+            f"There is no generator {generator!r}; choose one of {', '.join(sorted(GENERATORS))}."
+        )
+    config = GENERATORS[generator].config
+    if config is MixConfig:
+        others = {name: one.config for name, one in GENERATORS.items() if name != generator}
+        return mix.parse(settings, others)
+    return parse_options(generator, config, settings)

@@ -1,31 +1,81 @@
-"""Changing a fragment before it is pasted, through albumentations, from our own random stream."""
+"""Changing a fragment before it is pasted: one albumentations pipeline, from our own random stream.
 
+A pipeline is what ``albumentations.to_dict`` gives: plain JSON, which the manifest keeps. One of
+one's own is a file of that, made for example by
+
+    json.dump(albumentations.to_dict(albumentations.Compose([...])), file)
+"""
+
+import json
 import os
 import random
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from pseudoval.generators.options import PasteConfig
+from pseudoval.errors import UserError
 
+CHANGED = ("brightness", "contrast", "saturation")
 Augment = Callable[[np.ndarray], np.ndarray]
 """uint8 ``[h, w, 3]`` to the same."""
 LEAST_SIDE = 8
 """Pixels; OpenCV's warp never returns from mirroring at the border of a picture one pixel wide."""
 
+TRIALS = 8
+"""Times that a pipeline of one's own is tried: most transforms are applied at random."""
 
-def augmentation(config: PasteConfig, rng: np.random.Generator) -> Augment:
-    """Colour, mirroring, size, blur and elastic deformation as ``config`` says.
 
-    All draw from ``rng`` alone, at every call anew.
+def default_pipeline(jitter: float, flips: float) -> dict[str, Any]:
+    """The pipeline of the papers: mirroring, then brightness, contrast and saturation.
+
+    Args:
+        jitter: largest relative change of each of the three; 0 for none.
+        flips: probability of mirroring in each direction.
     """
-    strengths = (config.jitter, config.flips, config.zoom, config.blur, config.elastic)
-    if not any(strengths):
+    steps: list[dict[str, Any]] = []
+    if flips:
+        steps += [
+            {"__class_fullname__": name, "p": flips} for name in ("HorizontalFlip", "VerticalFlip")
+        ]
+    if jitter:
+        span = [max(1 - jitter, 0.0), 1 + jitter]
+        changes = {**dict.fromkeys(CHANGED, span), "hue": [0.0, 0.0]}
+        steps.append({"__class_fullname__": "ColorJitter", "p": 1.0, **changes})
+    return {"transform": {"__class_fullname__": "Compose", "p": 1.0, "transforms": steps}}
+
+
+def read_pipeline(path: Path) -> dict[str, Any]:
+    """The pipeline in a file.
+
+    Raises:
+        UserError: not JSON of ``albumentations.to_dict``, an unknown transform, options that it
+            does not accept, or a pipeline that changes the size of a picture.
+    """
+    try:
+        pipeline = json.loads(path.read_text(encoding="utf-8"))
+        sample = np.arange(32 * 48 * 3, dtype=np.uint8).reshape(32, 48, 3)
+        augment = augmentation(pipeline, np.random.default_rng(0))
+        for _ in range(TRIALS):
+            changed = augment(sample)
+            if changed.shape != sample.shape or changed.dtype != np.uint8:
+                raise ValueError("it changes the size or the type of a picture")
+    except Exception as error:  # whatever the library raises for what is not its own
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(
+            f"The pipeline {path} cannot be used ({reason}); write it with albumentations.to_dict."
+        ) from None
+    return dict(pipeline)
+
+
+def augmentation(pipeline: dict[str, Any], rng: np.random.Generator) -> Augment:
+    """A pipeline as a function that draws from ``rng`` alone, at every call anew."""
+    if not pipeline["transform"].get("transforms", True):
         return lambda patch: patch
-    transforms = _transforms(*strengths)
+    transforms = _transforms(json.dumps(pipeline))
     # Compose(seed=...) would start every transform from the same stream; sharing ours does not.
     other = random.Random(int(rng.integers(2**63)))
     for transform in transforms:
@@ -71,10 +121,8 @@ def change_colour(
 
 
 @lru_cache(maxsize=8)
-def _transforms(
-    jitter: float, flips: float, zoom: float, blur: float, elastic: float
-) -> tuple[Any, ...]:
-    """The transforms of these strengths; making them takes as long as using them ten times."""
+def _transforms(pipeline: str) -> tuple[Any, ...]:
+    """The steps of a pipeline; making them takes as long as using them ten times."""
     # The import asks the package index for its newest version unless told not to, and takes two
     # seconds: only who needs it pays.
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -89,31 +137,11 @@ def _transforms(
         ) -> np.ndarray:  # fmt: skip
             return change_colour(img, (brightness, contrast, saturation), order)
 
-    made: list[Any] = []
-    if flips:
-        made += [library.HorizontalFlip(p=flips), library.VerticalFlip(p=flips)]
-    if zoom:
-        made.append(
-            library.Affine(
-                scale=(1 - zoom, 1 + zoom),
-                interpolation=cv2.INTER_CUBIC,
-                border_mode=cv2.BORDER_REFLECT_101,
-                p=1.0,
-            )
-        )
-    if elastic:
-        # Displacements are noise in -1..1, smoothed and multiplied by alpha: a smoothing of
-        # 4 pixels keeps about a tenth of it.
-        made.append(
-            library.ElasticTransform(
-                alpha=10 * elastic, sigma=4.0, border_mode=cv2.BORDER_REFLECT_101, p=1.0
-            )
-        )
-    if blur:
-        made.append(library.GaussianBlur(sigma_limit=(0.0, blur), blur_limit=0, p=1.0))
-    if jitter:
-        span = (max(1 - jitter, 0.0), 1 + jitter)
-        made.append(
-            ColorJitter(brightness=span, contrast=span, saturation=span, hue=(0.0, 0.0), p=1.0)
-        )
-    return tuple(made)
+    whole = library.from_dict(json.loads(pipeline))
+    # A Compose that is always applied draws whether to be: its steps alone do not.
+    steps = whole.transforms if isinstance(whole, library.Compose) and whole.p == 1 else [whole]
+    for place, step in enumerate(steps):
+        if type(step) is library.ColorJitter and step.hue == (0, 0):
+            options = {name: getattr(step, name) for name in CHANGED}
+            steps[place] = ColorJitter(**options, hue=(0.0, 0.0), p=step.p)
+    return tuple(steps)

@@ -8,6 +8,8 @@ from scipy.sparse import linalg
 from pseudoval.generators.masks import squared_distance
 
 NEIGHBOURS = ((0, 1), (0, -1), (1, 0), (-1, 0))
+FEATHER_PX = 3.0
+"""Width of a feathered edge in pixels."""
 
 
 def blend(
@@ -18,13 +20,12 @@ def blend(
     patch: np.ndarray,
     *,
     blending: str,
-    blend_px: float,
     opacity: float,
 ) -> np.ndarray:
     """What a fragment looks like on the background.
 
     - ``hard``: the fragment, weighted with ``opacity``.
-    - ``feather``: the weight rises from the edge to ``opacity`` over ``blend_px`` pixels.
+    - ``feather``: the weight rises from the edge to ``opacity`` over ``FEATHER_PX`` pixels.
     - ``alpha``: it rises from the edge to the pixel farthest from it.
     - ``poisson``: the gradients of the fragment, with the background's values along its edge
       (Perez et al. 2003, eq. 7), weighted with ``opacity``.
@@ -48,7 +49,7 @@ def blend(
         above = above + membrane(background, top, left, shape, patch)
     elif blending != "hard":
         depth = np.sqrt(squared_distance(np.pad(shape, 1).astype(np.uint8)))[1:-1, 1:-1]
-        width = blend_px + 1 if blending == "feather" else float(depth.max())
+        width = FEATHER_PX + 1 if blending == "feather" else float(depth.max())
         weight = (opacity * np.minimum(depth / width, 1)).astype(np.float32)[..., None]
     mixed = below + weight * (above - below)
     return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)

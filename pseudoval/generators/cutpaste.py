@@ -7,46 +7,29 @@ own background.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from pseudoval.generators.lafite import cut
 from pseudoval.generators.masks import bar, log_uniform
 from pseudoval.generators.options import PasteConfig
-from pseudoval.generators.pasting import (
-    Draw,
-    Fragment,
-    anywhere,
-    check_size,
-    fit_source,
-    paste,
-    spots_of,
-)
+from pseudoval.generators.pasting import Fragment, fit_source, paste, place_and_cut, spots_of
 
 PAPER_SIDE = 256
 """Pixels; the paper gives the sizes of scars for images of this side."""
+SCAR_SHARE = 0.5
+"""Probability of a scar instead of a patch: the paper's three classes (normal, patch, scar) are
+equally frequent."""
+
+DrawShape = Callable[[tuple[int, int], np.random.Generator], tuple[np.ndarray, float]]
+"""``(height and width of the image, rng) -> shape bool [h, w], degrees it is turned by``."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class _CutConfig(PasteConfig):
-    """What patches and scars share.
-
-    Attributes:
-        min_shift: least distance from where a fragment is cut to where it is pasted, as a share
-            of the shorter side, so that aligned normals do not simply match.
-    """
-
-    min_shift: float = 0.1
-
-    def rules(self) -> dict[str, bool]:
-        return super().rules() | {"min_shift must lie in 0..0.5": 0 <= self.min_shift <= 0.5}
-
-
-@dataclass(frozen=True, kw_only=True)
-class CutPasteConfig(_CutConfig):
-    """Options of ``cutpaste``, the paper's values, beside those of ``PasteConfig``.
+class CutPasteConfig(PasteConfig):
+    """A patch of another normal (Li et al. 2021).
 
     Attributes:
         area: share of the image that the patch takes, drawn uniformly.
@@ -54,24 +37,32 @@ class CutPasteConfig(_CutConfig):
     """
 
     NAME: ClassVar[str] = "cutpaste"
+    BOUNDS: ClassVar[dict[str, tuple[float, float]]] = {
+        **PasteConfig.BOUNDS,
+        "area": (1e-5, 0.5),
+        "aspect": (0.05, 20),
+    }
 
     area: tuple[float, float] = (0.02, 0.15)
     aspect: tuple[float, float] = (0.3, 3.3)
 
-    def rules(self) -> dict[str, bool]:
-        return super().rules() | {
-            "area must be low,high with 0 < low <= high <= 0.5": (
-                0 < self.area[0] <= self.area[1] <= 0.5
-            ),
-            "aspect must be low,high with 0.05 <= low <= high <= 20": (
-                0.05 <= self.aspect[0] <= self.aspect[1] <= 20
-            ),
-        }
+    def shapes(self, rng: np.random.Generator) -> DrawShape:
+        """What draws the shape of one anomaly."""
+        return self._patch
+
+    def _patch(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[np.ndarray, float]:
+        """A full rectangle, bool ``[h, w]``, not turned."""
+        height, width = size
+        area = rng.uniform(*self.area) * self.scale * height * width
+        aspect = log_uniform(rng, *self.aspect)
+        h = min(max(round(math.sqrt(area / aspect)), 2), height)
+        w = min(max(round(math.sqrt(area * aspect)), 2), width)
+        return np.ones((h, w), bool), 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class CutPasteScarConfig(_CutConfig):
-    """Options of ``cutpaste-scar``, the paper's values, beside those of ``PasteConfig``.
+class CutPasteScarConfig(PasteConfig):
+    """A thin turned scar of another normal (Li et al. 2021).
 
     Attributes:
         width, length: of the scar, drawn uniformly, in pixels of an image whose shorter side is
@@ -80,44 +71,50 @@ class CutPasteScarConfig(_CutConfig):
     """
 
     NAME: ClassVar[str] = "cutpaste-scar"
+    BOUNDS: ClassVar[dict[str, tuple[float, float]]] = {
+        **PasteConfig.BOUNDS,
+        "width": (1, 128),
+        "length": (1, 128),
+        "rotation": (0, 180),
+    }
 
     width: tuple[float, float] = (2.0, 16.0)
     length: tuple[float, float] = (10.0, 25.0)
     rotation: float = 45.0
 
-    def rules(self) -> dict[str, bool]:
-        return super().rules() | {
-            "width must be low,high with 1 <= low <= high <= 128": (
-                1 <= self.width[0] <= self.width[1] <= 128
-            ),
-            "length must be low,high with 1 <= low <= high <= 128": (
-                1 <= self.length[0] <= self.length[1] <= 128
-            ),
-            "rotation must lie in 0..180": 0 <= self.rotation <= 180,
-        }
+    def shapes(self, rng: np.random.Generator) -> DrawShape:
+        """What draws the shape of one anomaly."""
+        return self._scar
+
+    def _scar(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[np.ndarray, float]:
+        """A turned thin rectangle, bool ``[h, w]``, and its angle."""
+        angle = rng.uniform(-self.rotation, self.rotation)
+        side = min(size)
+        unit = side / PAPER_SIDE * math.sqrt(self.scale)
+        width = max(rng.uniform(*self.width) * unit, 1.0)
+        length = max(rng.uniform(*self.length) * unit, 2.0)
+        return bar(rng, side, round(width * length), length / width, angle), angle
 
 
 @dataclass(frozen=True, kw_only=True)
 class CutPaste3WayConfig(CutPasteConfig, CutPasteScarConfig):
-    """Options of ``cutpaste-3way``: those of both.
-
-    Attributes:
-        scar_share: probability of a scar instead of a patch. The paper's three classes (normal,
-            patch, scar) are equally frequent.
-    """
+    """A patch or a scar of another normal (Li et al. 2021); the options of both."""
 
     NAME: ClassVar[str] = "cutpaste-3way"
+    BOUNDS: ClassVar[dict[str, tuple[float, float]]] = {
+        **CutPasteConfig.BOUNDS,
+        **CutPasteScarConfig.BOUNDS,
+    }
 
-    scar_share: float = 0.5
-
-    def rules(self) -> dict[str, bool]:
-        return super().rules() | {"scar_share must lie in 0..1": 0 <= self.scar_share <= 1}
+    def shapes(self, rng: np.random.Generator) -> DrawShape:
+        """What draws the shape of one anomaly."""
+        return self._scar if rng.random() < SCAR_SHARE else self._patch
 
 
 def generate(
     background: np.ndarray,
     source: np.ndarray,
-    config: CutPasteConfig | CutPasteScarConfig | CutPaste3WayConfig,
+    config: CutPasteConfig | CutPasteScarConfig,
     rng: np.random.Generator,
     foreground: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -126,70 +123,11 @@ def generate(
     Raises:
         UserError: as ``pasting.paste``.
     """
-    check_size(background)
     source = fit_source(source, background)
-    is_scar = isinstance(config, CutPasteScarConfig)
-    if isinstance(config, CutPaste3WayConfig):
-        is_scar = bool(rng.random() < config.scar_share)
-    size = (background.shape[0], background.shape[1])
+    draw_shape, spots = config.shapes(rng), spots_of(foreground)
 
     def draw(mask: np.ndarray) -> Fragment | str:
-        angle = 0.0
-        if is_scar:
-            assert isinstance(config, CutPasteScarConfig)
-            angle = rng.uniform(-config.rotation, config.rotation)
-            shape = _scar(size, angle, config, rng)
-        else:
-            assert isinstance(config, CutPasteConfig)
-            shape = _patch(size, config, rng)
-        return place_and_cut(source, shape, angle, config.min_shift, rng, spots)
+        shape, angle = draw_shape((mask.shape[0], mask.shape[1]), rng)
+        return place_and_cut(source, shape, angle, rng, spots)
 
-    spots = spots_of(foreground, config)
-    draws: list[Draw] = [draw]
-    return paste(background, draws, config, rng, foreground)
-
-
-def place_and_cut(
-    source: np.ndarray,
-    shape: np.ndarray,
-    angle: float,
-    min_shift: float,
-    rng: np.random.Generator,
-    spots: np.ndarray | None,
-    zoom: float = 1.0,
-) -> Fragment | str:
-    """A fragment of a shape somewhere, with content from somewhere else in the source."""
-    height, width = source.shape[:2]
-    h, w = shape.shape
-    top, left = anywhere(rng, (height, width), h, w, spots)
-    x = rng.uniform(*_inside(w / zoom, width))
-    y = rng.uniform(*_inside(h / zoom, height))
-    if math.hypot(x - left - w / 2, y - top - h / 2) < min_shift * min(height, width):
-        return "the fragment came to lie where it was cut"
-    return Fragment(shape, top, left, lambda: cut(source, x, y, h, w, angle, zoom))
-
-
-def _inside(extent: float, whole: int) -> tuple[float, float]:
-    """Where the centre of an extent may lie so that all of it is inside, if that is possible."""
-    return min(extent / 2, whole / 2), max(whole - extent / 2, whole / 2)
-
-
-def _patch(size: tuple[int, int], config: CutPasteConfig, rng: np.random.Generator) -> np.ndarray:
-    """A full rectangle, bool ``[h, w]``."""
-    height, width = size
-    area = rng.uniform(*config.area) * config.scale * height * width
-    aspect = log_uniform(rng, *config.aspect)
-    h = min(max(round(math.sqrt(area / aspect)), 2), height)
-    w = min(max(round(math.sqrt(area * aspect)), 2), width)
-    return np.ones((h, w), bool)
-
-
-def _scar(
-    size: tuple[int, int], angle: float, config: CutPasteScarConfig, rng: np.random.Generator
-) -> np.ndarray:
-    """A turned thin rectangle, bool ``[h, w]``."""
-    side = min(size)
-    unit = side / PAPER_SIDE * math.sqrt(config.scale)
-    width = max(rng.uniform(*config.width) * unit, 1.0)
-    length = max(rng.uniform(*config.length) * unit, 2.0)
-    return bar(rng, side, round(width * length), length / width, angle)
+    return paste(background, [draw], config, rng, foreground)

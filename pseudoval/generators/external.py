@@ -11,26 +11,25 @@ categories, FOLDER itself holds the pairs, for one category.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from pseudoval.data.dataset import IMAGE_SUFFIXES
 from pseudoval.data.images import read_mask_values, read_rgb
 from pseudoval.errors import UserError
+from pseudoval.generators.options import options_to_json
 
 MASK = "_mask"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExternalConfig:
-    """Options of ``external``.
+    """Images and masks made elsewhere, as they are, --set folder=DIR.
 
     Attributes:
         folder: where the images and masks are.
     """
-
-    NAME: ClassVar[str] = "external"
 
     folder: Path | None = None
 
@@ -40,38 +39,16 @@ class ExternalConfig:
         if not self.folder.is_dir():
             raise UserError(f"Generator 'external': there is no folder {self.folder}.")
 
+    def to_json(self) -> dict[str, Any]:
+        """The folder's name and the hash of its content."""
+        return options_to_json(self)
+
 
 class Pair(NamedTuple):
     """An anomalous image and its mask, files in the folder."""
 
     image: Path
     mask: Path
-
-
-def generate(
-    background: np.ndarray,
-    source: np.ndarray,
-    config: ExternalConfig,
-    rng: np.random.Generator,
-    foreground: np.ndarray | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """One of the folder's images of any category and its mask, as they are.
-
-    It has nothing of ``background`` or ``source``; ``build`` takes each image of a category once.
-
-    Returns:
-        image uint8 ``[H, W, 3]`` and mask bool ``[H, W]``, of the size that they have.
-
-    Raises:
-        UserError: as ``find_pairs`` and ``read_pair``.
-    """
-    assert config.folder is not None
-    names = sorted(path.name for path in config.folder.iterdir() if path.is_dir())
-    inner = [name for name in names if name not in ("test", "ground_truth")]
-    pairs = [
-        pair for name in inner or [""] for pair in find_pairs(config.folder, name, alone=not inner)
-    ]
-    return read_pair(pairs[int(rng.integers(len(pairs)))])
 
 
 def find_pairs(folder: Path, category: str, *, alone: bool) -> list[Pair]:

@@ -1,12 +1,9 @@
 """Anomalies after LafitE: fragments of other normal images, cut, rotated and pasted elsewhere."""
 
 import math
-from bisect import bisect_right
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import ClassVar
 
-import cv2
 import numpy as np
 
 from pseudoval.generators.masks import MASK_FAMILIES
@@ -15,8 +12,8 @@ from pseudoval.generators.pasting import (
     Draw,
     Fragment,
     anywhere,
-    check_size,
     fit_source,
+    fragment_at,
     paste,
     spots_of,
 )
@@ -29,11 +26,10 @@ LARGEST_SHARE = 0.4
 
 @dataclass(frozen=True, kw_only=True)
 class LafiteGeneratorConfig(PasteConfig):
-    """Options of the ``lafite`` generator, beside those of ``PasteConfig``.
+    """Fragments of another normal in six families of shapes, turned, one to several: the paper's.
 
     Attributes:
-        masks: families of shapes to draw from, see ``masks.MASK_FAMILIES``.
-        weights: how often each of ``masks`` is drawn, relative to the others; empty: equally.
+        masks: families of shapes to draw from, equally often, see ``masks.MASK_FAMILIES``.
         min_area, max_area: bounds of the anomaly's share of the image, drawn log-uniformly so
             that each size class is as frequent as the next. Defects of industrial sets run from
             a few tenths of a percent (holes, cuts) to several percent (dents, stains), rarely
@@ -44,15 +40,25 @@ class LafiteGeneratorConfig(PasteConfig):
         min_rotation, max_rotation: range in degrees by which each mask is rotated.
         content_rotation: how the fragment's content turns: ``with_mask`` as one piece,
             ``independent`` by an angle of its own from the same range, or ``none``.
-        min_shift: least distance from where a fragment is cut to where it is pasted, as a share
-            of the shorter side. Normals of an aligned category match where they are: a fragment
-            pasted in its own place would be no anomaly.
     """
 
     NAME: ClassVar[str] = "lafite"
+    CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {
+        **PasteConfig.CHOICES,
+        "masks": tuple(MASK_FAMILIES),
+        "content_rotation": ("with_mask", "independent", "none"),
+    }
+    BOUNDS: ClassVar[dict[str, tuple[float, float]]] = {
+        **PasteConfig.BOUNDS,
+        "min_area": (1e-5, 0.25),
+        "max_area": (1e-5, 0.25),
+        "max_fragments": (1, 10),
+        "joined": (0, 1),
+        "min_rotation": (-360, 360),
+        "max_rotation": (-360, 360),
+    }
 
     masks: tuple[str, ...] = tuple(MASK_FAMILIES)
-    weights: tuple[float, ...] = ()
     min_area: float = 0.002
     max_area: float = 0.05
     max_fragments: int = 3
@@ -60,33 +66,6 @@ class LafiteGeneratorConfig(PasteConfig):
     min_rotation: float = 0.0
     max_rotation: float = 360.0
     content_rotation: str = "with_mask"
-    min_shift: float = 0.1
-
-    def rules(self) -> dict[str, bool]:
-        unknown = [name for name in self.masks if name not in MASK_FAMILIES]
-        return super().rules() | {
-            f"masks must be one or more of {', '.join(MASK_FAMILIES)}": (
-                bool(self.masks) and not unknown
-            ),
-            "weights must be empty or one per mask, none negative, not all zero": (
-                not self.weights
-                or (
-                    len(self.weights) == len(self.masks)
-                    and min(self.weights) >= 0
-                    and sum(self.weights) > 0
-                )
-            ),
-            "0 < min_area <= max_area <= 0.25": 0 < self.min_area <= self.max_area <= 0.25,
-            "max_fragments must be 1 to 10": 1 <= self.max_fragments <= 10,
-            "joined must lie in 0..1": 0 <= self.joined <= 1,
-            "-360 <= min_rotation <= max_rotation <= 360": (
-                -360 <= self.min_rotation <= self.max_rotation <= 360
-            ),
-            "content_rotation must be with_mask, independent or none": (
-                self.content_rotation in ("with_mask", "independent", "none")
-            ),
-            "min_shift must lie in 0..0.5": 0 <= self.min_shift <= 0.5,
-        }
 
 
 def generate(
@@ -111,9 +90,8 @@ def generate(
     Raises:
         UserError: as ``pasting.paste``.
     """
-    check_size(background)
     source = fit_source(source, background)
-    spots = spots_of(foreground, config)
+    spots = spots_of(foreground)
     draws = [_draw(source, area, config, rng, spots) for area in _areas(background, config, rng)]
     return paste(background, draws, config, rng, foreground)
 
@@ -142,56 +120,24 @@ def _draw(
     """Draws of one fragment of ``area`` pixels."""
     height, width = source.shape[:2]
     side = min(height, width)
-    bounds = list(accumulate(config.weights or [1.0] * len(config.masks)))
     low, high = config.min_rotation, config.max_rotation
 
     def draw(mask: np.ndarray) -> Fragment | str:
         angle = rng.uniform(low, high)
-        family = config.masks[bisect_right(bounds, rng.random() * bounds[-1])]
+        family = config.masks[int(rng.random() * len(config.masks))]
         shape = MASK_FAMILIES[family](rng, side, area, angle)
         h, w = shape.shape
         on = spots
         if config.joined and rng.random() < config.joined and mask.any():
-            on = np.flatnonzero(mask)
+            on = spots_of(mask)
         top, left = anywhere(rng, (height, width), h, w, on)
         turn = angle if config.content_rotation == "with_mask" else 0.0
         if config.content_rotation == "independent":
             turn = rng.uniform(low, high)
         # The cut keeps its rotated window inside the source where that fits.
         radius = math.hypot(h, w) / 2
-        cut_x = rng.uniform(min(radius, width / 2), max(width - radius, width / 2))
-        cut_y = rng.uniform(min(radius, height / 2), max(height - radius, height / 2))
-        shift = math.hypot(cut_x - (left + w / 2), cut_y - (top + h / 2))
-        if shift < config.min_shift * side:
-            return "the fragment came to lie where it was cut"
-        return Fragment(shape, top, left, lambda: cut(source, cut_x, cut_y, h, w, turn))
+        x = rng.uniform(min(radius, width / 2), max(width - radius, width / 2))
+        y = rng.uniform(min(radius, height / 2), max(height - radius, height / 2))
+        return fragment_at(source, shape, (top, left), (x, y), turn)
 
     return draw
-
-
-def cut(
-    source: np.ndarray, x: float, y: float, h: int, w: int, turn: float, zoom: float = 1.0
-) -> np.ndarray:
-    """A window of a picture about a point, turned and resized; mirrored beyond its border.
-
-    Args:
-        x, y: the window's centre in ``source``, pixels from its corner.
-        h, w: size of the window in pixels.
-        turn: degrees anticlockwise by which the content is turned.
-        zoom: factor by which the content is enlarged.
-
-    Returns:
-        uint8 ``[h, w, 3]``.
-    """
-    if turn == 0 and zoom == 1:  # whole pixels need no interpolation
-        x, y = round(x - w / 2) + w / 2, round(y - h / 2) + h / 2
-    cos, sin = math.cos(math.radians(turn)) / zoom, math.sin(math.radians(turn)) / zoom
-    x0, y0 = (w - 1) / 2, (h - 1) / 2
-    to_source = np.array(
-        [
-            [cos, -sin, x - 0.5 - cos * x0 + sin * y0],
-            [sin, cos, y - 0.5 - sin * x0 - cos * y0],
-        ]
-    )
-    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP  # linear would blur what it rotates
-    return cv2.warpAffine(source, to_source, (w, h), flags=flags, borderMode=cv2.BORDER_REFLECT_101)

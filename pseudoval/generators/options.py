@@ -4,10 +4,13 @@ import math
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Union, get_args, get_origin
 
+from pseudoval.data.files import sha256_folder
 from pseudoval.errors import UserError
+from pseudoval.generators.augment import default_pipeline, read_pipeline
 
 BLENDINGS = ("hard", "feather", "alpha", "poisson")
 
@@ -18,79 +21,94 @@ class PasteConfig:
 
     Attributes:
         blending: how a fragment meets the background, see ``blending.blend``: ``hard``;
-            ``feather``, fading in from the edge over ``blend_px``; ``alpha``, from the edge to the
-            deepest point; ``poisson``, its gradients only. Whatever it is, no pixel outside the
-            mask changes. ``hard`` leaves no mask over almost unchanged pixels.
-        blend_px: width of the feathered edge in pixels.
+            ``feather``, fading in from the edge; ``alpha``, from the edge to the deepest point;
+            ``poisson``, its gradients only. Whatever it is, no pixel outside the mask changes.
+            ``hard`` leaves no mask over almost unchanged pixels.
         opacity: ``low, high``: weight of the fragment against the background, drawn uniformly for
             each; one number stands for both. 1 is the fragment itself.
         scale: factor on every drawn area, so that the size of a whole set has one knob.
         jitter: largest relative change of a fragment's brightness, contrast and saturation; 0 for
             none. 0.1 is CutPaste's (Li et al. 2021).
-        flips: probability of mirroring a fragment, in each direction.
-        zoom: largest relative change of the size of a fragment's content.
-        blur: largest standard deviation in pixels of a Gaussian blur of the fragment.
-        elastic: displacement in pixels of an elastic deformation of the fragment's content.
+        augment: JSON file of an albumentations pipeline that changes fragments, instead of
+            ``jitter``; see ``augment``.
         min_change: visibility floor: mean absolute difference, in grey levels of 0..255 over the
             pixels and channels of a mask, that a fragment must make. 8 is just seen on an even
-            surface.
-        min_change_contrast: the same floor as a share of the background's standard deviation.
-            The lower of the two holds (but not below 1 grey level), so that dark and even images,
-            whose whole range is a few levels, are judged by their own contrast.
-        min_changed: share of the pixels in the mask that must differ from the background. A
-            fragment of white on white is redrawn; the few pixels that agree by chance stay in the
-            mask, whose shape is kept whole.
-        min_visible: share of the pixels in the mask that must change visibly, by at least half of
-            the floor in one channel: a few glaring pixels are no anomaly of the mask's size.
+            surface. Dark and even images, whose whole range is a few levels, are judged by their
+            own contrast, see ``visibility.visibility_floor``.
         min_overlap: share of each fragment that must lie on the foreground, where one is given.
             Half, so that chips and burrs across the outline stay possible.
-        max_attempts: draws of one fragment before giving up. A set fails with its worst image, so
-            that constraints which one draw in a hundred meets still have to build hundreds.
     """
 
     NAME: ClassVar[str] = ""
+    CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {"blending": BLENDINGS}
+    """What an option, or each of several values, must be one of."""
+    BOUNDS: ClassVar[dict[str, tuple[float, float]]] = {
+        "opacity": (0.01, 1),
+        "scale": (0.01, 100),
+        "jitter": (0, 1),
+        "min_change": (0, 255),
+        "min_overlap": (0.01, 1),
+    }
+    """Where numbers and both ends of ranges must lie; ``min_X`` is at most ``max_X``."""
+    FLIPS: ClassVar[float] = 0.0
+    """Probability of mirroring a fragment, in each direction."""
+    MIN_CHANGED: ClassVar[float] = 0.9
+    """Share of the pixels in the mask that must differ from the background. A fragment of white on
+    white is redrawn; the few pixels that agree by chance stay in the mask, whose shape is kept."""
 
     blending: str = "hard"
-    blend_px: float = 3.0
     opacity: tuple[float, float] = (1.0, 1.0)
     scale: float = 1.0
     jitter: float = 0.1
-    flips: float = 0.0
-    zoom: float = 0.0
-    blur: float = 0.0
-    elastic: float = 0.0
+    augment: Path | None = None
     min_change: float = 8.0
-    min_change_contrast: float = 0.4
-    min_changed: float = 0.9
-    min_visible: float = 0.5
     min_overlap: float = 0.5
-    max_attempts: int = 500
 
     def __post_init__(self) -> None:
-        for rule, kept in self.rules().items():
-            if not kept:
-                raise UserError(f"Generator {self.NAME!r}: {rule}.")
+        for name, known in self.CHOICES.items():
+            found = getattr(self, name)
+            chosen = (found,) if isinstance(found, str) else found
+            if not chosen or set(chosen) - set(known):
+                raise UserError(
+                    f"Generator {self.NAME!r}: {name} is {found!r}; it must be one or more of "
+                    f"{', '.join(known)}."
+                )
+        for name, (low, high) in self.BOUNDS.items():
+            found = getattr(self, name)
+            ends = found if isinstance(found, tuple) else (found, found)
+            if not low <= ends[0] <= ends[1] <= high:
+                raise UserError(
+                    f"Generator {self.NAME!r}: {name} is {found}; it must lie in {low}..{high}, a "
+                    "range from low to high."
+                )
+            if name.startswith("min_") and found > getattr(self, f"max_{name[4:]}", found):
+                raise UserError(f"Generator {self.NAME!r}: {name} is above max_{name[4:]}.")
+        if self.augment is not None:
+            read_pipeline(self.augment)
 
-    def rules(self) -> dict[str, bool]:
-        """What must hold, in words, and whether it does."""
-        low, high = self.opacity
-        return {
-            f"blending must be one of {', '.join(BLENDINGS)}": self.blending in BLENDINGS,
-            "blend_px must lie in 0..100": 0 <= self.blend_px <= 100,
-            "opacity must be low,high with 0 < low <= high <= 1": 0 < low <= high <= 1,
-            "scale must lie in 0.01..100": 0.01 <= self.scale <= 100,
-            "jitter must lie in 0..1": 0 <= self.jitter <= 1,
-            "flips must lie in 0..1": 0 <= self.flips <= 1,
-            "zoom must lie in 0..0.9": 0 <= self.zoom <= 0.9,
-            "blur must lie in 0..50": 0 <= self.blur <= 50,
-            "elastic must lie in 0..100": 0 <= self.elastic <= 100,
-            "min_change must lie in 0..255": 0 <= self.min_change <= 255,
-            "min_change_contrast must not be negative": self.min_change_contrast >= 0,
-            "min_changed must lie in 0..1": 0 <= self.min_changed <= 1,
-            "min_visible must lie in 0..1": 0 <= self.min_visible <= 1,
-            "min_overlap must lie in 0..1": 0 <= self.min_overlap <= 1,
-            "max_attempts must be 1 or more": self.max_attempts >= 1,
-        }
+    def pipeline(self) -> dict[str, Any]:
+        """How fragments are changed, as ``albumentations.to_dict`` has it."""
+        if self.augment is not None:
+            return _read_pipeline(self.augment)
+        return default_pipeline(self.jitter, self.FLIPS)
+
+    def to_json(self) -> dict[str, Any]:
+        """Every option as JSON values; ``augment`` as the pipeline."""
+        return {**options_to_json(self), "augment": self.pipeline()}
+
+
+_read_pipeline = lru_cache(maxsize=8)(read_pipeline)
+
+
+def options_to_json(config: Any) -> dict[str, Any]:
+    """The fields of a configuration; of a folder its name and the hash of its content."""
+
+    def value(option: Any) -> Any:
+        if isinstance(option, Path) and option.is_dir():
+            return {"folder": option.resolve().name, "sha256": sha256_folder(option)}
+        return list(option) if isinstance(option, tuple) else option
+
+    return {field.name: value(getattr(config, field.name)) for field in fields(config)}
 
 
 def parse_options(generator: str, config: type, settings: Mapping[str, str]) -> Any:

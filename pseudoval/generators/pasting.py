@@ -1,4 +1,4 @@
-"""Pasting fragments until they are seen, and lie where they should."""
+"""Cutting fragments, and pasting them until they are seen and lie where they should."""
 
 import math
 from collections import Counter
@@ -9,19 +9,20 @@ import cv2
 import numpy as np
 
 from pseudoval.errors import UserError
-from pseudoval.generators.augment import Augment, augmentation
+from pseudoval.generators.augment import augmentation
 from pseudoval.generators.blending import blend
 from pseudoval.generators.options import PasteConfig
+from pseudoval.generators.visibility import Change, measure, visibility_floor
 
 MIN_SIDE = 16
 """Pixels; below that the smallest fragments are no longer shapes."""
-FAINTEST = 1.0
-"""Grey levels; the floor for an image without contrast, where a pasted fragment is only noise."""
-CONTRAST_SIDE = 64
-"""Pixels of the shorter side that the contrast is taken from; more would hardly change it."""
-
-
-NOTHING = (0, 0, 0)
+MIN_SHIFT = 0.1
+"""Least distance from where a fragment is cut to where it is pasted, as a share of the shorter
+side. Normals of an aligned category match where they are: a fragment pasted in its own place would
+be no anomaly."""
+MAX_ATTEMPTS = 500
+"""Draws of one fragment before giving up. A set fails with its worst image, so that constraints
+which one draw in a hundred meets still have to build hundreds."""
 
 
 class Fragment(NamedTuple):
@@ -39,28 +40,6 @@ class Fragment(NamedTuple):
     cut: Callable[[], np.ndarray]
 
 
-class Change(NamedTuple):
-    """What pasting changed inside a mask; changes of disjoint parts add up.
-
-    Attributes:
-        levels: sum of the absolute differences, over pixels and channels.
-        changed: number of pixels that differ in any channel.
-        visible: number of pixels that differ by at least half of the visibility floor in one.
-        pixels: number of pixels in the mask.
-    """
-
-    levels: int = 0
-    changed: int = 0
-    visible: int = 0
-    pixels: int = 0
-
-    def plus(self, other: "Change") -> "Change":
-        return Change(*(a + b for a, b in zip(self, other, strict=True)))
-
-    def minus(self, other: "Change") -> "Change":
-        return Change(*(a - b for a, b in zip(self, other, strict=True)))
-
-
 Draw = Callable[[np.ndarray], Fragment | str]
 """Draws a fragment, given the mask bool ``[H, W]`` of the earlier ones, or says what failed."""
 
@@ -74,8 +53,8 @@ def paste(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Paste one fragment of each draw, each drawn until it meets the constraints.
 
-    No pixel outside the mask changes; a share of at least ``config.min_changed`` of those inside
-    does, one of ``config.min_visible`` visibly; the mean change inside is at or above the floor.
+    No pixel outside the mask changes; a share of at least ``config.MIN_CHANGED`` of those inside
+    does, half of them visibly; the mean change inside is at or above the floor.
 
     Args:
         background: uint8 ``[H, W, 3]``, sides of 16 px or more.
@@ -85,34 +64,88 @@ def paste(
         image uint8 ``[H, W, 3]`` and mask bool ``[H, W]``, never empty.
 
     Raises:
-        UserError: the image is too small, its foreground empty, or no fragment met the
-            constraints in ``config.max_attempts`` draws; the message counts which failed.
+        UserError: the foreground is empty, or no fragment met the constraints in ``MAX_ATTEMPTS``
+            draws; the message counts which failed.
     """
-    height, width = background.shape[:2]
-    check_size(background)
-    if foreground is not None and config.min_overlap and not foreground.any():
+    if foreground is not None and not foreground.any():
         raise UserError("its foreground is empty; mend the foreground, or use --foreground none.")
-    floor = visibility_floor(background, config)
-    augment = augmentation(config, rng)
-    image, mask = background.copy(), np.zeros((height, width), bool)
-    sofar = Change()
+    painting = _Painting(background, config, rng, foreground)
     for draw in draws:
         failures: Counter[str] = Counter()
-        for _ in range(config.max_attempts):
-            added = _add(
-                background, image, mask, sofar, draw, config, rng, foreground, floor, augment
-            )
-            if isinstance(added, Change):
-                sofar = added
+        for _ in range(MAX_ATTEMPTS):
+            reason = painting.add(draw)
+            if reason is None:
                 break
-            failures[added] += 1
+            failures[reason] += 1
         else:
             counts = ", ".join(f"{reason} {n} times" for reason, n in failures.most_common())
             raise UserError(
-                f"no fragment met the constraints in {config.max_attempts} draws: {counts}. "
+                f"no fragment met the constraints in {MAX_ATTEMPTS} draws: {counts}. "
                 f"{_mend(failures)} (--set name=value)."
             )
-    return image, mask
+    return painting.image, painting.mask
+
+
+class _Painting:
+    """An image to which fragments are added, and its mask."""
+
+    def __init__(
+        self,
+        background: np.ndarray,
+        config: PasteConfig,
+        rng: np.random.Generator,
+        foreground: np.ndarray | None,
+    ) -> None:
+        self.background, self.config = background, config
+        self.rng, self.foreground = rng, foreground
+        self.image, self.mask = background.copy(), np.zeros(background.shape[:2], bool)
+        self.change = Change()
+        self.floor = visibility_floor(background, config.min_change)
+        self.augment = augmentation(config.pipeline(), rng)
+
+    def add(self, draw: Draw) -> str | None:
+        """Draw a fragment and paste it, or say why it will not do."""
+        drawn = draw(self.mask)
+        if isinstance(drawn, str):
+            return drawn
+        shape = drawn.shape
+        h, w = shape.shape
+        window = (slice(drawn.top, drawn.top + h), slice(drawn.left, drawn.left + w))
+        if self.foreground is not None:
+            least = self.config.min_overlap
+            if np.count_nonzero(shape & self.foreground[window]) < least * np.count_nonzero(shape):
+                return f"less than {least:.0%} of the fragment lay on the foreground"
+        low, high = self.config.opacity
+        patch = blend(
+            self.background,
+            drawn.top,
+            drawn.left,
+            shape,
+            self.augment(drawn.cut()),
+            blending=self.config.blending,
+            opacity=low if low == high else self.rng.uniform(low, high),
+        )
+        below = self.background[window]
+        change = measure(below, patch, shape, self.floor)
+        reason = change.objection(self.floor, self.config.MIN_CHANGED)
+        if reason is not None:
+            return reason
+        where = np.ascontiguousarray(shape).view(np.uint8)
+        covered = self.mask[window]
+        union = covered | shape
+        if np.count_nonzero(union) < np.count_nonzero(covered) + change.pixels:
+            # The fragment may cover what was visible of an earlier one: judge the whole too.
+            before, tried = self.image[window], self.image[window].copy()
+            cv2.copyTo(patch, where, tried)
+            old = measure(below, before, covered, self.floor)
+            change = measure(below, tried, union, self.floor).minus(old)
+            reason = self.change.plus(change).objection(self.floor, self.config.MIN_CHANGED)
+            if reason is not None:
+                return reason
+        cv2.copyTo(patch, where, self.image[window])  # a tenth of the time of numpy's copyto
+        covered |= shape
+        self.change = self.change.plus(change)
+        return None
 
 
 def check_size(background: np.ndarray) -> None:
@@ -124,18 +157,13 @@ def check_size(background: np.ndarray) -> None:
         )
 
 
-def visibility_floor(background: np.ndarray, config: PasteConfig) -> float:
-    """The mean absolute change, in grey levels, that a fragment must make on this background."""
-    step = max(min(background.shape[:2]) // CONTRAST_SIDE, 1)
-    few = background[::step, ::step]
-    total = np.add(few[..., 0], few[..., 1], dtype=np.int32)
-    total += few[..., 2]
-    own = max(config.min_change_contrast * float(total.std()) / 3, FAINTEST)
-    return min(config.min_change, own)
-
-
 def fit_source(source: np.ndarray, background: np.ndarray) -> np.ndarray:
-    """The source at the background's size, so that both show things equally large."""
+    """The source at the background's size, so that both show things equally large.
+
+    Raises:
+        UserError: the background is too small for fragments.
+    """
+    check_size(background)
     height, width = background.shape[:2]
     if source.shape != background.shape:
         source = cv2.resize(source, (width, height), interpolation=cv2.INTER_AREA)
@@ -147,7 +175,7 @@ def anywhere(
     size: tuple[int, int],
     h: int,
     w: int,
-    spots: np.ndarray | None = None,
+    spots: np.ndarray | None,
 ) -> tuple[int, int]:
     """Top left corner of a window of ``h x w`` in an image of ``size``.
 
@@ -161,96 +189,81 @@ def anywhere(
     return min(max(y - h // 2, 0), height - h), min(max(x - w // 2, 0), width - w)
 
 
-def spots_of(foreground: np.ndarray | None, config: PasteConfig) -> np.ndarray | None:
+def spots_of(mask: np.ndarray | None) -> np.ndarray | None:
     """Flat indices of the pixels that fragments are centred on, or None for anywhere."""
-    if foreground is None or not config.min_overlap:
-        return None
-    return np.flatnonzero(foreground)
+    return None if mask is None else np.flatnonzero(mask)
 
 
-def _add(
-    background: np.ndarray,
-    image: np.ndarray,
-    mask: np.ndarray,
-    sofar: Change,
-    draw: Draw,
-    config: PasteConfig,
+def place_and_cut(
+    source: np.ndarray,
+    shape: np.ndarray,
+    angle: float,
     rng: np.random.Generator,
-    foreground: np.ndarray | None,
-    floor: float,
-    augment: Augment,
-) -> Change | str:
-    """Paste one fragment into ``image`` and ``mask``, or say why it will not do.
+    spots: np.ndarray | None,
+    zoom: float = 1.0,
+) -> Fragment | str:
+    """A fragment of a shape somewhere, with content from somewhere else in the source."""
+    height, width = source.shape[:2]
+    h, w = shape.shape
+    top, left = anywhere(rng, (height, width), h, w, spots)
+    x = rng.uniform(*_inside(w / zoom, width))
+    y = rng.uniform(*_inside(h / zoom, height))
+    return fragment_at(source, shape, (top, left), (x, y), angle, zoom)
+
+
+def fragment_at(
+    source: np.ndarray,
+    shape: np.ndarray,
+    corner: tuple[int, int],
+    centre: tuple[float, float],
+    turn: float,
+    zoom: float = 1.0,
+) -> Fragment | str:
+    """A fragment of a shape, unless it is cut where it is pasted.
+
+    Args:
+        corner: top and left of its window in the background.
+        centre: x and y in the source that its content is cut about, pixels.
+        turn, zoom: as in ``cut``.
+    """
+    (top, left), (x, y), (h, w) = corner, centre, shape.shape
+    if math.hypot(x - (left + w / 2), y - (top + h / 2)) < MIN_SHIFT * min(source.shape[:2]):
+        return "the fragment came to lie where it was cut"
+    return Fragment(shape, top, left, lambda: cut(source, x, y, (h, w), turn, zoom))
+
+
+def cut(
+    source: np.ndarray, x: float, y: float, size: tuple[int, int], turn: float, zoom: float
+) -> np.ndarray:
+    """A window of a picture about a point, turned and resized; mirrored beyond its border.
+
+    Args:
+        x, y: the window's centre in ``source``, pixels from its corner.
+        size: height and width of the window in pixels.
+        turn: degrees anticlockwise by which the content is turned.
+        zoom: factor by which the content is enlarged.
 
     Returns:
-        the change with this fragment, where ``sofar`` is that without, or the reason.
+        uint8 ``[h, w, 3]``.
     """
-    drawn = draw(mask)
-    if isinstance(drawn, str):
-        return drawn
-    shape, top, left, cut = drawn
-    h, w = shape.shape
-    window = (slice(top, top + h), slice(left, left + w))
-    if foreground is not None and config.min_overlap:
-        area = np.count_nonzero(shape)
-        if np.count_nonzero(shape & foreground[window]) < config.min_overlap * area:
-            return f"less than {config.min_overlap:.0%} of the fragment lay on the foreground"
-    low, high = config.opacity
-    patch = blend(
-        background,
-        top,
-        left,
-        shape,
-        augment(cut()),
-        blending=config.blending,
-        blend_px=config.blend_px,
-        opacity=low if low == high else rng.uniform(low, high),
+    h, w = size
+    if turn == 0 and zoom == 1:  # whole pixels need no interpolation
+        x, y = round(x - w / 2) + w / 2, round(y - h / 2) + h / 2
+    cos, sin = math.cos(math.radians(turn)) / zoom, math.sin(math.radians(turn)) / zoom
+    x0, y0 = (w - 1) / 2, (h - 1) / 2
+    to_source = np.array(
+        [
+            [cos, -sin, x - 0.5 - cos * x0 + sin * y0],
+            [sin, cos, y - 0.5 - sin * x0 - cos * y0],
+        ]
     )
-    change = measure(background[window], patch, shape, floor)
-    reason = _objection(change, floor, config)
-    if reason is not None:
-        return reason
-    where = np.ascontiguousarray(shape).view(np.uint8)
-    covered = mask[window]
-    union = covered | shape
-    together = change
-    if np.count_nonzero(union) < np.count_nonzero(covered) + change.pixels:
-        # The fragment may cover what was visible of an earlier one: judge the whole too.
-        before, tried = image[window], image[window].copy()
-        cv2.copyTo(patch, where, tried)
-        old = measure(background[window], before, covered, floor)
-        together = measure(background[window], tried, union, floor).minus(old)
-        reason = _objection(sofar.plus(together), floor, config)
-        if reason is not None:
-            return reason
-    cv2.copyTo(patch, where, image[window])  # a tenth of the time of numpy's copyto
-    covered |= shape
-    return sofar.plus(together)
+    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP  # linear would blur what it rotates
+    return cv2.warpAffine(source, to_source, (w, h), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
 
 
-def measure(before: np.ndarray, after: np.ndarray, mask: np.ndarray, floor: float) -> Change:
-    """How much ``after`` differs from ``before`` inside ``mask``, by the floor's standard."""
-    change = cv2.absdiff(before, after)
-    where = mask.view(np.uint8) if mask.flags.c_contiguous else mask.astype(np.uint8)
-    pixels = cv2.countNonZero(where)
-    same, faint = (
-        cv2.countNonZero(cv2.bitwise_and(cv2.inRange(change, NOTHING, (most,) * 3), where))
-        for most in (0, max(math.ceil(floor / 2) - 1, 0))
-    )
-    return Change(
-        round(sum(cv2.mean(change, where)) * pixels), pixels - same, pixels - faint, pixels
-    )
-
-
-def _objection(change: Change, floor: float, config: PasteConfig) -> str | None:
-    """Why a change will not do, or None."""
-    if change.levels < 3 * floor * change.pixels:
-        return f"the change was below {floor:.1f} grey levels"
-    if change.changed < config.min_changed * change.pixels:
-        return f"less than {config.min_changed:.0%} of the pixels changed"
-    if change.visible < config.min_visible * change.pixels:
-        return f"less than {config.min_visible:.0%} of the pixels changed visibly"
-    return None
+def _inside(extent: float, whole: int) -> tuple[float, float]:
+    """Where the centre of an extent may lie so that all of it is inside, if that is possible."""
+    return min(extent / 2, whole / 2), max(whole - extent / 2, whole / 2)
 
 
 def _mend(failures: Counter[str]) -> str:
@@ -259,7 +272,7 @@ def _mend(failures: Counter[str]) -> str:
     if "foreground" in worst:
         return "Lower min_overlap or scale"
     if "cut" in worst:
-        return "Lower min_shift or scale"
+        return "Lower scale"
     if "area" in worst:
         return "Widen min_area and max_area, or lower min_overlap"
-    return "Lower min_change, min_changed or min_visible, or raise opacity or jitter"
+    return "Lower min_change, or raise opacity or jitter"

@@ -18,49 +18,46 @@ from pseudoval.data.dataset import IMAGE_SUFFIXES
 from pseudoval.data.images import read_rgb
 from pseudoval.errors import UserError
 from pseudoval.generators.options import PasteConfig
-from pseudoval.generators.pasting import Draw, Fragment, check_size, fit_source, paste
+from pseudoval.generators.pasting import Fragment, check_size, fit_source, paste
+
+ROTATION = 90.0
+"""Largest angle in degrees, either way, by which the noise is turned."""
+PIECES = 8
+"""Number of pieces along a side that the source is cut into and shuffled."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PerlinConfig(PasteConfig):
-    """Options of ``perlin``, beside those of ``PasteConfig``, some with other defaults.
+    """A texture, or shuffled pieces of a normal, where Perlin noise is high (DRAEM, MemSeg).
 
     Attributes:
         opacity: MemSeg's range; what is too faint to be seen is drawn again.
-        jitter, flips: strong, as both papers augment their textures strongly.
+        jitter: strong, as both papers augment their textures strongly.
         octaves: the noise has ``2**n`` cells along a side, ``n`` drawn uniformly from these
             bounds for each side (DRAEM: 0 to 5).
         threshold: where the noise, of about -1..1, is above it, the anomaly shows.
-        rotation: largest angle in degrees, either way, by which the noise is turned.
         min_area, max_area: bounds of the mask's share of the image; others are drawn again.
         texture_folder: a folder that is searched for texture images; None takes the source, cut
-            into pieces.
-        pieces: number of pieces along a side that the source is cut into and shuffled.
+            into ``PIECES``.
     """
 
     NAME: ClassVar[str] = "perlin"
+    BOUNDS: ClassVar[dict[str, tuple[float, float]]] = {
+        **PasteConfig.BOUNDS,
+        "octaves": (0, 8),
+        "threshold": (0, 1),
+        "min_area": (1e-5, 1),
+        "max_area": (1e-5, 1),
+    }
+    FLIPS: ClassVar[float] = 0.5
 
     opacity: tuple[float, float] = (0.15, 1.0)
     jitter: float = 0.3
-    flips: float = 0.5
     octaves: tuple[int, int] = (0, 5)
     threshold: float = 0.5
-    rotation: float = 90.0
     min_area: float = 0.002
     max_area: float = 0.25
     texture_folder: Path | None = None
-    pieces: int = 8
-
-    def rules(self) -> dict[str, bool]:
-        return super().rules() | {
-            "octaves must be low,high with 0 <= low <= high <= 8": (
-                0 <= self.octaves[0] <= self.octaves[1] <= 8
-            ),
-            "threshold must lie in 0..1": 0 <= self.threshold <= 1,
-            "rotation must lie in 0..180": 0 <= self.rotation <= 180,
-            "0 < min_area <= max_area <= 1": 0 < self.min_area <= self.max_area <= 1,
-            "pieces must be 1 to 64": 1 <= self.pieces <= 64,
-        }
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -88,7 +85,7 @@ def generate(
 
     def draw(mask: np.ndarray) -> Fragment | str:
         shape = _noise_mask(height, width, config, rng)
-        if foreground is not None and config.min_overlap:
+        if foreground is not None:
             shape = _pieces_on(shape, foreground, config.min_overlap)
         share = np.count_nonzero(shape) / shape.size
         least, most = config.min_area * config.scale, min(config.max_area * config.scale, 1.0)
@@ -99,8 +96,7 @@ def generate(
         texture = _texture(background, source, config, rng)
         return Fragment(np.ascontiguousarray(shape[window]), top, left, lambda: texture[window])
 
-    draws: list[Draw] = [draw]
-    return paste(background, draws, config, rng, foreground)
+    return paste(background, [draw], config, rng, foreground)
 
 
 def perlin_noise(
@@ -165,7 +161,7 @@ def _noise_mask(
         for n, side in zip(rng.integers(low, high + 1, 2).tolist(), (height, width), strict=True)
     )
     noise = perlin_noise(rng, height, width, rows, columns)
-    angle = rng.uniform(-config.rotation, config.rotation)
+    angle = rng.uniform(-ROTATION, ROTATION)
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, 1.0)
     noise = cv2.warpAffine(noise, matrix, (width, height), borderMode=cv2.BORDER_REFLECT_101)
     shape = noise > config.threshold
@@ -197,7 +193,7 @@ def _texture(
         if _is_grey(background):  # colour would give the anomaly away
             texture = cv2.cvtColor(cv2.cvtColor(texture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
         return texture
-    n = min(config.pieces, height, width)
+    n = min(PIECES, height, width)
     h, w = -(-height // n), -(-width // n)
     whole = cv2.resize(source, (w * n, h * n), interpolation=cv2.INTER_AREA)
     pieces = whole.reshape(n, h, n, w, 3).swapaxes(1, 2).reshape(n * n, h, w, 3)

@@ -3,18 +3,22 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pseudoval.data.files import FORMAT_VERSION, read_npz, write_npz
 from pseudoval.errors import UserError
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 Config = Mapping[str, float | str]
 """One configuration of a detector, such as ``{"t": 200, "k": 5}``; ``k = 0`` means no editing."""
 
+IMAGE_COLUMNS = ("image", "category", "label", "group")
 PIXEL_METRICS = ("pixel_auroc", "pixel_ap", "pixel_aupro")
 
 
@@ -76,37 +80,24 @@ class ScoreMatrix:
 
     def select(self, rows: Sequence[int]) -> "ScoreMatrix":
         """The same images under a subset of the configurations."""
-        return ScoreMatrix(
+        return replace(
+            self,
             scores=self.scores[list(rows)],
             configs=[self.configs[row] for row in rows],
-            images=self.images,
-            categories=self.categories,
-            labels=self.labels,
-            groups=self.groups,
             pixel={name: values[list(rows)] for name, values in self.pixel.items()},
-            pixel_reason=self.pixel_reason,
-            header=self.header,
         )
 
     @classmethod
     def joined(cls, parts: "Sequence[ScoreMatrix]") -> "ScoreMatrix":
         """The configurations of several matrices over the same images, one below the other."""
-        first = parts[0]
-        return cls(
+        return replace(
+            parts[0],
             scores=np.concatenate([part.scores for part in parts]),
             configs=[config for part in parts for config in part.configs],
-            images=first.images,
-            categories=first.categories,
-            labels=first.labels,
-            groups=first.groups,
             pixel={
-                name: np.concatenate([part.pixel[name] for part in parts]) for name in first.pixel
+                name: np.concatenate([part.pixel[name] for part in parts])
+                for name in parts[0].pixel
             },
-            pixel_reason=[
-                next((reason for reason in told if reason), "")
-                for told in zip(*(part.pixel_reason for part in parts), strict=True)
-            ],
-            header=first.header,
         )
 
     def save(self, path: Path) -> None:
@@ -178,49 +169,52 @@ class ScoreMatrix:
             raise UserError(f"There is no score file at {path}.") from None
         except (OSError, ValueError) as error:
             raise UserError(f"{path} is not a CSV file of scores: {error}.") from None
-        names = [str(name).strip() for name in table.iloc[0]]
-        table = table.iloc[1:].reset_index(drop=True)
-        table.columns = pd.Index(names)
-        repeated = sorted({name for name in names if names.count(name) > 1})
-        if repeated:
-            raise UserError(f"{path}: column {repeated[0]!r} occurs twice; rename one of them.")
-        missing = [name for name in ("image", "category", "label") if name not in names]
-        if missing:
+        table = table[1:].set_axis(table.iloc[0].str.strip(), axis=1)  # row i is line i + 1
+        _check_rows(table, path)
+        columns = [name for name in table if name not in IMAGE_COLUMNS]
+        numbers = table[columns].apply(pd.to_numeric, errors="coerce")
+        wrong = ~np.isfinite(numbers.to_numpy(dtype=np.float64))
+        if wrong.any():
+            column = int(wrong.any(axis=0).argmax())
+            line = table.index[wrong[:, column]][0] + 1
             raise UserError(
-                f"{path}: column {missing[0]!r} is missing; the columns are image, category, "
-                "label[, group] and one per configuration."
+                f"{path}: column {columns[column]!r}, line {line} is not a finite number."
             )
-        fixed = ("image", "category", "label", "group")
-        columns = [name for name in names if name not in fixed]
-        if not columns or table.empty:
-            what = "score column" if not columns else "row"
-            raise UserError(f"{path}: there is no {what}; add at least one.")
-        for name in ("image", "category"):
-            if (table[name].str.strip() == "").any():
-                line = int(np.flatnonzero(table[name].str.strip() == "")[0]) + 2
-                raise UserError(f"{path}: line {line} has no {name}; give it one.")
-        if table["image"].duplicated().any():
-            twice = table["image"][table["image"].duplicated()].iloc[0]
-            raise UserError(f"{path}: image {twice!r} occurs twice; keep one row per image.")
-        if not table["label"].isin(["0", "1"]).all():
-            wrong = table["label"][~table["label"].isin(["0", "1"])].iloc[0]
-            raise UserError(f"{path}: label {wrong!r} is neither 0 (normal) nor 1 (anomalous).")
-        scores = np.empty((len(columns), len(table)))
-        for row, name in enumerate(columns):
-            values = pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=np.float64)
-            if not np.isfinite(values).all():
-                line = int(np.flatnonzero(~np.isfinite(values))[0]) + 2
-                raise UserError(f"{path}: column {name!r}, line {line} is not a finite number.")
-            scores[row] = values
         return cls(
-            scores=scores,
+            scores=numbers.to_numpy(dtype=np.float64).T.copy(),
             configs=[parse_config(name) for name in columns],
             images=table["image"].tolist(),
             categories=table["category"].tolist(),
             labels=table["label"].astype(np.int64).to_numpy(),
-            groups=table["group" if "group" in names else "image"].tolist(),
+            groups=table["group" if "group" in table else "image"].tolist(),
             header={"source": path.name},
         )
+
+
+def _check_rows(table: "pd.DataFrame", path: Path) -> None:
+    """Refuse a table of text without scores, or with images that are not told apart."""
+    repeated = table.columns[table.columns.duplicated()]
+    if len(repeated):
+        raise UserError(f"{path}: column {repeated[0]!r} occurs twice; rename one of them.")
+    for name in ("image", "category", "label"):
+        if name not in table:
+            raise UserError(
+                f"{path}: column {name!r} is missing; the columns are image, category, "
+                "label[, group] and one per configuration."
+            )
+    if table.columns.isin(IMAGE_COLUMNS).all() or table.empty:
+        what = "row" if table.empty else "score column"
+        raise UserError(f"{path}: there is no {what}; add at least one.")
+    for name in ("image", "category"):
+        blank = table.index[table[name].str.strip() == ""]
+        if len(blank):
+            raise UserError(f"{path}: line {blank[0] + 1} has no {name}; give it one.")
+    twice = table["image"][table["image"].duplicated()]
+    if len(twice):
+        raise UserError(f"{path}: image {twice.iloc[0]!r} occurs twice; keep one row per image.")
+    wrong = table["label"][~table["label"].isin(["0", "1"])]
+    if len(wrong):
+        raise UserError(f"{path}: label {wrong.iloc[0]!r} is neither 0 (normal) nor 1 (anomalous).")
 
 
 def config_name(config: Config) -> str:

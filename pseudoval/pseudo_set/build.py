@@ -1,10 +1,11 @@
 """Build a pseudo set: held-out normals, anomalies made from them, and a manifest of both."""
 
 import shutil
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pseudoval import __version__
 from pseudoval.data.dataset import list_categories, train_normals
@@ -19,54 +20,35 @@ from pseudoval.data.files import (
 )
 from pseudoval.data.images import pixel_sha256, read_rgb
 from pseudoval.errors import UserError
-from pseudoval.generators import DEFAULT_GENERATOR, external, mix, parameters, parse_settings
-from pseudoval.progress import ProgressCallback
-from pseudoval.pseudo_set.foreground import make_foreground
-from pseudoval.pseudo_set.make import Workshop, copy_checked, spread
+from pseudoval.generators import DEFAULT_GENERATOR, MixConfig, external, parse_settings
+from pseudoval.progress import ProgressCallback, silent
+from pseudoval.pseudo_set.foreground import Foreground, make_foreground
+from pseudoval.pseudo_set.make import AnomalyMaker, copy_checked, spread
 from pseudoval.pseudo_set.manifest import (
     MANIFEST,
-    bank_normals,
+    Manifest,
+    Request,
     differences,
     load_manifest,
-    pseudo_items,
+    write_manifest,
 )
-from pseudoval.pseudo_set.plan import EXTERNAL, Copy, External, Normal, Pick, Task, plan_category
+from pseudoval.pseudo_set.plan import EXTERNAL, Copy, External, Normal, Task, plan_category
 from pseudoval.pseudo_set.split import check_holdout, split_normals, split_sha256
-
-__all__ = ["bank_normals", "build", "load_manifest", "pseudo_items"]
 
 REQUEST = ".request.json"
 """What an unfinished set is being built from; gone once the manifest says it."""
 
 
-def build(
-    data: Path,
-    out: Path,
-    *,
-    categories: Sequence[str] | None = None,
-    generator: str = DEFAULT_GENERATOR,
-    settings: Mapping[str, str] | None = None,
-    holdout: float = 0.25,
-    split_seed: int = 0,
-    per_normal: int = 2,
-    seed: int = 0,
-    workers: int = 1,
-    overwrite: bool = False,
-    foreground: str | Path = "none",
-    progress: ProgressCallback | None = None,
-) -> dict[str, Any]:
-    """Build a pseudo set in the MVTec layout from the normals of ``data``.
+@dataclass(frozen=True, kw_only=True)
+class BuildRequest:
+    """What ``build`` is asked for.
 
-    Every normal is read once before anything is written, so that bad input leaves nothing behind.
-    The bytes of every file depend on the content of the train normals, their names and the
-    options, and neither on ``workers`` nor on order. Test folders of ``data`` are never looked
-    into.
-
-    Args:
+    Attributes:
         data: data root with ``CATEGORY/train/good``.
         out: the folder to make. A finished set of the same request is returned as it is; an
             unfinished one is completed.
         categories: which to take; None takes all.
+        generator: its name, see ``generators.GENERATORS``.
         settings: options of the generator as texts, see its configuration class.
         holdout: share of each category's normals to hold out, in (0, 1). A quarter leaves the
             memory bank most of the normals and still gives tens of images a category.
@@ -77,6 +59,56 @@ def build(
         overwrite: replace a set of another request.
         foreground: where anomalies may lie: ``auto`` finds the object, ``none`` takes the whole
             image, a folder holds a mask of each normal.
+    """
+
+    data: Path
+    out: Path
+    categories: Sequence[str] | None = None
+    generator: str = DEFAULT_GENERATOR
+    settings: Mapping[str, str] = field(default_factory=dict)
+    holdout: float = 0.25
+    split_seed: int = 0
+    per_normal: int = 2
+    seed: int = 0
+    workers: int = 1
+    overwrite: bool = False
+    foreground: str | Path = "none"
+
+    def __post_init__(self) -> None:
+        check_holdout(self.holdout)
+        for name, least in (("per_normal", 1), ("seed", 0), ("workers", 1)):
+            value = getattr(self, name)
+            if value < least:
+                raise UserError(f"The option {name} is {value}; it must be {least} or more.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """What a set will be: its manifest, without the hashes of anomalies, and how to make it."""
+
+    manifest: Manifest
+    tasks: list[Task | Copy]
+    maker: AnomalyMaker
+
+    @property
+    def request(self) -> Request:
+        """The part of the manifest that is known before anything is made."""
+        keys = Request.__annotations__
+        return cast(Request, {k: v for k, v in self.manifest.items() if k in keys})
+
+
+def build(
+    data: Path, out: Path, *, progress: ProgressCallback = silent, **options: Any
+) -> Manifest:
+    """Build a pseudo set in the MVTec layout from the normals of ``data``.
+
+    Every normal is read once before anything is written, so that bad input leaves nothing behind.
+    The bytes of every file depend on the content of the train normals, their names and the
+    options, and neither on ``workers`` nor on order. Test folders of ``data`` are never looked
+    into.
+
+    Args:
+        options: the other attributes of ``BuildRequest``.
 
     Returns:
         The manifest, as written to ``out/manifest.json``.
@@ -86,67 +118,34 @@ def build(
             folder that this call made is removed again. Or a file could not be written: then what
             was written stays, and the same call completes it.
     """
-    check_holdout(holdout)
-    for name, value, least in (
-        ("per_normal", per_normal, 1),
-        ("seed", seed, 0),
-        ("workers", workers, 1),
-    ):
-        if value < least:
-            raise UserError(f"The option {name} is {value}; it must be {least} or more.")
-    config = parse_settings(generator, settings or {})
-    names = list_categories(data, categories)
+    request = BuildRequest(data=data, out=out, **options)
+    config = parse_settings(request.generator, request.settings)
+    names = list_categories(data, request.categories)
     new = _check_out(data, out)
-    normals = _read_normals(data, names, workers, progress)
-    folder, externals = _externals(data, config, normals)
-    finders = {
-        category: make_foreground(
-            foreground, category, [data / normal.name for normal in normals[category]]
-        )
-        for category in names
-    }
-    request: dict[str, Any] = {
-        "seed": seed,
-        "split_seed": split_seed,
-        "holdout": holdout,
-        "per_normal": per_normal,
-        "generator": {"name": generator, "parameters": parameters(config)},
-        "foreground": {category: finder.kind for category, finder in finders.items()},
-        "categories": names,
-    }
-    if "given" in request["foreground"].values():
-        request["foreground_sha256"] = sha256_folder(Path(foreground))
-    held: dict[str, list[Normal]] = {}
-    for category in names:
-        pixels = {normal.name: normal.pixel_sha256 for normal in normals[category]}
-        where = f"Category {category!r}"
-        chosen = set(split_normals(pixels, holdout, split_seed, where=where).held_out)
-        held[category] = [normal for normal in normals[category] if normal.name in chosen]
-    held_out = [normal for category in names for normal in held[category]]
-    request["heldout_sha256"] = {normal.name: normal.file_sha256 for normal in held_out}
-    request["bank_sha256"] = {
-        normal.name: normal.file_sha256
-        for category in names
-        for normal in normals[category]
-        if normal.name not in request["heldout_sha256"]
-    }
-    if not new and not overwrite:
-        finished = _compare(out, request)
+    plan = _plan(request, config, _read_normals(request, names, progress))
+    if not new and not request.overwrite:
+        finished = _compare(out, plan.request)
         if finished is not None:
             return finished
-
-    configs = config.configs if isinstance(config, mix.MixConfig) else {generator: config}
-    workshop = Workshop(data=data, out=out, external=folder, configs=configs, foregrounds=finders)
-    images, tasks = _plan(names, held, externals, generator, config, per_normal, seed)
     claim_folder(out, "pseudo")
-    try:
-        if not new and (overwrite or not (out / REQUEST).is_file()):
+    with _unfinished(out, new):
+        if not new and (request.overwrite or not (out / REQUEST).is_file()):
             # What an unknown request left cannot be told from ours, so none of it is kept.
             clear_folder(out)
-        write_json(out / REQUEST, request)
+        write_json(out / REQUEST, plan.request)
         for leftover in out.rglob(".*.tmp*"):  # of a killed run
             leftover.unlink()
-        _write(data, out, images, tasks, workshop, workers, progress)
+        _write(plan, request.workers, progress)
+    write_manifest(out, plan.manifest)
+    (out / REQUEST).unlink()
+    return plan.manifest
+
+
+@contextmanager
+def _unfinished(out: Path, new: bool) -> Iterator[None]:
+    """Leave nothing of bad input behind; keep what was written where a disk is full."""
+    try:
+        yield
     except UserError:
         if new:
             shutil.rmtree(out)
@@ -159,28 +158,16 @@ def build(
             f"The set in {out} is not finished: {error}. Mend that and give the same command "
             "again, which goes on where it stopped."
         ) from None
-    manifest = {
-        "format_version": FORMAT_VERSION,
-        "package_version": __version__,
-        **request,
-        "split_sha256": split_sha256(normal.file_sha256 for normal in held_out),
-        "category_split_sha256": {
-            category: split_sha256(normal.file_sha256 for normal in held[category])
-            for category in names
-        },
-        "heldout_train": [normal.name for normal in held_out],
-        "heldout_pixel_sha256": {normal.name: normal.pixel_sha256 for normal in held_out},
-        "images": images,
-    }
-    write_json(out / MANIFEST, manifest)
-    (out / REQUEST).unlink()
-    return manifest
+
+
+def _apart(folder: Path, other: Path) -> bool:
+    there, here = folder.resolve(), other.resolve()
+    return not (there.is_relative_to(here) or here.is_relative_to(there))
 
 
 def _check_out(data: Path, out: Path) -> bool:
     """Whether the output folder is new (missing or empty); refuse one that cannot be used."""
-    there, here = out.resolve(), data.resolve()
-    if there.is_relative_to(here) or here.is_relative_to(there):
+    if not _apart(out, data):
         raise UserError(
             f"The output folder {out} and the data folder {data} lie one inside the other; choose "
             "another --out."
@@ -192,26 +179,32 @@ def _check_out(data: Path, out: Path) -> bool:
 
 
 def _read_normals(
-    data: Path, categories: Sequence[str], workers: int, progress: ProgressCallback | None
+    request: BuildRequest, categories: Sequence[str], progress: ProgressCallback
 ) -> dict[str, list[Normal]]:
     """Decode and hash every train normal."""
-    paths = {category: train_normals(data, category) for category in categories}
-    every = [path for category in categories for path in paths[category]]
-    hashes = spread(_hashes, every, workers, "reading", progress)
-    found = {
-        path: Normal(
-            name=path.relative_to(data).as_posix(), file_sha256=of_file, pixel_sha256=of_pixels
-        )
-        for path, (of_file, of_pixels) in zip(every, hashes, strict=True)
+    paths = {category: train_normals(request.data, category) for category in categories}
+    every = [path for found in paths.values() for path in found]
+    hashes = dict(
+        zip(every, spread(_hashes, every, request.workers, "reading", progress), strict=True)
+    )
+    return {
+        category: [
+            Normal(
+                name=path.relative_to(request.data).as_posix(),
+                file_sha256=hashes[path][0],
+                pixel_sha256=hashes[path][1],
+            )
+            for path in found
+        ]
+        for category, found in paths.items()
     }
-    return {category: [found[path] for path in paths[category]] for category in categories}
 
 
 def _hashes(path: Path) -> tuple[str, str]:
     return sha256_file(path), pixel_sha256(read_rgb(path))
 
 
-def _compare(out: Path, request: dict[str, Any]) -> dict[str, Any] | None:
+def _compare(out: Path, request: Request) -> Manifest | None:
     """The manifest of a finished set of this request; None if there is one to finish.
 
     Raises:
@@ -231,58 +224,101 @@ def _compare(out: Path, request: dict[str, Any]) -> dict[str, Any] | None:
     files = [name for entry in known["images"] for name in (entry["path"], entry["mask"]) if name]
     if all((out / name).is_file() for name in files):
         (out / REQUEST).unlink(missing_ok=True)  # of a run killed at its very last step
-        return known
+        return cast(Manifest, known)
     # Files were taken away: finish the set again rather than trust the rest.
     (out / MANIFEST).unlink()
     return None
 
 
-def _plan(
-    names: Sequence[str],
-    held: Mapping[str, list[Normal]],
-    externals: Mapping[str, list[External]],
-    generator: str,
-    config: Any,
-    per_normal: int,
-    seed: int,
-) -> tuple[list[dict[str, Any]], list[Task | Copy]]:
-    """The manifest entries and the tasks of all categories."""
-    makers, pick = [generator], _only(generator)
-    if isinstance(config, mix.MixConfig):
-        makers, pick = list(config.weights), partial(mix.pick, config)
-    images: list[dict[str, Any]] = []
+def _plan(request: BuildRequest, config: Any, normals: Mapping[str, list[Normal]]) -> _Plan:
+    """Everything that is decided before anything is written; all input is checked."""
+    mixture = config
+    if not isinstance(config, MixConfig):
+        mixture = MixConfig(weights={request.generator: 1.0}, configs={request.generator: config})
+    folder, externals = _externals(request.data, mixture, normals)
+    foregrounds = _foregrounds(request, normals)
+    manifest, held_out = _header(request, config, normals)
+    manifest["foreground"] = {name: found.kind for name, found in foregrounds.items()}
+    if "given" in manifest["foreground"].values():
+        manifest["foreground_sha256"] = sha256_folder(Path(request.foreground))
     tasks: list[Task | Copy] = []
-    for category in names:
+    for category in normals:
         entries, todo = plan_category(
             category,
-            held[category],
-            makers=makers,
-            pick=pick,
-            per_normal=per_normal,
-            seed=seed,
+            held_out[category],
+            mixture=mixture,
+            per_normal=request.per_normal,
+            seed=request.seed,
             externals=externals.get(category, ()),
         )
-        images += entries
+        manifest["images"] += entries
         tasks += todo
-    return images, tasks
+    maker = AnomalyMaker(
+        data=request.data,
+        out=request.out,
+        external=folder,
+        configs=mixture.configs,
+        foregrounds=foregrounds,
+    )
+    return _Plan(manifest=manifest, tasks=tasks, maker=maker)
 
 
-def _only(generator: str) -> Pick:
-    return lambda rng, leave_out: generator
+def _foregrounds(
+    request: BuildRequest, normals: Mapping[str, list[Normal]]
+) -> dict[str, Foreground]:
+    """What finds the object, by category."""
+    return {
+        category: make_foreground(
+            request.foreground, category, [request.data / normal.name for normal in found]
+        )
+        for category, found in normals.items()
+    }
+
+
+def _header(
+    request: BuildRequest, config: Any, normals: Mapping[str, list[Normal]]
+) -> tuple[Manifest, dict[str, list[Normal]]]:
+    """The manifest without foregrounds and images, and the held-out normals of each category."""
+    held: dict[str, list[Normal]] = {}
+    for category, found in normals.items():
+        pixels = {normal.name: normal.pixel_sha256 for normal in found}
+        where = f"Category {category!r}"
+        chosen = set(split_normals(pixels, request.holdout, request.split_seed, where=where))
+        held[category] = [normal for normal in found if normal.name in chosen]
+    held_out = {normal.name: normal for found in held.values() for normal in found}
+    manifest = Manifest(
+        format_version=FORMAT_VERSION,
+        package_version=__version__,
+        seed=request.seed,
+        split_seed=request.split_seed,
+        holdout=request.holdout,
+        per_normal=request.per_normal,
+        generator={"name": request.generator, "parameters": config.to_json()},
+        foreground={},
+        categories=list(normals),
+        heldout_sha256={name: normal.file_sha256 for name, normal in held_out.items()},
+        bank_sha256={
+            normal.name: normal.file_sha256
+            for found in normals.values()
+            for normal in found
+            if normal.name not in held_out
+        },
+        split_sha256=split_sha256(normal.file_sha256 for normal in held_out.values()),
+        heldout_train=list(held_out),
+        heldout_pixel_sha256={name: normal.pixel_sha256 for name, normal in held_out.items()},
+        images=[],
+    )
+    return manifest, held
 
 
 def _externals(
-    data: Path, config: Any, normals: Mapping[str, list[Normal]]
+    data: Path, mixture: MixConfig, normals: Mapping[str, list[Normal]]
 ) -> tuple[Path | None, dict[str, list[External]]]:
     """The external anomalies of each category, all checked, and the folder they are in."""
-    if isinstance(config, mix.MixConfig):
-        config = config.configs.get(EXTERNAL)
-    if not isinstance(config, external.ExternalConfig):
+    if EXTERNAL not in mixture.configs:
         return None, {}
-    folder = config.folder
-    assert folder is not None
-    there, here = folder.resolve(), data.resolve()
-    if there.is_relative_to(here) or here.is_relative_to(there):
+    folder = mixture.configs[EXTERNAL].folder
+    if not _apart(folder, data):
         raise UserError(
             f"The external folder {folder} and the data folder {data} lie one inside the other: a "
             "pseudo set must not take images of the real test set; give a folder of its own."
@@ -311,20 +347,14 @@ def _externals(
     return folder, found
 
 
-def _write(
-    data: Path,
-    out: Path,
-    entries: list[dict[str, Any]],
-    tasks: Sequence[Task | Copy],
-    workshop: Workshop,
-    workers: int,
-    progress: ProgressCallback | None,
-) -> None:
+def _write(plan: _Plan, workers: int, progress: ProgressCallback) -> None:
     """Copy the normals, make the anomalies, and fill their hashes in."""
+    entries, maker = plan.manifest["images"], plan.maker
     for entry in entries:
         if entry["label"] == 0:
-            copy_checked(data / entry["source_files"][0], out / entry["path"], entry["sha256"])
-    hashes = iter(spread(workshop, tasks, workers, "writing", progress))
-    for entry in entries:
-        if entry["label"] == 1:
-            entry["sha256"], entry["mask_sha256"] = next(hashes)
+            source = maker.data / entry["source_files"][0]
+            copy_checked(source, maker.out / entry["path"], entry["sha256"])
+    hashes = spread(maker, plan.tasks, workers, "writing", progress)
+    anomalies = [entry for entry in entries if entry["label"] == 1]
+    for entry, (image, mask) in zip(anomalies, hashes, strict=True):
+        entry["sha256"], entry["mask_sha256"] = image, mask

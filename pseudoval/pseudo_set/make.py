@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,40 +19,31 @@ from pseudoval.data.images import read_rgb, write_png
 from pseudoval.errors import UserError
 from pseudoval.generators import GENERATORS
 from pseudoval.progress import ProgressCallback
+from pseudoval.pseudo_set.foreground import Foreground
 from pseudoval.pseudo_set.plan import Copy, Task
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-FindForeground = Callable[[np.ndarray, str], np.ndarray | None]
-"""``(image, its POSIX name in DATA) -> bool [H, W], or None for the whole image``."""
 
 
-class Workshop:
+@dataclass(frozen=True, kw_only=True)
+class AnomalyMaker:
     """Makes the anomaly of a task, unless it is there, and tells the hashes of its files.
 
-    It is sent to every worker once. What a task gives depends on the task alone; remembered is
-    only what neighbouring tasks share.
+    What a task gives depends on the task alone.
+
+    Attributes:
+        data, out: the normals, and the set.
+        external: folder of the external anomalies, if there are any.
+        configs: configuration of each generator that tasks name.
+        foregrounds: what finds the foreground, by category.
     """
 
-    def __init__(
-        self,
-        *,
-        data: Path,
-        out: Path,
-        external: Path | None,
-        configs: Mapping[str, Any],
-        foregrounds: Mapping[str, FindForeground],
-    ) -> None:
-        """Remember where things are.
-
-        Args:
-            external: folder of the external anomalies, if there are any.
-            configs: configuration of each generator that tasks name.
-            foregrounds: what finds the foreground, by category.
-        """
-        self.data, self.out, self.external = data, out, external
-        self.configs, self.foregrounds = configs, foregrounds
-        self._foreground: tuple[str, np.ndarray | None] = ("", None)
+    data: Path
+    out: Path
+    external: Path | None
+    configs: Mapping[str, Any]
+    foregrounds: Mapping[str, Foreground]
 
     def __call__(self, task: Task | Copy) -> tuple[str, str]:
         """SHA-256 of image and mask.
@@ -74,27 +66,20 @@ class Workshop:
 
     def make(self, task: Task) -> tuple[np.ndarray, np.ndarray]:
         """Image uint8 ``[H, W, 3]`` and mask bool ``[H, W]`` of a task."""
-        where = self.data / task.background.name
-        background = _decoded(where, task.background.file_sha256)
-        source = _decoded(self.data / task.source.name, task.source.file_sha256)
+        below, source = task.background, task.source
+        where = self.data / below.name
+        generate = GENERATORS[task.maker].generate
+        assert generate is not None
         try:
-            return GENERATORS[task.maker].generate(
-                background,
-                source,
+            return generate(
+                _decoded(where, below.file_sha256),
+                _decoded(self.data / source.name, source.file_sha256),
                 self.configs[task.maker],
                 np.random.default_rng(task.key),
-                self._find_foreground(task, background),
+                _foreground(self.foregrounds[task.category], where, below.name, below.file_sha256),
             )
         except UserError as error:
             raise UserError(f"No anomaly can be made on {where} by {task.maker}: {error}") from None
-
-    def _find_foreground(self, task: Task, background: np.ndarray) -> np.ndarray | None:
-        """The foreground of a task's background; anomalies on one follow each other."""
-        name = task.background.name
-        if self._foreground[0] != name:
-            find = self.foregrounds[task.image.partition("/")[0]]
-            self._foreground = (name, find(background, name))
-        return self._foreground[1]
 
 
 def copy_checked(source: Path, target: Path, sha256: str) -> None:
@@ -114,20 +99,19 @@ def spread(
     items: Sequence[Item],
     workers: int,
     stage: str,
-    progress: ProgressCallback | None,
+    progress: ProgressCallback,
 ) -> list[Result]:
     """``function`` of every item, in order; in other processes if there is more than one worker.
 
     Raises:
         UserError: a worker died.
     """
-    results: list[Result] = []
 
     def collect(outcomes: Iterable[Result]) -> list[Result]:
+        results = []
         for outcome in outcomes:
             results.append(outcome)
-            if progress is not None:
-                progress(stage, len(results), len(items))
+            progress(stage, len(results), len(items))
         return results
 
     workers = min(workers, len(items))
@@ -135,10 +119,8 @@ def spread(
         return collect(map(function, items))
     spawn = multiprocessing.get_context("spawn")  # forking a process with threads may hang
     try:
-        with ProcessPoolExecutor(
-            workers, spawn, initializer=_start_worker, initargs=(function,)
-        ) as pool:
-            return collect(pool.map(_in_worker, items, chunksize=4))
+        with ProcessPoolExecutor(workers, spawn, initializer=_start_worker) as pool:
+            return collect(pool.map(function, items, chunksize=4))
     except BrokenProcessPool:
         raise UserError(
             f"A worker process died while {stage} images, perhaps for want of memory; run again "
@@ -146,21 +128,10 @@ def spread(
         ) from None
 
 
-_function: Callable[[Any], Any] | None = None
-"""What this worker process does with every item; sent once, as it may hold whole images."""
-
-
-def _start_worker(function: Callable[[Any], Any]) -> None:
+def _start_worker() -> None:
     """One thread per worker, and an interrupt left to the parent to handle."""
-    global _function
-    _function = function
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _in_worker(item: Any) -> Any:
-    assert _function is not None
-    return _function(item)
 
 
 @lru_cache(maxsize=8)
@@ -171,6 +142,12 @@ def _decoded(path: Path, sha256: str) -> np.ndarray:
     image = read_rgb(path)
     image.flags.writeable = False
     return image
+
+
+@lru_cache(maxsize=1)
+def _foreground(find: Foreground, path: Path, name: str, sha256: str) -> np.ndarray | None:
+    """Where the object is on a normal of that hash; ``name`` is its POSIX path in DATA."""
+    return find(_decoded(path, sha256), name)
 
 
 def _changed(path: Path) -> UserError:

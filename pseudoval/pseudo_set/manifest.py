@@ -2,32 +2,75 @@
 
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 from pseudoval.data.dataset import ImageItem, train_normals
-from pseudoval.data.files import FORMAT_VERSION, read_json, sha256_file
+from pseudoval.data.files import FORMAT_VERSION, read_json, sha256_file, write_json
 from pseudoval.data.images import pixel_sha256, read_rgb
 from pseudoval.errors import UserError
 
 MANIFEST = "manifest.json"
 
-KEYS = (
-    "seed",
-    "split_seed",
-    "split_sha256",
-    "generator",
-    "categories",
-    "images",
-    "heldout_train",
-    "heldout_sha256",
-    "heldout_pixel_sha256",
-    "bank_sha256",
-    "package_version",
-)
-IMAGE_KEYS = ("path", "mask", "label", "group", "category", "source_files", "sha256")
+
+class GeneratorEntry(TypedDict):
+    """The generator by name, and every option of it."""
+
+    name: str
+    parameters: dict[str, Any]
 
 
-def load_manifest(pseudo: Path) -> dict[str, Any]:
+class ImageEntry(TypedDict):
+    """One image; paths are POSIX paths relative to the set."""
+
+    path: str
+    mask: str | None
+    label: int
+    group: str
+    category: str
+    source_files: list[str]
+    """Of DATA: the normal itself, or the one underneath and the one that fragments are cut from."""
+    sha256: str
+    mask_sha256: str | None
+    generator: NotRequired[str]
+    """What made an anomaly."""
+    external_files: NotRequired[list[str]]
+    """Image and mask in the folder of external anomalies."""
+
+
+class Request(TypedDict):
+    """What a set is built from; hashes are SHA-256 by POSIX path relative to DATA."""
+
+    seed: int
+    split_seed: int
+    holdout: float
+    per_normal: int
+    generator: GeneratorEntry
+    foreground: dict[str, str]
+    """By category ``object``, ``texture``, ``given`` or ``none``."""
+    foreground_sha256: NotRequired[str]
+    """Of the folder of given masks."""
+    categories: list[str]
+    heldout_sha256: dict[str, str]
+    bank_sha256: dict[str, str]
+
+
+class Manifest(Request):
+    """The content of ``manifest.json``."""
+
+    format_version: int
+    package_version: str
+    split_sha256: str
+    heldout_train: list[str]
+    heldout_pixel_sha256: dict[str, str]
+    images: list[ImageEntry]
+
+
+def write_manifest(pseudo: Path, manifest: Manifest) -> None:
+    """Write ``PSEUDO/manifest.json``, which makes a set a finished one."""
+    write_json(pseudo / MANIFEST, manifest)
+
+
+def load_manifest(pseudo: Path) -> Manifest:
     """Read and check ``PSEUDO/manifest.json``.
 
     Raises:
@@ -48,20 +91,22 @@ def load_manifest(pseudo: Path) -> dict[str, Any]:
             f"{path} has format version {found!r}; this version reads {FORMAT_VERSION}. Build the "
             "set again with this version."
         )
-    missing = [key for key in KEYS if key not in manifest]
-    if not missing and isinstance(manifest["images"], list):
-        missing = [
-            f"images[{row}].{key}"
-            for row, entry in enumerate(manifest["images"])
-            for key in IMAGE_KEYS
-            if not isinstance(entry, dict) or key not in entry
-        ]
+    missing = _missing(Manifest, manifest) or [
+        f"images[{row}].{key}"
+        for row, entry in enumerate(manifest["images"])
+        for key in _missing(ImageEntry, entry)
+    ]
     if missing:
         raise UserError(f"{path} lacks {missing[0]!r}; build the set again.")
-    return manifest
+    return cast(Manifest, manifest)
 
 
-def pseudo_items(pseudo: Path, manifest: Mapping[str, Any] | None = None) -> list[ImageItem]:
+def _missing(form: Any, found: Mapping[str, Any]) -> list[str]:
+    """The required keys of a TypedDict that a mapping lacks, in order."""
+    return [k for k in form.__annotations__ if k in form.__required_keys__ and k not in found]
+
+
+def pseudo_items(pseudo: Path, manifest: Manifest | None = None) -> list[ImageItem]:
     """The images of a pseudo set in the manifest's order.
 
     Raises:
@@ -91,7 +136,7 @@ def pseudo_items(pseudo: Path, manifest: Mapping[str, Any] | None = None) -> lis
     return items
 
 
-def bank_normals(data: Path, manifest: Mapping[str, Any]) -> dict[str, list[ImageItem]]:
+def bank_normals(data: Path, manifest: Manifest) -> dict[str, list[ImageItem]]:
     """The train normals of the manifest's categories that it did not hold out, by category.
 
     They are told apart by content: every held-out file must still be what it was, and no other

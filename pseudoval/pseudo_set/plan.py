@@ -1,12 +1,14 @@
 """What a pseudo set will consist of, decided from content and seeds before anything is written."""
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
-from typing import Any
 
 import numpy as np
+
+from pseudoval.generators import MixConfig
+from pseudoval.pseudo_set.manifest import ImageEntry
 
 EXTERNAL = "external"
 SOURCE, PICTURE, MAKER, MAKER_AGAIN = range(4)
@@ -50,44 +52,63 @@ class Task:
     """One anomaly to make on a held-out normal.
 
     Attributes:
+        category: its folder name.
         maker: name of the generator that makes it.
+        stem: name of its file without the suffix.
         background: the held-out normal that is pasted on.
         source: another one, from which fragments are cut.
-        image, mask: where to write, POSIX paths relative to the set.
         key: whole numbers that key its random stream.
     """
 
+    category: str
     maker: str
+    stem: str
     background: Normal
     source: Normal
-    image: str
-    mask: str
     key: tuple[int, ...]
+
+    @property
+    def image(self) -> str:
+        """Where the image goes, POSIX path relative to the set."""
+        return f"{self.category}/test/{self.maker}/{self.stem}.png"
+
+    @property
+    def mask(self) -> str:
+        """Where the mask goes."""
+        return f"{self.category}/ground_truth/{self.maker}/{self.stem}_mask.png"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Copy:
-    """An external anomaly to be taken as it is, to POSIX paths relative to the set."""
+    """An external anomaly to be taken as it is; attributes as those of ``Task``."""
 
+    category: str
+    stem: str
     external: External
-    image: str
-    mask: str
+    maker: str = EXTERNAL
 
+    @property
+    def image(self) -> str:
+        """Where the image goes, POSIX path relative to the set."""
+        suffix = PurePosixPath(self.external.image).suffix
+        return f"{self.category}/test/{EXTERNAL}/{self.stem}{suffix}"
 
-Pick = Callable[[np.random.Generator, frozenset[str]], str]
-"""Draws the name of the generator that makes an anomaly, none of those to be left out."""
+    @property
+    def mask(self) -> str:
+        """Where the mask goes."""
+        suffix = PurePosixPath(self.external.mask).suffix
+        return f"{self.category}/ground_truth/{EXTERNAL}/{self.stem}_mask{suffix}"
 
 
 def plan_category(
     category: str,
     held_out: Sequence[Normal],
     *,
-    makers: Collection[str],
-    pick: Pick,
+    mixture: MixConfig,
     per_normal: int,
     seed: int,
     externals: Sequence[External] = (),
-) -> tuple[list[dict[str, Any]], list[Task | Copy]]:
+) -> tuple[list[ImageEntry], list[Task | Copy]]:
     """Manifest entries of one category, normals first, and the tasks of its anomalies in order.
 
     The random stream of an anomaly is keyed by (seed, category, picture underneath, which exact
@@ -98,80 +119,77 @@ def plan_category(
 
     Args:
         held_out: at least two distinct pictures.
-        makers: generators that may be drawn; with ``external`` alone every external anomaly is
+        mixture: the generators to draw from; with ``external`` alone every external anomaly is
             taken and none is made.
         externals: the external anomalies, for ``external``.
 
     Returns:
         entries, those of anomalies without the hashes of the files to come; and tasks.
     """
+    copies = _copies(category, externals)
+    tasks: list[Task | Copy] = [*copies]
+    if set(mixture.weights) != {EXTERNAL}:
+        word = int(hashlib.sha256(category.encode()).hexdigest()[:16], 16)
+        made = _made(category, held_out, mixture, per_normal, (seed, word))
+        tasks = _with_copies(made, copies, mixture, (seed, word))
+    groups: dict[str, str] = {}
+    entries = []
+    for normal in held_out:
+        path = f"{category}/test/good/{PurePosixPath(normal.name).name}"
+        entries.append(
+            ImageEntry(
+                path=path,
+                mask=None,
+                label=0,
+                group=groups.setdefault(normal.pixel_sha256, path),
+                category=category,
+                source_files=[normal.name],
+                sha256=normal.file_sha256,
+                mask_sha256=None,
+            )
+        )
+    return entries + [_entry(task, groups) for task in tasks], tasks
+
+
+def _entry(task: Task | Copy, groups: dict[str, str]) -> ImageEntry:
+    """The entry of an anomaly.
+
+    Args:
+        groups: by hash of a picture; that of an external one is added.
+    """
+    entry = ImageEntry(
+        path=task.image,
+        mask=task.mask,
+        label=1,
+        group="",
+        category=task.category,
+        source_files=[],
+        sha256="",
+        mask_sha256=None,
+        generator=task.maker,
+    )
+    if isinstance(task, Task):
+        entry["group"] = groups[task.background.pixel_sha256]
+        entry["source_files"] = [task.background.name, task.source.name]
+    else:
+        entry["group"] = groups.setdefault(task.external.pixel_sha256, task.image)
+        entry["external_files"] = [task.external.image, task.external.mask]
+    return entry
+
+
+def _made(
+    category: str,
+    held_out: Sequence[Normal],
+    mixture: MixConfig,
+    per_normal: int,
+    key: tuple[int, int],
+) -> list[Task]:
+    """One task for each held-out normal and index; the streams are keyed by ``key`` and content."""
     first: dict[str, Normal] = {}
     for normal in held_out:
         first.setdefault(normal.pixel_sha256, normal)
-    entries = [
-        {
-            "path": _good(category, normal),
-            "mask": None,
-            "label": 0,
-            "group": _good(category, first[normal.pixel_sha256]),
-            "category": category,
-            "source_files": [normal.name],
-            "sha256": normal.file_sha256,
-            "mask_sha256": None,
-        }
-        for normal in held_out
-    ]
-    word = int(hashlib.sha256(category.encode()).hexdigest()[:16], 16)
-    copies = _copies(category, externals)
-    tasks: list[Task | Copy] = []
-    if set(makers) == {EXTERNAL}:
-        tasks += copies
-    else:
-        tasks += _tasks(category, word, held_out, first, pick, per_normal, seed)
-        asked = [row for row, task in enumerate(tasks) if _maker(task) == EXTERNAL]
-        order = np.random.default_rng((seed, word)).permutation(len(copies)).tolist()
-        given = dict(zip(sorted(asked, key=lambda row: _key(tasks[row])), order, strict=False))
-        for row in asked:
-            task = tasks[row]
-            assert isinstance(task, Task)
-            if row in given:
-                tasks[row] = copies[given[row]]
-            else:  # more were drawn than there are
-                rng = np.random.default_rng((*task.key, MAKER_AGAIN))
-                tasks[row] = _made_by(task, category, pick(rng, frozenset([EXTERNAL])))
-    groups: dict[str, str] = {}
-    for task in tasks:
-        entry: dict[str, Any] = {
-            "path": task.image,
-            "mask": task.mask,
-            "label": 1,
-            "group": "",
-            "category": category,
-            "generator": _maker(task),
-        }
-        if isinstance(task, Task):
-            entry["group"] = _good(category, first[task.background.pixel_sha256])
-            entry["source_files"] = [task.background.name, task.source.name]
-        else:
-            entry["group"] = groups.setdefault(task.external.pixel_sha256, task.image)
-            entry["source_files"] = []
-            entry["external_files"] = [task.external.image, task.external.mask]
-        entries.append(entry)
-    return entries, tasks
-
-
-def _tasks(
-    category: str,
-    word: int,
-    held_out: Sequence[Normal],
-    first: Mapping[str, Normal],
-    pick: Pick,
-    per_normal: int,
-    seed: int,
-) -> list[Task]:
-    """One task for each held-out normal and index."""
     contents = sorted(first)
-    stems = _stems(normal.name for normal in held_out)
+    stems = _stems(held_out)
     seen: dict[str, int] = {}
     tasks: list[Task] = []
     for normal in held_out:
@@ -180,39 +198,36 @@ def _tasks(
         left: list[str] = []
         for index in range(per_normal):
             left = left or [content for content in contents if content != pixels]
-            key = (seed, word, int(pixels[:32], 16), copy, index)
-            source = left.pop(int(np.random.default_rng((*key, SOURCE)).integers(len(left))))
-            maker = pick(np.random.default_rng((*key, MAKER)), frozenset())
-            stem = f"{stems[normal.name]}_{index}"
-            task = Task(
-                maker=maker,
-                background=normal,
-                source=first[source],
-                image=f"{stem}.png",
-                mask="",
-                key=(*key, PICTURE),
+            own = (*key, int(pixels[:32], 16), copy, index)
+            source = left.pop(int(np.random.default_rng((*own, SOURCE)).integers(len(left))))
+            tasks.append(
+                Task(
+                    category=category,
+                    maker=mixture.pick(np.random.default_rng((*own, MAKER))),
+                    stem=f"{stems[normal.name]}_{index}",
+                    background=normal,
+                    source=first[source],
+                    key=(*own, PICTURE),
+                )
             )
-            tasks.append(_made_by(task, category, maker))
     return tasks
 
 
-def _made_by(task: Task, category: str, maker: str) -> Task:
-    """The task with another maker, whose folder its files lie in."""
-    stem = PurePosixPath(task.image).stem
-    return replace(
-        task,
-        maker=maker,
-        image=f"{category}/test/{maker}/{stem}.png",
-        mask=f"{category}/ground_truth/{maker}/{stem}_mask.png",
-    )
-
-
-def _maker(task: Task | Copy) -> str:
-    return task.maker if isinstance(task, Task) else EXTERNAL
-
-
-def _key(task: Task | Copy) -> tuple[int, ...]:
-    return task.key if isinstance(task, Task) else ()
+def _with_copies(
+    made: Sequence[Task], copies: Sequence[Copy], mixture: MixConfig, key: tuple[int, int]
+) -> list[Task | Copy]:
+    """The tasks with external anomalies where ``external`` was drawn, as far as there are."""
+    tasks: list[Task | Copy] = [*made]
+    drawn = [row for row, task in enumerate(made) if task.maker == EXTERNAL]
+    order = np.random.default_rng(key).permutation(len(copies)).tolist()
+    given = dict(zip(sorted(drawn, key=lambda row: made[row].key), order, strict=False))
+    for row in drawn:
+        if row in given:
+            tasks[row] = copies[given[row]]
+        else:
+            rng = np.random.default_rng((*made[row].key, MAKER_AGAIN))
+            tasks[row] = replace(made[row], maker=mixture.pick(rng, frozenset([EXTERNAL])))
+    return tasks
 
 
 def _copies(category: str, externals: Sequence[External]) -> list[Copy]:
@@ -220,33 +235,23 @@ def _copies(category: str, externals: Sequence[External]) -> list[Copy]:
     copies: list[Copy] = []
     taken: set[str] = set()
     for one in externals:
-        path, mask = PurePosixPath(one.image), PurePosixPath(one.mask)
-        base = f"{path.parent.name}_{path.stem}" if path.parts[-3:-2] == ("test",) else path.stem
-        stem, number = base, 2
-        while stem in taken:
-            stem, number = f"{base}-{number}", number + 1
-        taken.add(stem)
-        copies.append(
-            Copy(
-                external=one,
-                image=f"{category}/test/{EXTERNAL}/{stem}{path.suffix}",
-                mask=f"{category}/ground_truth/{EXTERNAL}/{stem}_mask{mask.suffix}",
-            )
-        )
+        path = PurePosixPath(one.image)
+        stem = f"{path.parent.name}_{path.stem}" if path.parts[-3:-2] == ("test",) else path.stem
+        copies.append(Copy(category=category, stem=_free(stem, taken), external=one))
     return copies
 
 
-def _good(category: str, normal: Normal) -> str:
-    return f"{category}/test/good/{PurePosixPath(normal.name).name}"
+def _stems(normals: Sequence[Normal]) -> dict[str, str]:
+    """A stem for each normal; ``a.png`` and ``a.jpg`` get different ones."""
+    taken: set[str] = set()
+    paths = {name: PurePosixPath(name) for name in sorted(normal.name for normal in normals)}
+    return {name: _free(path.stem, taken, path.suffix[1:]) for name, path in paths.items()}
 
 
-def _stems(names: Iterable[str]) -> dict[str, str]:
-    """A stem for each file name; ``a.png`` and ``a.jpg`` get different ones."""
-    stems: dict[str, str] = {}
-    for name in sorted(names):
-        path = PurePosixPath(name)
-        stem, number = path.stem, 2
-        while stem in stems.values():
-            stem, number = f"{path.stem}-{path.suffix[1:]}{number}", number + 1
-        stems[name] = stem
-    return stems
+def _free(stem: str, taken: set[str], ending: str = "") -> str:
+    """The stem, or with the first number that is not taken yet; it is taken then."""
+    found, number = stem, 2
+    while found in taken:
+        found, number = f"{stem}-{ending}{number}", number + 1
+    taken.add(found)
+    return found

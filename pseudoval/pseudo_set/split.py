@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from pseudoval.errors import UserError
 
@@ -10,23 +9,10 @@ MIN_HELD_OUT = 2
 """Distinct images: a fragment comes from another held-out normal than its background."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Split:
-    """The two sides of one category, each sorted by name.
-
-    Attributes:
-        held_out: names of the normals for the pseudo set.
-        kept: names of the normals to train on.
-    """
-
-    held_out: list[str]
-    kept: list[str]
-
-
 def split_normals(
     hashes: Mapping[str, str], holdout: float, split_seed: int, *, where: str = "the data"
-) -> Split:
-    """Split the normals of one category by content.
+) -> list[str]:
+    """The names of one category's normals to hold out, sorted; the others are trained on.
 
     Every distinct picture is ranked by SHA-256 of ``"{split_seed}:{pixel hash}"``; whole groups of
     exact duplicates are held out in that order until the share is reached. Neither file names nor
@@ -57,7 +43,7 @@ def split_normals(
         if count >= MIN_HELD_OUT and len(held_out) >= holdout * len(hashes):
             break
         held_out += copies[pixels]
-    return Split(held_out=sorted(held_out), kept=sorted(set(hashes) - set(held_out)))
+    return sorted(held_out)
 
 
 def check_holdout(holdout: float) -> None:

@@ -22,7 +22,7 @@ from pseudoval.data.files import (
     write_json,
     write_text,
 )
-from pseudoval.data.images import read_rgb, require_image, write_png
+from pseudoval.data.images import image_shape, read_rgb, write_png
 from pseudoval.data.versions import versions
 from pseudoval.detectors import Detector
 from pseudoval.errors import UserError
@@ -92,7 +92,7 @@ def predict(
     tuned = load_run(run) if run is not None else None
     found = find_images(images)
     for target in found:
-        require_image(target.path)
+        image_shape(target.path)  # refuses what is no image before a model is opened
     seed = int(tuned.header["seed"]) if tuned is not None else None
     scoring = tuned.scoring if tuned is not None else None
     detector = open_detector(model, seed=seed, device=device, cache=cache, settings=scoring)

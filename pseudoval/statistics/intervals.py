@@ -14,8 +14,8 @@ from scipy import optimize, special, stats
 from pseudoval.statistics.bootstrap import Replicates
 from pseudoval.statistics.weighted import NOTHING
 
-LEVEL = 0.95
-POWER = 0.8
+LEVEL, POWER = 0.95, 0.8
+QUANTILE = float(stats.norm.ppf((1 + LEVEL) / 2))
 TOO_FEW = 0.25
 """Images of the smaller class ranked wrongly, on average, below which their spread is unknown."""
 TIE = 1e-12
@@ -67,10 +67,10 @@ class Comparison:
     @property
     def together(self) -> np.ndarray:
         """``[C]`` bool: cannot be told apart from the one; False where there is no figure."""
-        return np.abs(self.gaps) <= self.critical * self.errors + TIE
+        return np.asarray(np.abs(self.gaps) <= self.critical * self.errors + TIE)
 
 
-def auroc_intervals(replicates: Replicates, level: float = LEVEL) -> np.ndarray:
+def auroc_intervals(replicates: Replicates) -> np.ndarray:
     """Interval of each configuration's AUROC, ``[C, 2]``, NaN where it has none.
 
     Within a category see ``category_interval``. The plain percentile interval covers less than it
@@ -86,7 +86,6 @@ def auroc_intervals(replicates: Replicates, level: float = LEVEL) -> np.ndarray:
             float(errors[place, row]),
             float(replicates.freedom[place, row]),
             min(replicates.sizes[place]),
-            level,
         )
         below[place, row], above[place, row] = values[place, row] - low, high - values[place, row]
     count = len(values)
@@ -100,9 +99,7 @@ def auroc_intervals(replicates: Replicates, level: float = LEVEL) -> np.ndarray:
     )
 
 
-def category_interval(
-    value: float, error: float, freedom: float, size: int, level: float = LEVEL
-) -> tuple[float, float]:
+def category_interval(value: float, error: float, freedom: float, size: int) -> tuple[float, float]:
     """Interval of one AUROC on one category.
 
     A t interval on the logit scale, and towards 1 (towards 0 below 0.5) the score interval: it
@@ -115,14 +112,14 @@ def category_interval(
         size: groups of the smaller class.
     """
     if value < 0.5:
-        low, high = category_interval(1 - value, error, freedom, size, level)
+        low, high = category_interval(1 - value, error, freedom, size)
         return 1 - high, 1 - low
     if math.isnan(value):
         return math.nan, math.nan
-    low, high = score_interval(value, size, level)
+    low, high = score_interval(value, size)
     if error**2 < NOTHING or math.isnan(freedom) or not 0 < value < 1:
         return low, high
-    reach = stats.t.ppf((1 + level) / 2, freedom) * error / (value * (1 - value))
+    reach = stats.t.ppf((1 + LEVEL) / 2, freedom) * error / (value * (1 - value))
     centre = special.logit(value)
     upper = float(special.expit(centre + reach))
     if size * (1 - value) < TOO_FEW:
@@ -130,7 +127,7 @@ def category_interval(
     return max(low, float(special.expit(centre - reach))), upper
 
 
-def score_interval(value: float, size: int, level: float = LEVEL) -> tuple[float, float]:
+def score_interval(value: float, size: int) -> tuple[float, float]:
     """Interval of an AUROC from the size of the classes alone, never of zero width.
 
     The values whose own standard error, after Hanley and McNeil (1982), does not rule ``value``
@@ -141,13 +138,12 @@ def score_interval(value: float, size: int, level: float = LEVEL) -> tuple[float
         size: of the smaller class, at least 1; the larger one cannot make up for it where single
             images are ranked wrongly.
     """
-    quantile = float(stats.norm.ppf((1 + level) / 2))
 
     def excess(theta: float) -> float:
         """Squared distance minus what the standard error allows."""
         share = (1 - theta) / (2 - theta) + theta / (1 + theta)
         variance = theta * (1 - theta) * (1 + (size - 1) * share) / size**2
-        return (theta - value) ** 2 - quantile**2 * variance
+        return (theta - value) ** 2 - QUANTILE**2 * variance
 
     edge = 1e-9
     low = 0.0 if value <= edge else optimize.brentq(excess, edge, min(value, 1 - edge))
@@ -214,9 +210,7 @@ def best_shares(replicates: Replicates) -> np.ndarray:
     return shares
 
 
-def regret_interval(
-    replicates: Replicates, row: int, level: float = LEVEL
-) -> tuple[float, float] | None:
+def regret_interval(replicates: Replicates, row: int) -> tuple[float, float] | None:
     """Interval of the best AUROC minus that of one configuration, at least 0; None without one.
 
     The configuration must not have been chosen on this set. The bounds are the largest of the
@@ -224,7 +218,7 @@ def regret_interval(
     with bootstrap critical values), so that the best is not taken for better than it is because
     it was picked.
     """
-    comparison = compare(replicates, row, level)
+    comparison = compare(replicates, row)
     bounds = -comparison.intervals[:, ::-1]  # of each minus the one
     if np.isnan(comparison.gaps).all():
         return None
@@ -232,21 +226,19 @@ def regret_interval(
     return max(0.0, float(low)), max(0.0, float(high))
 
 
-def paired_interval(
-    replicates: Replicates, row: int, other: int, level: float = LEVEL
-) -> tuple[float, float]:
+def paired_interval(replicates: Replicates, row: int, other: int) -> tuple[float, float]:
     """Interval of the AUROC of ``row`` minus that of ``other``, two configurations fixed before."""
-    low, high = compare(replicates.select([row, other]), 0, level).intervals[1]
+    low, high = compare(replicates.select([row, other]), 0).intervals[1]
     return float(low), float(high)
 
 
-def resolvable_gap(error: float, power: float = POWER, level: float = LEVEL) -> float:
-    """The smallest true gap with this standard error that a set finds with the given power.
+def resolvable_gap(error: float) -> float:
+    """The smallest true gap with this standard error that a set finds with 80 % power.
 
     A paired two-sided test finds a gap of z_level + z_power standard errors; 2.80 of them for
     80 % power at the 5 % level.
     """
-    return float(stats.norm.ppf((1 + level) / 2) + stats.norm.ppf(power)) * error
+    return (QUANTILE + float(stats.norm.ppf(POWER))) * error
 
 
 def images_needed(images: int, gap: float, error: float) -> int | None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pseudoval.statistics.intervals import compare
-from pseudoval.statistics.rules import BEST, TAKES
+from pseudoval.statistics.rules import BEST, RULES
 from reports.findings.source import Source, Stage, stage_configs
 from reports.findings.uncertainty import Evidence
 
@@ -80,14 +80,6 @@ def _few_images(sets: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
 def _stage(source: Source, stage: Mapping[str, Any]) -> list[dict[str, Any]]:
     name = "K" if stage["param"] == "k" else stage["param"]
     due = []
-    dropped = _dropped(source, stage["name"])
-    if dropped:
-        text = (
-            f"Over {name} the study raced: {len(dropped)} of {len(stage['values'])} were dropped "
-            "early, as worse than the leader, and have no figure on the whole pseudo set. The "
-            "pseudo curve and its correlations are those of the rest."
-        )
-        due.append(_warning("raced", text, stage=stage["name"], dropped=dropped))
     if stage["at_edge"] is not None and not _nothing_beyond(source, stage):
         which = "lowest" if stage["at_edge"] == "low" else "highest"
         text = (
@@ -102,23 +94,16 @@ def _stage(source: Source, stage: Mapping[str, Any]) -> list[dict[str, Any]]:
             + (
                 "so which of them won is chance."
                 if source.rule == BEST
-                else f"and the rule {source.rule} took {TAKES[source.rule]}."
+                else f"and the rule {source.rule} took {RULES[source.rule].takes}."
             )
         )
         due.append(_warning("flat", text, stage=stage["name"]))
     correlation = stage["correlations"]["spearman"]
     if stage["test_auroc"] is not None and len(stage["values"]) > 2:
         told = _not_correlated(name, correlation)
-        if told is not None and not (dropped and correlation["value"] is None):
+        if told is not None:
             due.append(_warning("correlation_zero", told, stage=stage["name"]))
     return due
-
-
-def _dropped(source: Source, name: str) -> list[float | str]:
-    """The values of a stage that a race dropped."""
-    stages = source.best.get("stages", [])
-    entry: Mapping[str, Any] = next((e for e in stages if e["name"] == name), {})
-    return [one["value"] for one in entry.get("race", {"pruned": []})["pruned"]]
 
 
 def _nothing_beyond(source: Source, stage: Mapping[str, Any]) -> bool:

@@ -8,11 +8,12 @@ import numpy as np
 
 from pseudoval.metrics.image_metrics import average_precision
 from pseudoval.metrics.score_matrix import PIXEL_METRICS, Config, ScoreMatrix
-from pseudoval.statistics.agreement import CORRELATION_MEANING
 from pseudoval.statistics.bootstrap import REPLICATES
-from pseudoval.statistics.curves import random_regret, regret, select_best
+from pseudoval.statistics.correlation import CORRELATION_MEANING
+from pseudoval.statistics.curves import random_regret, regret
 from pseudoval.statistics.intervals import LEADING_SET_MEANING, LEVEL, METHOD, P_BEST_MEANING, POWER
 from pseudoval.statistics.labelled_halves import LABELLED_MEANING, SPLITS
+from pseudoval.statistics.rules import select_best
 from reports.findings.cautions import at_edge, is_flat, warnings
 from reports.findings.curves import oracle_index, stage_curves
 from reports.findings.names import describe, ordered

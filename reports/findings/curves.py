@@ -4,7 +4,7 @@ import math
 
 import pandas as pd
 
-from pseudoval.statistics.curves import select_best
+from pseudoval.statistics.rules import select_best
 from reports.findings.source import MACRO, POOLED, Source, Stage
 
 COLUMNS = ("run", "stage", "param", "value", "category", "set", "auroc", "selected", "oracle")

@@ -1,7 +1,7 @@
 """Configurations in words."""
 
 from pseudoval.metrics.score_matrix import Config
-from pseudoval.statistics.curves import TIE_ORDER
+from pseudoval.statistics.rules import TIE_ORDER
 
 
 def describe(params: Config) -> str:

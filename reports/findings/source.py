@@ -18,8 +18,7 @@ from pseudoval.metrics.image_metrics import (
 )
 from pseudoval.metrics.score_matrix import Config, ScoreMatrix, config_name
 from pseudoval.statistics import objectives
-from pseudoval.statistics.curves import select_best, selection_order
-from pseudoval.statistics.rules import BEST, check_rule
+from pseudoval.statistics.rules import BEST, find_rule, select_best, selection_order
 
 MACRO, POOLED = "macro", "pooled"
 
@@ -118,7 +117,7 @@ def load_run(folder: Path) -> Source:
     require_folder(folder, "run", "pseudoval tune")
     best = _object(folder / "best.json", "The choice of the run (written when tune finishes)")
     run = _object(folder / "run.json", "The description of the run")
-    check_rule(str(run.get("rule", BEST)))
+    find_rule(str(run.get("rule", BEST)))
     objectives.parts_of(str(run.get("objective", objectives.MACRO)))
     pseudo = ScoreMatrix.load(folder / "pseudo_scores.npz")
     pseudo_auroc = _aurocs(pseudo, str(folder / "pseudo_scores.npz"))

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from pseudoval.statistics.bootstrap import REPLICATES
-from pseudoval.statistics.curves import select_best
 from pseudoval.statistics.rank_aggregation import borda, rank_rows
+from pseudoval.statistics.rules import select_best
 from reports.findings.cautions import warnings
 from reports.findings.correlation import correlate
 from reports.findings.names import ordered

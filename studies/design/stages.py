@@ -29,14 +29,12 @@ class Stage:
         inherits: parameters taken from what earlier stages selected.
         sampler: a name in ``SAMPLERS``.
         trials: how many configurations ``tpe`` tries; None is a third of the grid, rounded up.
-        refine: rounds of values added around the leader, see ``studies.search.refining``.
-        race: whether clearly worse configurations are dropped early, see ``studies.search.racing``.
         codes: parameters of the grid without an order (``Parameter.ordered``), such as feature
-            stages: they are told by their names and not refined.
+            stages: their configurations are told apart by their names.
 
     Example:
         >>> from studies import Stage
-        >>> stage = Stage(name="k", grid={"k": (1, 4)}, inherits=("t",), refine=1)
+        >>> stage = Stage(name="k", grid={"k": (1, 4)}, inherits=("t",))
         >>> stage.configs({"t": 300})
         [{'t': 300, 'k': 1}, {'t': 300, 'k': 4}]
     """
@@ -47,8 +45,6 @@ class Stage:
     inherits: tuple[str, ...] = ()
     sampler: str = GRID
     trials: int | None = None
-    refine: int = 0
-    race: bool = False
     codes: tuple[str, ...] = ()
 
     @property
@@ -96,9 +92,6 @@ class Stage:
             "inherits": list(self.inherits),
             "sampler": self.sampler,
             "trials": self.budget,
-            # Named where they are used: RUNs from before there was a choice stay the same.
-            **({"refine": self.refine} if self.refine else {}),
-            **({"race": True} if self.race else {}),
             **({"codes": list(self.codes)} if self.codes else {}),
         }
 

@@ -14,8 +14,7 @@
     values.k = [1, 2, 3, 5, 8]
 
 ``values.t = "default"`` is the detector's own grid; ``fixed.t = 200`` holds a parameter;
-``sampler = "tpe"`` with ``trials = 20`` tries some of a stage's combinations; ``refine = 2`` adds
-two rounds of values around the leader of a grid; ``race = true`` drops early what is worse than it.
+``sampler = "tpe"`` with ``trials = 20`` tries some of a stage's combinations.
 """
 
 import re
@@ -27,13 +26,13 @@ from typing import Any
 from pseudoval.detectors import Detector
 from pseudoval.errors import UserError
 from pseudoval.statistics.objectives import parts_of
-from pseudoval.statistics.rules import check_rule
+from pseudoval.statistics.rules import find_rule
 from studies.design.stages import GRID, SAMPLERS, Stage, Study, grid
 
 STUDY_KEYS = {"name": str, "summary": str, "detector": str, "objective": str, "rule": str,
               "stage": list}  # fmt: skip
 STAGE_KEYS = {"name": str, "values": dict, "fixed": dict, "editing": bool, "sampler": str,
-              "trials": int, "refine": int, "race": bool}  # fmt: skip
+              "trials": int}  # fmt: skip
 RANGE_KEYS = {"from", "to", "step"}
 
 
@@ -82,7 +81,7 @@ class _Reader:
             raise self._wrong("there is no stage; add one that begins with [[stage]]", "stage")
         try:
             parts_of(content.get("objective", "image_ap"))
-            check_rule(content.get("rule", "best"))
+            find_rule(content.get("rule", "best"))
         except UserError as error:
             key = "rule" if "rule" in str(error) else "objective"
             raise self._wrong(str(error).rstrip("."), key) from None
@@ -155,14 +154,6 @@ class _Reader:
                 f"there is no sampler {sampler!r}; the samplers are {', '.join(SAMPLERS)}",
                 "sampler", number,
             )  # fmt: skip
-        for key in ("refine", "race"):
-            if sampler != GRID and entry.get(key):
-                raise self._wrong(
-                    f"{key} is for whole grids, not for what {sampler} suggests; leave one of "
-                    "them out", key, number,
-                )  # fmt: skip
-        if entry.get("refine", 0) < 0:
-            raise self._wrong("refine is a number of rounds, 0 or more; mend it", "refine", number)
         if trials is not None and (sampler == GRID or trials < 1):
             raise self._wrong(
                 "trials is for the sampler tpe and at least 1; mend it or leave it out",
@@ -175,8 +166,6 @@ class _Reader:
             inherits=tuple(open_ones),
             sampler=sampler,
             trials=trials,
-            refine=entry.get("refine", 0),
-            race=entry.get("race", False),
             codes=tuple(name for name in varied if name in self.codes),
         )
 

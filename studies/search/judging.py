@@ -111,11 +111,11 @@ def judge(objective: str, members: Sequence[Member], matrices: Sequence[ScoreMat
         value=mean_over_members([values(objective, matrix) for matrix in matrices]),
         by_category=np.mean([by_category(objective, matrix) for matrix in matrices], axis=0),
         separation=mean_over_members([separation(matrix) for matrix in matrices]),
-        replicates=replicates_of(objective, members, matrices),
+        replicates=_replicates(objective, members, matrices),
     )
 
 
-def replicates_of(
+def _replicates(
     objective: str, members: Sequence[Member], matrices: Sequence[ScoreMatrix]
 ) -> Replicates | None:
     """The mean objective of all members on resamples; None where there is no bootstrap of it."""

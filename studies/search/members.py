@@ -139,21 +139,13 @@ def score_members(
     configs: Sequence[Config],
     name: str,
     progress: ProgressCallback,
-    places: Sequence[Sequence[int]] | None = None,
 ) -> list[ScoreMatrix]:
     """The score matrix of every member over the same configurations, scored by its team.
-
-    Args:
-        places: of each member the images to score, without pixel figures; None is all of them.
 
     Raises:
         Finished: another process has finished the study meanwhile.
     """
-    parts: Sequence[Sequence[int] | None] = places or [None] * len(members)
-    begun = [
-        _score(member, configs, name, progress, part)
-        for member, part in zip(members, parts, strict=True)
-    ]
+    begun = [_score(member, configs, name, progress) for member in members]
     return [matrix() for matrix in begun]
 
 
@@ -162,15 +154,12 @@ def _score(
     configs: Sequence[Config],
     name: str,
     progress: ProgressCallback,
-    places: Sequence[int] | None,
 ) -> Callable[[], ScoreMatrix]:
     """Score what is not known; the matrix may have to be waited for."""
     items, known = member.items, _known(member.known, configs)
-    if places is not None:  # what is known is of all images
-        items, known = [member.items[place] for place in places], None
     missing = [config for config in configs if known is None or config not in known.configs]
     told: dict[str, Any] = {"name": name, "store": member.folder / "blocks"}
-    told |= {"progress": labelled(progress, member.name), "pixels": places is None}
+    told["progress"] = labelled(progress, member.name)
     parts: list[Callable[[], ScoreMatrix]] = []
     if known is not None:
         parts.append(lambda: known)

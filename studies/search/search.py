@@ -19,7 +19,7 @@ from studies.search.judging import Judged, choose, finish_member_runs, judge, of
 from studies.search.members import Member, joint_sha256, number
 from studies.search.stage import Scored, score_stage
 from studies.sharing.blocks import Team
-from studies.sharing.storage import REASON, Home, finished, open_stage, record
+from studies.sharing.storage import Home, finished, open_stage, record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +145,6 @@ def search(
                 "leader": told[chosen.leader],
                 "within": [told[row] for row in chosen.within],
                 "configs": configs,
-                **({"race": scored.raced} if scored.raced else {}),
             }
         )
     if helper:
@@ -205,13 +204,6 @@ def _trials(
     configs = scored.configs
     rows = [scored.matrices[0].row(config) for config in scored.order]
     attributes = [{"seconds": seconds, **judged.attributes(row)} for row in rows]
-    pruned = {place: scored.pruned[row] for place, row in enumerate(rows) if row in scored.pruned}
-    for place, one in pruned.items():
-        attributes[place] |= {
-            REASON: one.reason,
-            "images": one.images,
-            "value_on_images": one.value,
-        }
     optuna_study = open_stage(home, stage, seed)
     order, values = scored.order, judged.value[rows]
     if team is None:
@@ -236,7 +228,7 @@ def _trials(
                 "pseudo_auroc": number(judged.auroc[row]),
                 "seconds": round(float(trial.user_attrs["seconds"]), 3),
                 "objective_value": trial.value,
-                "reason": trial.user_attrs.get(REASON, failed),
+                "reason": failed,
             }
         )
     return pd.DataFrame(found)

@@ -33,9 +33,6 @@ from pseudoval.metrics.score_matrix import Config, config_name
 from studies.design.stages import Stage
 
 JOURNAL = "optuna.journal"
-REASON = "pruned"
-"""The user attribute of a pruned trial that says why."""
-
 GRACE_SECONDS = 5
 """A process that is killed while it holds the journal's lock stops the others for so long."""
 
@@ -231,8 +228,7 @@ def record(
 ) -> None:
     """Give every configuration a finished trial, if it has none yet; see the module for how.
 
-    A NaN is a failed trial, and one whose attributes have ``REASON`` a pruned one. A configuration
-    that failed before and has a value now gets another
+    A NaN is a failed trial. A configuration that failed before and has a value now gets another
     trial, which is the one that counts.
 
     Args:
@@ -244,14 +240,7 @@ def record(
     spaces: dict[str, BaseDistribution] = {
         name: IntDistribution(min(values), max(values)) for name, values in stage.grid.items()
     }
-    outcomes = [
-        TrialState.PRUNED
-        if REASON in told
-        else TrialState.FAIL
-        if math.isnan(value)
-        else TrialState.COMPLETE
-        for value, told in zip(values, attributes, strict=True)
-    ]
+    outcomes = [TrialState.FAIL if math.isnan(value) else TrialState.COMPLETE for value in values]
     trials = _by_config(study, stage, configs)
     for config, value, outcome, told in zip(configs, values, outcomes, attributes, strict=True):
         found = trials[config_name(config)]
@@ -283,7 +272,7 @@ def finished(
 ) -> list[tuple[FrozenTrial, Config]]:
     """The trial of each configuration that counts, and the configuration, in order of number.
 
-    That is the complete or pruned one; of a configuration without, the first that failed.
+    That is the complete one; of a configuration without, the first that failed.
     """
     trials = _by_config(study, stage, configs)
     counting: list[tuple[FrozenTrial, Config]] = []

@@ -18,6 +18,7 @@ from pseudoval.data.images import write_png
 from pseudoval.generators import DEFAULT_GENERATOR
 from pseudoval.metrics.score_matrix import ScoreMatrix
 from pseudoval.models.open import open_detector
+from pseudoval.scoring.blocks import score_images
 from pseudoval.statistics.rules import RULES
 from selection_figures import aggregate, case, resolution, thinned, together
 from selection_sets import ANOMALIB, NotMeasured, Source, anomalies, drawn, held_out
@@ -77,13 +78,13 @@ def test_near_the_best_only_the_part_where_a_choice_is_made_counts() -> None:
     assert found["spearman"] < 0.9
 
 
-def test_one_se_takes_the_cheapest_stages_that_are_as_good() -> None:
+def test_of_stages_that_are_as_good_the_cheapest_is_taken() -> None:
     rows = [[*range(10), *(20 + value for _ in range(10))] for value in range(3)]
     labels = [0] * 10 + [1] * 10
     pseudo = matrix(rows, labels)
     pseudo.configs[:] = [{"k": 5, "stages": value} for value in (234, 3, 12)]
-    found = case(pseudo, pseudo, "stages", 234, ["one-se"])
-    assert found["rules"]["one-se"]["selected"] == 3
+    found = case(pseudo, pseudo, "stages", 234, ["best"])
+    assert found["rules"]["best"]["selected"] == 3
 
 
 def of(category: str, seed: int, regret: float, random: float, **more: Any) -> dict[str, Any]:
@@ -111,7 +112,7 @@ def test_the_share_counts_choices_that_matter_and_no_detector_twice() -> None:
     assert found["saturated"] == 0.5, "0.98 and 0.99 are not, 1 and 0.996 are"
     assert found["spearman_k"] == pytest.approx(0.5)
     assert (found["choices"], found["counted"], found["cases"]) == (3, 2, 4)
-    assert aggregate(cases, "one-se")["regret_share"] is None
+    assert aggregate(cases, "margin")["regret_share"] is None
 
 
 def test_the_table_has_a_row_for_each_generator_and_rule() -> None:
@@ -183,10 +184,11 @@ def test_a_subset_of_stages_scores_as_a_model_trained_on_it(road: Path, tmp_path
     )
     assert run(arguments) == 0
     items = real_items(road / "data", "flange")
-    wanted = open_detector(tmp_path / "model", seed=0).scores(items, [{"k": 1}, {"k": 4}])
+    trained = open_detector(tmp_path / "model", seed=0)
+    wanted = score_images(trained, items, [{"k": 1}, {"k": 4}], name="trained", pixels=False)
     knn = staged_knn(road / "model", tmp_path / "banks", seed=0)
     configs = [{"k": 1, "stages": 23}, {"k": 4, "stages": 23}, {"k": 4, "stages": 1234}]
-    found = knn.scores(items, configs)
+    found = score_images(knn, items, configs, name="staged", pixels=False)
     np.testing.assert_allclose(found.scores[:2], wanted.scores, rtol=1e-6)
     assert not np.allclose(found.scores[2], wanted.scores[1])
     resumed = staged_knn(road / "model", tmp_path / "banks", seed=0)

@@ -12,10 +12,9 @@ from pseudoval.cli.commands import run
 from pseudoval.models.open import open_detector
 from studies.design import stages as spec
 from studies.design import study_files
-from studies.search.search import refining, search
+from studies.search import search
 
-MODULES = {"run": studies.run, "search": search, "spec": spec, "study_files": study_files,
-           "refining": refining}  # fmt: skip
+MODULES = {"run": studies.run, "search": search, "spec": spec, "study_files": study_files}
 
 
 @pytest.fixture(scope="module")

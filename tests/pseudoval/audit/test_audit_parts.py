@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pseudoval.audit.measures import measure, summary
-from pseudoval.audit.sheets import COLUMNS, TILE, Row, contact_sheet, fitted
+from pseudoval.audit.sheets import COLUMNS, TILE, contact_sheet, fitted
 from pseudoval.audit.warnings import warnings
 from pseudoval.cli.output import audit_lines
 
@@ -21,12 +21,12 @@ def test_measures_of_a_known_square() -> None:
     foreground = np.zeros((20, 30), bool)
     foreground[:, :8] = True
     found = measure(image, mask, background, foreground)
-    assert found.area == 20 / 600
-    assert found.visibility == 30
-    assert found.floor == 8
-    assert found.outside == 1 / 580
-    assert found.on_object == 12 / 20
-    assert not found.empty and not found.invisible
+    assert found["area"] == pytest.approx(20 / 600, abs=1e-6)
+    assert found["visibility"] == 30
+    assert found["floor"] == 8
+    assert found["outside"] == pytest.approx(1 / 580, abs=1e-6)
+    assert found["on_object"] == 12 / 20
+    assert not found["empty"] and not found["invisible"]
 
 
 def test_invisible_is_judged_by_the_contrast_of_the_background() -> None:
@@ -34,16 +34,16 @@ def test_invisible_is_judged_by_the_contrast_of_the_background() -> None:
     mask[5:9, 5:9] = True
     even = np.full((20, 20, 3), 100, np.uint8)
     rough = even + (np.arange(20) % 2 * 60).astype(np.uint8)[:, None, None]
-    assert not measure(even + mask[..., None] * np.uint8(3), mask, even, None).invisible
-    assert measure(rough + mask[..., None] * np.uint8(3), mask, rough, None).invisible
-    assert measure(even, mask, even, None).invisible
+    assert not measure(even + mask[..., None] * np.uint8(3), mask, even, None)["invisible"]
+    assert measure(rough + mask[..., None] * np.uint8(3), mask, rough, None)["invisible"]
+    assert measure(even, mask, even, None)["invisible"]
 
 
 def test_an_empty_mask_is_empty_and_not_invisible() -> None:
     image = np.zeros((20, 20, 3), np.uint8)
     found = measure(image, np.zeros((20, 20), bool), image, np.ones((20, 20), bool))
-    assert found.empty and not found.invisible
-    assert found.visibility is None and found.on_object is None
+    assert found["empty"] and not found["invisible"]
+    assert found["visibility"] is None and found["on_object"] is None
 
 
 def test_a_summary_of_what_is_known() -> None:
@@ -57,11 +57,11 @@ def test_a_summary_of_what_is_known() -> None:
 def test_a_sheet_shows_every_picture_in_its_place() -> None:
     red = np.zeros((50, 100, 3), np.uint8) + np.array([255, 0, 0], np.uint8)
     mask = np.ones((40, 40), bool)
-    rows = [Row(caption="", pictures={"one": red, "two": None, "mask": mask})] * (COLUMNS + 1)
+    rows = [("", {"one": red, "two": None, "mask": mask})] * (COLUMNS + 1)
     sheet = contact_sheet(rows)
     reds = (sheet == [255, 0, 0]).all(axis=2).sum()
     assert reds == (COLUMNS + 1) * TILE * TILE // 2
-    black = contact_sheet([Row(caption="", pictures={"mask": np.zeros((9, 9), bool)})])
+    black = contact_sheet([("", {"mask": np.zeros((9, 9), bool)})])
     assert (black == 0).all(axis=2).sum() >= TILE * TILE
     assert contact_sheet(rows).tobytes() == sheet.tobytes()
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pseudoval.audit.near_duplicates import THRESHOLD, descriptors, similar_pairs
+from pseudoval.audit.near_duplicates import descriptors, similar_pairs
 
 SIDE = 160
 
@@ -84,21 +84,6 @@ def test_even_pictures_are_like_nothing(tmp_path: Path) -> None:
     assert np.isfinite(found).all()
     same = descriptors(saved(tmp_path / "b", images[2:]))
     assert not list(similar_pairs(same))
-
-
-def test_blocks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pseudoval.audit import near_duplicates
-
-    rng = np.random.default_rng(3)
-    rows = rng.normal(size=(40, 6)).astype(np.float32)
-    rows[25] = rows[3]
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    whole = list(similar_pairs(rows)), list(similar_pairs(rows, rows[:20]))
-    monkeypatch.setattr(near_duplicates, "BLOCK", 7)
-    assert (list(similar_pairs(rows)), list(similar_pairs(rows, rows[:20]))) == whole
-    expected = {(i, j) for i, j in np.argwhere(np.triu(rows @ rows.T, 1) >= THRESHOLD).tolist()}
-    assert {(pair.first, pair.second) for pair in whole[0]} == expected
-    assert (3, 25) in expected
 
 
 def test_the_progress_is_told(tmp_path: Path) -> None:

@@ -180,14 +180,14 @@ def test_the_whole_road_over_stages(
     image = str(next((road / "data" / "fabric" / "test" / "good").iterdir()))
     assert run(["predict", refit, image, "--out", str(tmp_path / "predictions")]) == 0
     named = with_options(tune, out=tmp_path / "named")
-    assert run([*named, "--study", "stages_then_k", "--k", "1,4", "--refine", "1"]) == 0
+    assert run([*named, "--study", "stages_then_k", "--k", "1,4"]) == 0
     found = json.loads((tmp_path / "named" / "best.json").read_text())
     first = found["stages"][0]
     assert first["param"] == "configuration"
     assert sorted(c["stages"] for c in first["configs"]) == [
         1, 2, 3, 4, 12, 23, 34, 123, 234, 1234,
     ]  # fmt: skip
-    assert first["values"][0] == "k=5;stages=1", "a code is told by its name, and not refined"
+    assert first["values"][0] == "k=5;stages=1", "a code is told by its name"
     assert run(["report", str(tmp_path / "named")]) == 0
     refused(capsys, [*named, "--study", "stages_then_k", "--t", "3"], "no parameter t")
     # A study without these parameters says nothing of them.

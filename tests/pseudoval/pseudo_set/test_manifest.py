@@ -8,7 +8,8 @@ from helpers import texture
 from PIL import Image
 
 from pseudoval.errors import UserError
-from pseudoval.pseudo_set.build import bank_normals, build, load_manifest
+from pseudoval.pseudo_set.build import build
+from pseudoval.pseudo_set.manifest import bank_normals, load_manifest
 
 
 def test_bad_manifests(data: Path, tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from pseudoval import __version__
 from pseudoval.data import dataset
 from pseudoval.data.images import read_mask, read_rgb
 from pseudoval.generators import DEFAULT_GENERATOR
-from pseudoval.pseudo_set.build import bank_normals, build, load_manifest, pseudo_items
+from pseudoval.pseudo_set.build import build
+from pseudoval.pseudo_set.manifest import bank_normals, load_manifest, pseudo_items
 
 FIXED_KEYS = {
     "format_version",

@@ -13,7 +13,8 @@ from pseudoval.data.files import folder_kind
 from pseudoval.errors import UserError
 from pseudoval.generators import DEFAULT_GENERATOR
 from pseudoval.pseudo_set import make as pseudo_make
-from pseudoval.pseudo_set.build import build, load_manifest, pseudo_items
+from pseudoval.pseudo_set.build import build
+from pseudoval.pseudo_set.manifest import load_manifest, pseudo_items
 
 
 def spoil_truncated(data: Path) -> None:

@@ -15,7 +15,8 @@ from pseudoval.cli.commands import run
 from pseudoval.data.images import read_mask, read_rgb
 from pseudoval.errors import UserError
 from pseudoval.pseudo_set import make as pseudo_make
-from pseudoval.pseudo_set.build import bank_normals, build, load_manifest, pseudo_items
+from pseudoval.pseudo_set.build import build
+from pseudoval.pseudo_set.manifest import bank_normals, load_manifest, pseudo_items
 
 ALL = "lafite,cutpaste,cutpaste-scar,cutpaste-3way,nsa,perlin,external"
 
@@ -48,7 +49,7 @@ def check(data: Path, out: Path, manifest: dict[str, Any]) -> None:
 def test_a_mixture_of_all_is_the_same_whatever_the_workers(tmp_path: Path) -> None:
     data = make_data(tmp_path / "data", count=12)
     external = make_external(tmp_path / "external")
-    settings = {"weights": ALL, "external.folder": str(external), "min_changed": "0.5"}
+    settings = {"weights": ALL, "external.folder": str(external)}
     options: dict[str, Any] = {"generator": "mix", "settings": settings, "per_normal": 8}
     outs = [tmp_path / str(workers) for workers in (1, 2, 4)]
     for workers, out in zip((1, 2, 4), outs, strict=True):

@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import refused
 
-from pseudoval.cli.commands import run
 from pseudoval.errors import UserError
 from pseudoval.metrics.score_matrix import ScoreMatrix
 from pseudoval.statistics.bootstrap import Replicates, averaged, bootstrap_auroc
 from pseudoval.statistics.intervals import gap_errors
-from pseudoval.statistics.rules import BEST, MARGIN, ONE_SE, RULES, select
+from pseudoval.statistics.rules import BEST, MARGIN, RULES, select
 from pseudoval.statistics.separation import d_prime, separation
 
 NAN = math.nan
@@ -36,21 +36,11 @@ def test_best_takes_the_highest_and_the_smallest_of_equals() -> None:
     assert (choice.row, choice.leader, choice.within) == (1, 1, [1])
 
 
-def test_one_se_takes_the_cheapest_within_one_paired_error() -> None:
+def test_margin_takes_the_farthest_apart_within_one_paired_error() -> None:
     # Differences to the leader, row 0: k = 2 spreads by 0.01, k = 1 by 0.02, k = 30 by 0.1.
     leader = [0.90, 0.90]
-    values = [leader, [0.88, 0.90], [0.83, 0.87], [0.65, 0.85]]
-    estimates = [0.90, 0.891, 0.85, 0.82]
-    part = made(values, estimates)
-    assert gap_errors(part, 0) == pytest.approx([0, 0.01, 0.02, 0.1])
-    choice = select(ONE_SE, CONFIGS, estimates, lambda: part, never)
-    # k = 1 lies 0.05 below, more than its 0.02; k = 30 is within, but dearer than k = 2.
-    assert (choice.row, choice.leader, choice.within) == (1, 0, [0, 1, 3])
-
-
-def test_margin_takes_the_farthest_apart_within_one_paired_error() -> None:
-    leader = [0.90, 0.90]
     part = made([leader, [0.88, 0.90], [0.83, 0.87], [0.65, 0.85]], [0.90, 0.891, 0.85, 0.82])
+    assert gap_errors(part, 0) == pytest.approx([0, 0.01, 0.02, 0.1])
     apart = np.array([1.0, 1.1, 9.0, 1.3])
 
     def chosen(values: np.ndarray) -> int:
@@ -96,7 +86,8 @@ def test_pairing_decides_and_not_the_error_of_a_configuration_alone() -> None:
     shared = rng.normal(0.8, 0.1, 500)
     part = made([shared.tolist(), (shared - 0.02 + rng.normal(0, 1e-3, 500)).tolist()], [0.8, 0.78])
     assert part.values[0, 1].std() > 0.09, "alone it is uncertain by far more than the gap"
-    assert select(ONE_SE, CONFIGS[:2], [0.8, 0.78], lambda: part, never).row == 0
+    found = select(MARGIN, CONFIGS[:2], [0.8, 0.78], lambda: part, lambda: np.array([1.0, 9.0]))
+    assert (found.row, found.within) == (0, [0])
 
 
 def test_equal_scores_go_to_the_cheapest_and_nan_to_none() -> None:
@@ -114,7 +105,7 @@ def test_equal_scores_go_to_the_cheapest_and_nan_to_none() -> None:
         assert choice.row == 1, "equal to k = 8 and cheaper; k = 1 has no value"
         assert 2 not in choice.within
     with pytest.raises(ValueError, match="no configuration"):
-        select(ONE_SE, CONFIGS, [NAN] * 4, lambda: part, never)
+        select(MARGIN, CONFIGS, [NAN] * 4, lambda: part, never)
 
 
 def test_the_mean_of_seeds_is_resampled_as_one() -> None:
@@ -131,7 +122,6 @@ def test_the_mean_of_seeds_is_resampled_as_one() -> None:
 
 
 def test_an_unknown_rule(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(UserError, match="no selection rule 'first'; the rules are best, margin, "):
+    with pytest.raises(UserError, match="no selection rule 'first'; the rules are best, margin"):
         select("first", CONFIGS, [0.1] * 4, never, never)
-    assert run(["tune", "--rule", "first"]) == 2
-    assert "the rules are best, margin, one-se" in capsys.readouterr().err
+    refused(capsys, ["tune", "--rule", "first"], "'first'")

@@ -3,14 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from pseudoval.statistics.curves import (
-    kendall,
-    random_regret,
-    regret,
-    select_best,
-    selection_order,
-    spearman,
-)
+from pseudoval.statistics.curves import random_regret, regret
+from pseudoval.statistics.rules import select_best, selection_order
 
 NAN = math.nan
 
@@ -48,21 +42,3 @@ def test_regret_and_random_regret() -> None:
     assert random_regret([0.1] * 7) == 0.0
     assert math.isnan(random_regret([NAN]))
     assert math.isnan(regret([NAN], 0))
-
-
-def test_rank_correlations() -> None:
-    assert spearman([1, 2, 3], [2, 4, 8]) == pytest.approx(1)
-    # d = (0, 1, -1): 1 - 6 * 2 / (3 * 8); one discordant pair of three.
-    assert spearman([1, 2, 3], [1, 3, 2]) == pytest.approx(0.5)
-    assert kendall([1, 2, 3], [1, 3, 2]) == pytest.approx(1 / 3)
-    assert kendall([1, 2, NAN, 3], [1, 3, 0, 2]) == pytest.approx(1 / 3)
-    assert kendall([1, 1, 2], [1, 2, 3]) == pytest.approx(2 / math.sqrt(2 * 3))
-
-
-@pytest.mark.parametrize(
-    ("a", "b"),
-    [([1, 1, 1], [1, 2, 3]), ([1, 2, 3], [4, 4, 4]), ([1, 2], [1, 2]), ([1, NAN, 3], [1, 2, NAN])],
-)
-def test_no_rank_correlation(a: list[float], b: list[float]) -> None:
-    assert spearman(a, b) is None
-    assert kendall(a, b) is None

@@ -16,7 +16,7 @@ FILE = """\
 name = "fine"
 summary = "around the paper's choice"
 objective = "image_ap"
-rule = "one-se"
+rule = "margin"
 
 [[stage]]
 name = "coarse"
@@ -52,7 +52,7 @@ def written(folder: Path, text: str) -> Path:
 def test_what_a_file_says(detector: LafiteDetector, tmp_path: Path) -> None:
     study = read_study(written(tmp_path, FILE), detector)
     assert (study.name, study.detector) == ("fine", "lafite")
-    assert (study.objective, study.rule) == ("image_ap", "one-se")
+    assert (study.objective, study.rule) == ("image_ap", "margin")
     first, second, third = study.stages
     assert first.configs({}) == [{"t": t, "k": 0} for t in (100, 200, 300)]
     assert second.name == "k", "named by what it varies"
@@ -72,14 +72,14 @@ def test_tune_runs_a_file(
                str(road / "pseudo"), "--out", str(out)]  # fmt: skip
     assert run(command) == 0
     best = json.loads((out / "best.json").read_text())
-    assert (best["study"], best["objective"], best["rule"]) == ("fine", "image_ap", "one-se")
+    assert (best["study"], best["objective"], best["rule"]) == ("fine", "image_ap", "margin")
     assert [stage["name"] for stage in best["stages"]] == ["coarse", "k", "both"]
     assert run(["report", str(out)]) == 0
     page = (out / "report" / "report.html").read_text()
     assert "--study ../study.toml" in page
     assert run(command) == 0
     assert "nothing to do" in capsys.readouterr().out
-    refused(capsys, [*command, "--rule", "best"], "another rule (one-se there, best now)")
+    refused(capsys, [*command, "--rule", "best"], "another rule (margin there, best now)")
     refused(capsys, [*command, "--t", "25"], "grids of its own; leave --t and --k out")
     written(tmp_path, FILE.replace("[4, 1]", "[4, 1, 2]"))
     refused(capsys, command, "another stages")
@@ -98,7 +98,7 @@ STAGE = "[[stage]]\n"
         ("name = fine\n" + FILE, 1, "not a TOML file"),
         (FILE.replace('"fine"', "3"), 1, "name is not text in quotes"),
         (FILE.replace("rule =", "rules ="), 4, "there is no 'rules'; known are"),
-        (FILE.replace('"one-se"', '"two-se"'), 4, "no selection rule 'two-se'"),
+        (FILE.replace('"margin"', '"widest"'), 4, "no selection rule 'widest'"),
         (FILE.replace('"image_ap"', '"f1"'), 3, "no objective 'f1'"),
         (FILE.replace("[4, 1]", "[]"), 12, "neither a list, nor a range"),
         (FILE.replace("[4, 1]", "[4, 1.5]"), 12, "1.5 is no value of k; give a whole number"),

@@ -108,32 +108,32 @@ def test_the_test_set_is_scored_once_for_each_noise(
     assert run(["evaluate", str(out), str(road / "data"), "--model", str(tmp_path / "refit")]) == 0
 
 
-def test_one_se_over_sets_needs_the_same_normals(
+def test_margin_over_sets_needs_the_same_normals(
     road: Path, second: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     plan = lambda config, label, noise: label + noise[0]  # noqa: E731
     planned_scores(monkeypatch, road / "pseudo", plan)
-    assert run(tune(road, tmp_path / "a", "--pseudo", str(second), "--rule", "one-se")) == 0
+    assert run(tune(road, tmp_path / "a", "--pseudo", str(second), "--rule", "margin")) == 0
     best = json.loads((tmp_path / "a" / "best.json").read_text())
     assert best["objective_interval"] is not None
     assert run(["report", str(tmp_path / "a")]) == 0
     assert "2 pseudo sets" in (tmp_path / "a" / "report" / "report.html").read_text()
     more = tmp_path / "more"
     assert run(["build", str(road / "data"), "--out", str(more), "--per-normal", "2"]) == 0
-    assert run(tune(road, tmp_path / "b", "--pseudo", str(more), "--rule", "one-se")) == 0
+    assert run(tune(road, tmp_path / "b", "--pseudo", str(more), "--rule", "margin")) == 0
 
 
 def test_sets_of_other_normals_are_not_resampled_together(road: Path) -> None:
     sets = [(road / "pseudo", pseudo_items(road / "pseudo", load_manifest(road / "pseudo")))]
     members = open_members(road / "model", sets * 2, road / "run", seed=0, repeats=1, device="cpu")
     assert [member.name for member in members] == ["pseudo-0", "pseudo-1"]
-    check_paired(members, "one-se")
+    check_paired(members, "margin")
     fewer = [item for item in members[1].items if item.group != members[1].items[0].group]
     apart = [members[0], replace(members[1], items=fewer)]
     check_paired(apart, "best")
     with pytest.raises(UserError, match="have not the same normals"):
-        check_paired(apart, "one-se")
+        check_paired(apart, "margin")
 
 
 def test_sets_that_do_not_belong_together(

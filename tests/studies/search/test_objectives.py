@@ -92,7 +92,7 @@ def test_objectives_that_cannot_be(
     command: list[str], road: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     refused(capsys, [*command, "--objective", "f1"], "no objective 'f1'")
-    refused(capsys, [*command, "--objective", "pixel_ap", "--rule", "one-se"], "needs a bootstrap")
+    refused(capsys, [*command, "--objective", "pixel_ap", "--rule", "margin"], "needs a bootstrap")
     items = pseudo_items(road / "pseudo", load_manifest(road / "pseudo"))
     check_masks("pixel_ap", items, road / "pseudo")
     bare = [replace(i, mask_path=None) if i.category == "flange" else i for i in items]
@@ -102,4 +102,4 @@ def test_objectives_that_cannot_be(
     assert not (tmp_path / "run").exists()
     assert run(["studies"]) == 0
     told = capsys.readouterr().out
-    assert "pixel_aupro" in told and "one-se" in told
+    assert "pixel_aupro" in told and "margin" in told

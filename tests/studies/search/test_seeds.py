@@ -17,7 +17,7 @@ from pseudoval.data.files import folder_kind
 from pseudoval.detectors.lafite import LafiteDetector
 from pseudoval.metrics.image_metrics import macro_auroc
 from pseudoval.metrics.score_matrix import ScoreMatrix
-from pseudoval.statistics.curves import select_best
+from pseudoval.statistics.rules import select_best
 from studies.search.members import mean_over_members
 
 SEEDS = ["seed-3", "seed-4"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pseudoval.statistics.agreement import PERMUTATIONS, agreements, correlations, permutations
+from pseudoval.statistics.correlation import PERMUTATIONS, agreements, correlations, permutations
 
 
 def test_each_column_is_that_of_scipy(rng: np.random.Generator) -> None:
@@ -22,6 +22,14 @@ def test_each_column_is_that_of_scipy(rng: np.random.Generator) -> None:
         for column in (0, 1, 2, 20, 39):
             expected = function(first[:, column], second[:, column]).statistic
             assert found[name][column] == pytest.approx(expected, abs=1e-12)
+
+
+def test_points_with_a_nan_are_left_out() -> None:
+    first, second = np.array([1.0, 2, math.nan, 3, 4]), np.array([1.0, 3, 0, 2, math.nan])
+    found = agreements(first, second, first[:, None], second[:, None])
+    # d = (0, 1, -1): 1 - 6 * 2 / (3 * 8); one discordant pair of three.
+    assert found["spearman"].value == pytest.approx(0.5)
+    assert found["kendall"].value == pytest.approx(1 / 3)
 
 
 def test_p_is_that_of_an_exact_permutation_test(rng: np.random.Generator) -> None:
@@ -75,7 +83,7 @@ def test_a_clear_curve_differs_from_zero_and_noise_does_not(rng: np.random.Gener
 def test_what_has_no_correlation() -> None:
     curve, constant = np.array([0.1, 0.2, np.nan, 0.4]), np.full(4, 0.5)
     replicates = np.ones((4, 5))
-    for other in (constant, np.array([0.1, np.nan, 0.3, 0.4])):
+    for other in (constant, np.array([0.1, np.nan, 0.3, np.nan])):
         found = agreements(curve, other, replicates, replicates)
         assert all(agreement.value is None for agreement in found.values())
         assert all(agreement.differs is None for agreement in found.values())

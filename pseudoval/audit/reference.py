@@ -1,11 +1,10 @@
 """The nearest-neighbour detector that says how hard a pseudo set is."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from lafite_core import sweep
@@ -15,6 +14,7 @@ from lafite_core.config import preset
 from lafite_core.feature_cache import FeatureSource
 from lafite_core.features import FeatureExtractor, Standardiser, patches
 from lafite_core.model import LafiteModel
+from pseudoval.data.dataset import ImageItem
 from pseudoval.data.images import read_rgb
 from pseudoval.detectors.features import FeatureModelDetector
 from pseudoval.detectors.protocol import Detector
@@ -38,11 +38,11 @@ class NearestNeighbours:
         self._models = dict(models)
         self.facts = dict(facts)
 
-    def scores(self, category: str, images: Iterable[np.ndarray]) -> np.ndarray:
-        """Scores ``[N]`` float64 of uint8 RGB images ``[H, W, 3]``; higher is more anomalous."""
-        model = self._models[category]
-        found = [sweep.scores(model, sweep.knn_errors(model, [image], [1])) for image in images]
-        return np.array(found, np.float64).reshape(-1)
+    def score(self, item: ImageItem) -> float:
+        """The score of an image of a known category; higher is more anomalous."""
+        model = self._models[item.category]
+        errors = sweep.knn_errors(model, [read_rgb(item.path)], [1])
+        return float(sweep.scores(model, errors).item())
 
 
 def reference_of_model(
@@ -92,12 +92,12 @@ def reference_of_model(
 
 
 def reference_of_normals(
-    normals: Mapping[str, Sequence[tuple[Path, str]]],
+    normals: Mapping[str, Sequence[ImageItem]],
     *,
-    backbone: str = FILTER_BANK,
-    weights: Path | None = None,
-    device: str = "cpu",
-    progress: ProgressCallback | None = None,
+    backbone: str,
+    weights: Path | None,
+    device: str,
+    progress: ProgressCallback,
 ) -> NearestNeighbours:
     """With a bank of its own for each category, built from the normals that were not held out.
 
@@ -105,8 +105,7 @@ def reference_of_normals(
     for others), with core sets drawn from seed 0.
 
     Args:
-        normals: file and hash of the content of each, by category; the ``MOST_IMAGES`` with the
-            smallest hashes are taken.
+        normals: by category; the ``MOST_IMAGES`` with the smallest hashes are taken.
         weights: safetensors file of the backbone; without it timm downloads them.
 
     Raises:
@@ -116,44 +115,37 @@ def reference_of_normals(
     config = dataclasses.replace(
         config, features=dataclasses.replace(config.features, backbone=backbone)
     )
-    extractor_network = make_backbone(config.features, weights)
-    source = FeatureSource(FeatureExtractor(extractor_network, config.features, device))
+    network = make_backbone(config.features, weights)
+    source = FeatureSource(FeatureExtractor(network, config.features, device))
     taken = {
-        category: [path for path, _ in sorted(files, key=lambda pair: pair[1])[:MOST_IMAGES]]
-        for category, files in normals.items()
+        category: [item.path for item in sorted(items, key=lambda item: item.sha256)[:MOST_IMAGES]]
+        for category, items in normals.items()
     }
     total, done = sum(map(len, taken.values())), 0
     models: dict[str, LafiteModel] = {}
-
-    def advance() -> None:
-        nonlocal done
-        done += 1
-        if progress is not None:
-            progress("features of normals", done, total)
-
     for category, paths in taken.items():
         found = []
         for features in source.stream(read_rgb(path) for path in paths):
             found.append(features)
-            advance()
+            done += 1
+            progress("features of normals", done, total)
         raw = torch.stack(found)
         standardiser = Standardiser.fit(raw, config.features.normalise)
         vectors = patches(standardiser(raw))
         models[category] = LafiteModel(
             config=config,
-            backbone=extractor_network,
+            backbone=network,
             standardiser=standardiser,
             bank=MemoryBank.build(vectors, config.edit, seed=0, device=device),
             unet=None,
             seed=0,
             device=device,
         )
-    facts: dict[str, Any] = {
+    pretrained = backbone != FILTER_BANK
+    facts = {
         "from": "normals",
         "backbone": backbone,
-        "weights_sha256": state_sha256(extractor_network.state_dict())
-        if backbone != FILTER_BANK
-        else None,
+        "weights_sha256": state_sha256(network.state_dict()) if pretrained else None,
         "images": {category: len(paths) for category, paths in taken.items()},
         "k": 1,
     }

@@ -2,16 +2,15 @@
 
 import itertools
 import math
-from collections.abc import Callable
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
-from pseudoval.statistics.curves import kendall, pearson, spearman
+from pseudoval.statistics.intervals import LEVEL
 
 PERMUTATIONS = 9999
-LEVEL = 0.95
 CORRELATION_MEANING = (
     "The interval of a correlation comes from resampling the images of both sets; p comes from "
     "permuting the values of the one curve, two-sided. A correlation is called different from "
@@ -44,7 +43,6 @@ def agreements(
     second_replicates: np.ndarray,
     *,
     seed: int = 0,
-    level: float = LEVEL,
 ) -> dict[str, Agreement]:
     """Spearman, Kendall (tau-b) and Pearson of two curves; points with a NaN are left out.
 
@@ -55,20 +53,17 @@ def agreements(
     """
     known = ~(np.isnan(first) | np.isnan(second))
     first, second = first[known], second[known]
-    exact: dict[str, Callable[..., float | None]] = {
-        "spearman": spearman, "kendall": kendall, "pearson": pearson,
-    }  # fmt: skip
-    values = {name: function(first, second) for name, function in exact.items()}
-    if values["spearman"] is None:
+    values = correlations(first[:, None], second[:, None])
+    if np.isnan(values["spearman"][0]):
         return {name: Agreement(value=None, interval=None, p=None, differs=None) for name in values}
     of_replicates = correlations(first_replicates[known], second_replicates[known])
     orders = permutations(len(first), seed)
     shuffled = second[orders]  # [V, permutations]
     of_permutations = correlations(np.broadcast_to(first[:, None], shuffled.shape), shuffled)
     found = {}
-    for name, value in values.items():
-        assert value is not None
-        interval = _interval(value, of_replicates[name], level)
+    for name, column in values.items():
+        value = float(column[0])
+        interval = _interval(value, of_replicates[name])
         extreme = np.abs(of_permutations[name]) >= abs(value) - 1e-9
         p = float(extreme.mean())
         apart = interval is not None and not interval[0] <= 0 <= interval[1]
@@ -79,8 +74,11 @@ def agreements(
 def correlations(first: np.ndarray, second: np.ndarray) -> dict[str, np.ndarray]:
     """Spearman, Kendall (tau-b) and Pearson of each column of ``[V, R]``, ``[R]`` each.
 
-    NaN where a column is constant.
+    NaN where a column is constant, and for fewer than three points.
     """
+    if len(first) < 3:
+        nothing = np.full(first.shape[1], np.nan)
+        return {"spearman": nothing, "kendall": nothing, "pearson": nothing}
     return {
         "spearman": _pearson(stats.rankdata(first, axis=0), stats.rankdata(second, axis=0)),
         "kendall": _kendall(first, second),
@@ -100,21 +98,19 @@ def permutations(count: int, seed: int) -> np.ndarray:
     return np.concatenate([np.arange(count)[None], drawn]).T
 
 
-def _interval(value: float, replicates: np.ndarray, level: float) -> tuple[float, float] | None:
+def _interval(value: float, replicates: np.ndarray) -> tuple[float, float] | None:
     """Percentile interval, widened to the value itself: noise of the resamples pulls it inwards."""
     known = replicates[~np.isnan(replicates)]
     if 2 * known.size < replicates.size:
         return None
-    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return min(float(low), value), max(float(high), value)
 
 
 def _pearson(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    a, b = first - first.mean(axis=0), second - second.mean(axis=0)
-    constant = (np.ptp(first, axis=0) == 0) | (np.ptp(second, axis=0) == 0)
-    scale = np.sqrt((a**2).sum(axis=0) * (b**2).sum(axis=0))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(constant, np.nan, np.clip((a * b).sum(axis=0) / scale, -1, 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a constant column has no correlation
+        return np.asarray(stats.pearsonr(first, second, axis=0).statistic)
 
 
 def _kendall(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -131,5 +127,5 @@ def _kendall(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def _signs(values: np.ndarray, point: int) -> np.ndarray:
     """Sign of one point minus each later one, in bytes: there are V^2 R / 2 of them."""
-    rest = values[point + 1 :]
-    return (values[point] > rest).view(np.int8) - (values[point] < rest).view(np.int8)
+    one, rest = values[point], values[point + 1 :]
+    return np.asarray((one > rest).astype(np.int8) - (one < rest).astype(np.int8))
