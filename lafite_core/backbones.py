@@ -44,10 +44,8 @@ class TimmBackbone(nn.Module):
         super().__init__()
         name = config.backbone
         if not timm.is_model(name):
-            near = ", ".join(timm.list_models(f"*{name.split('_')[-1]}*")[:3])
-            hint = f" (similar: {near})" if near else ""
             raise LafiteError(
-                f"There is no backbone {name!r}; give a timm model name{hint} or 'filterbank'."
+                f"There is no backbone {name!r}; give a timm model name or 'filterbank'."
             )
         self.network = _create(name, pretrained)
         if not hasattr(self.network, "prune_intermediate_layers"):

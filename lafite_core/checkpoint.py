@@ -53,29 +53,22 @@ def load_checkpoint(state: TrainState, path: Path, key: str) -> None:
     Raises:
         LafiteError: the file is cut short, was changed, or belongs to another training.
     """
+
+    def refusal(reason: str) -> LafiteError:
+        return LafiteError(f"The checkpoint {path} {reason}; train again with --overwrite.")
+
     try:
         with safe_open(path, "pt") as file:
             about = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise LafiteError(
-            f"The checkpoint {path} is damaged ({error}); train again with --overwrite."
-        ) from None
+        raise refusal(f"is damaged ({error})") from None
     if about.get("format") != str(FORMAT_VERSION):
-        raise LafiteError(
-            f"The checkpoint {path} was written by another version of pseudoval; train again with "
-            "--overwrite."
-        )
+        raise refusal("was written by another version of pseudoval")
     if about.get("key") != key:
-        raise LafiteError(
-            f"The checkpoint {path} belongs to another training (other images, options or seed); "
-            "train again with --overwrite, or into another folder."
-        )
+        raise refusal("belongs to another training (other images, options or seed)")
     if state_sha256(tensors) != about.get("sha256"):
-        raise LafiteError(
-            f"The checkpoint {path} does not match its own hash: it was changed or damaged; train "
-            "again with --overwrite."
-        )
+        raise refusal("does not match its own hash: it was changed or damaged")
     for prefix, module in (("network.", state.network), ("average.", state.average)):
         part = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         module.load_state_dict(part)

@@ -189,7 +189,7 @@ class LafiteConfig:
         """
         parts: dict[str, Any] = {}
         for name, section in SECTIONS.items():
-            options = value.get(name, {})
+            options = value[name]
             known = {option.name for option in dataclasses.fields(section)}
             unknown = sorted(set(options) - known)
             if unknown:
@@ -204,13 +204,9 @@ class LafiteConfig:
 
 
 SECTIONS: dict[str, Any] = {
-    "features": FeatureConfig,
-    "edit": EditConfig,
-    "unet": UNetConfig,
-    "diffusion": DiffusionConfig,
-    "train": TrainConfig,
-    "score": ScoreConfig,
+    section.name: section.default_factory for section in dataclasses.fields(LafiteConfig)
 }
+"""The class of each section by its name."""
 
 
 def check(config: LafiteConfig) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lafite_core.backbones import Backbone, make_backbone, state_sha256
 from lafite_core.bank import MemoryBank
-from lafite_core.config import FeatureConfig, LafiteConfig
+from lafite_core.config import LafiteConfig
 from lafite_core.errors import LafiteError
 from lafite_core.feature_cache import FeatureCache, FeatureSource, feature_settings
 from lafite_core.features import FeatureExtractor, Standardiser
@@ -123,9 +123,12 @@ class LafiteModel:
             )
         config = LafiteConfig.from_json(found["config"])
         bank = _load_tensors(folder / "bank.safetensors")
+        fixed = config.features.backbone == "filterbank"
         model = cls(
             config=config,
-            backbone=_saved_backbone(config.features, folder),
+            backbone=make_backbone(
+                config.features, None if fixed else folder / "backbone.safetensors"
+            ),
             standardiser=Standardiser(bank["mean"], bank["std"]),
             bank=MemoryBank(bank["vectors"], device),
             unet=_saved_unet(config, folder, len(bank["mean"])),
@@ -171,12 +174,6 @@ def _load_tensors(path: Path) -> dict[str, Tensor]:
     except (OSError, SafetensorError) as error:
         raise LafiteError(f"The model file {path} cannot be read: {error}.") from None
     return tensors
-
-
-def _saved_backbone(config: FeatureConfig, folder: Path) -> Backbone:
-    if config.backbone == "filterbank":
-        return make_backbone(config)
-    return make_backbone(config, folder / "backbone.safetensors")
 
 
 def _saved_unet(config: LafiteConfig, folder: Path, channels: int) -> UNet | None:

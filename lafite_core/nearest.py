@@ -7,6 +7,7 @@ first. So neither the kind of search nor other patches searched beside one chang
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -34,11 +35,10 @@ nearest first up to rounding."""
 def fast_search(vectors: Tensor, device: str) -> Search:
     """On a CPU a flat faiss index, where faiss is installed; else matrix products."""
     if device == "cpu":
-        try:
+        with suppress(ImportError):
             import faiss
-        except ImportError:
-            return product_search(vectors, device)
-        return faiss_search(vectors, faiss)
+
+            return faiss_search(vectors, faiss)
     return product_search(vectors, device)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lafite_core.checkpoint import TrainState
-from lafite_core.config import LafiteConfig, Switch
+from lafite_core.config import LafiteConfig
 from lafite_core.device import autocast, halving
 from lafite_core.diffusion import add_noise, cosine_schedule, training_target
 from lafite_core.distributed import Group
@@ -39,7 +39,8 @@ class Stepper:
         self.group = group
         self.notice = notice
         self.micro = config.train.micro_batch or config.train.batch_size
-        self.compiled = _wants_compile(config.train.compile, device)
+        switch = config.train.compile
+        self.compiled = switch == "on" or (switch == "auto" and device.startswith("cuda"))
         self._call = self._network()
 
     def __call__(self, x0: Tensor, t: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -150,7 +151,3 @@ class Stepper:
         self._call = self._parallel
         reason = str(error).strip().splitlines() or [type(error).__name__]
         self.notice(f"torch.compile does not work here ({reason[0][:100]}); training without it.")
-
-
-def _wants_compile(switch: Switch, device: str) -> bool:
-    return switch == "on" or (switch == "auto" and device.startswith("cuda"))

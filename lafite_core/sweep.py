@@ -198,9 +198,7 @@ def _prepared(
     neighbours = _neighbours(model, maps, deepest) if deepest > 0 else [None] * len(maps)
 
     @torch.inference_mode()
-    def prepare(
-        one: tuple[np.ndarray, Tensor, Neighbours | None],
-    ) -> Prepared:
+    def prepare(one: tuple[np.ndarray, Tensor, Neighbours | None]) -> Prepared:
         image, features, near = one
         noise = image_noise((noise_draws(model.config.diffusion), *features.shape), image, seed)
         starts = {0: features}
