@@ -112,11 +112,11 @@ def extrapolated(config: DiffusionConfig) -> dict[int, list[float]]:
     """
     count = config.sampling_steps
     calls = config.evaluations or count
-    asked = [math.floor(place + 0.5) for place in np.linspace(0, count - 1, calls)]
+    evaluated = [math.floor(place + 0.5) for place in np.linspace(0, count - 1, calls)]
     weights = {}
     for step in range(count):
-        known = [one for one in asked if one < step][-POINTS:]
-        if step not in asked:
+        known = [one for one in evaluated if one < step][-POINTS:]
+        if step not in evaluated:
             weights[step] = [
                 math.prod((step - other) / (one - other) for other in known if other != one)
                 for one in known

@@ -80,7 +80,7 @@ def train_unet(
         resume: go on from ``checkpoint`` if it exists.
         log: CSV file for loss, learning rate and gradient norm of every epoch.
         group: the processes that train together; all of them call with the same arguments.
-        notice: told about a smaller micro-batch or a missing compiler.
+        notice: gets a sentence about a smaller micro-batch or a missing compiler.
 
     Raises:
         LafiteError: the checkpoint is damaged or of another training, the loss is not finite, or

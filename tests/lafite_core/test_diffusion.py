@@ -195,10 +195,10 @@ def test_fewer_evaluations_stay_close_to_all_steps_of_ddim(target: Target) -> No
 
 def test_a_parabola_is_extrapolated_without_error() -> None:
     weights = extrapolated(DiffusionConfig(sampling_steps=10, evaluations=5))
-    asked = [0, 2, 5, 7, 9]
-    assert sorted([*weights, *asked]) == list(range(10))
+    evaluated = [0, 2, 5, 7, 9]
+    assert sorted([*weights, *evaluated]) == list(range(10))
     for step, weight in weights.items():
-        known = [one for one in asked if one < step][-3:]
+        known = [one for one in evaluated if one < step][-3:]
         for degree in range(len(known)):
             found = sum(w * one**degree for w, one in zip(weight, known, strict=True))
             assert found == pytest.approx(step**degree)
