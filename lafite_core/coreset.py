@@ -188,7 +188,7 @@ def _partial(points: Tensor, centres: Tensor, norms: Tensor) -> Tensor:
 def first_equal(points: Tensor) -> Tensor:
     """For every row of ``[N, C]`` float32 the first row that is equal to it, ``[N]`` int64."""
     known: dict[bytes, int] = {}
-    same = []
+    same: list[int] = []
     for part in points.split(GPU_ROWS):
         for row in (part + 0.0).numpy():  # adding 0 makes the two zeros one
             digest = hashlib.blake2b(row.tobytes(), digest_size=16).digest()

@@ -9,6 +9,7 @@ import numpy as np
 from lafite_core import fit, sweep
 from lafite_core.model import LafiteModel
 from lafite_core.parallel import on_each_core
+from lafite_core.progress import silent
 from pseudoval.data.images import read_rgb
 from pseudoval.detectors.banks import Banks, keep_parameter
 from pseudoval.detectors.base import SingleModel, check_values
@@ -22,7 +23,6 @@ from pseudoval.detectors.protocol import (
     limited,
 )
 from pseudoval.metrics.score_matrix import Config
-from pseudoval.progress import silent
 
 K = Parameter(
     name="k", low=0, high=10_000, default=5, needs_fit=False,
