@@ -33,7 +33,7 @@ from pseudoval.data.files import write_bytes, write_json
 from pseudoval.data.images import read_mask, read_rgb
 from pseudoval.detectors import Detector
 from pseudoval.metrics.image_metrics import auroc_by_category, macro_auroc
-from pseudoval.metrics.result_table import METRICS, figures, variants
+from pseudoval.metrics.result_table import METRICS, result_table, variants
 from pseudoval.metrics.score_matrix import ScoreMatrix, config_name
 from pseudoval.models.open import open_detector
 from pseudoval.models.settings import configuration, find_device
@@ -41,7 +41,7 @@ from pseudoval.models.train import train
 from pseudoval.pseudo_set.manifest import load_manifest, pseudo_items
 from pseudoval.scoring.blocks import score_images
 from pseudoval.statistics.correlation import correlations
-from pseudoval.statistics.curves import regret
+from pseudoval.statistics.regret import regret
 from pseudoval.statistics.rules import select_best
 from reports import write_report
 from throughput import matmul_flops, training_flops
@@ -169,7 +169,7 @@ def choose_and_score(
                 "mean": plain(row["mean"]),
                 "inter_category_std": plain(row["inter_category_std"]),
             }
-            for row in figures({"": final}, chosen)["variants"]
+            for row in result_table({"": final}, chosen)["variants"]
         },
         "model_sha256": detector.model_sha256,
     }

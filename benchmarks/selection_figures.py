@@ -12,7 +12,7 @@ from pseudoval.metrics.image_metrics import auroc
 from pseudoval.metrics.score_matrix import ScoreMatrix
 from pseudoval.statistics.bootstrap import REPLICATES, Replicates, bootstrap_auroc
 from pseudoval.statistics.correlation import correlations
-from pseudoval.statistics.curves import random_regret, regret
+from pseudoval.statistics.regret import random_regret, regret
 from pseudoval.statistics.rules import RULES, select
 from pseudoval.statistics.separation import separation
 

@@ -17,7 +17,7 @@ from pseudoval.models.open import open_detector
 from pseudoval.models.train import train
 from pseudoval.progress import time_left
 from pseudoval.pseudo_set.manifest import load_manifest
-from pseudoval.scoring.blocks import forget_blocks, score_further
+from pseudoval.scoring.blocks import forget_blocks, known_scores, score_missing
 from pseudoval.statistics.rules import BEST, RULES
 from selection_figures import selected, together
 from selection_sets import (
@@ -74,16 +74,16 @@ class Scorer:
         for category, images in items.items():
             where = f"{detector.name}-{detector.seed}/{name}/{category}-{part}"
             path = self.work / "scores" / f"{where}.npz"
-            known = path.exists()
             started = time.monotonic()
             with self.watch.timing(f"{detector.name}/{part[0]}"):
-                matrix = score_further(
-                    detector, images, configs, known=path, name=where,
+                known = known_scores(path, images, detector.model_sha256, detector.seed)
+                matrix = score_missing(
+                    detector, images, configs, known, name=where,
                     store=self.work / "blocks", progress=self.watch,
                 )  # fmt: skip
             matrix.save(path)
             forget_blocks(self.work / "blocks" / where)
-            self._say(detector.name, len(images) * len(configs), started, known)
+            self._say(detector.name, len(images) * len(configs), started, known is not None)
 
     def _say(self, kind: str, units: int, started: float, known: bool) -> None:
         self.left[kind] = max(0.0, self.left.get(kind, 0.0) - units)

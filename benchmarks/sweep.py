@@ -44,7 +44,7 @@ from pseudoval.models.settings import find_device
 from pseudoval.progress import Progress, silent
 from pseudoval.pseudo_set.manifest import load_manifest, pseudo_items
 from pseudoval.scoring import blocks as sweep
-from pseudoval.scoring.evaluate import evaluate
+from pseudoval.scoring.evaluate import evaluate_run
 from studies import run_study
 
 NETWORKS = ("network", "features")
@@ -178,7 +178,7 @@ def whole_study(
     run_study("t_then_k", model=model, pseudo=pseudo, out=out, **shared)
     seconds["ours: study"] = time.perf_counter() - started
     started = time.perf_counter()
-    evaluate(out, data, **shared)
+    evaluate_run(out, data, **shared)
     seconds["ours: test set"] = time.perf_counter() - started
 
     categories = load_manifest(pseudo)["categories"]

@@ -1,12 +1,15 @@
-"""A detector of one's own, tuned on a pseudo set: the smallest one that keeps the protocol.
+"""A detector of one's own, tuned on a pseudo set and judged on the real test set.
 
     pseudoval build DATA
     python docs/own_detector.py DATA pseudo run
+
+At the end stands the regret: what it cost to choose without labels.
 
 It compares thumbnails with the mean thumbnail of the training normals. ``side``, the size of the
 thumbnails, needs a new fit; ``percent``, how much of the difference map is averaged, does not.
 """
 
+import json
 import sys
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -22,6 +25,8 @@ from pseudoval.detectors.base import ArrayDetector
 from pseudoval.detectors.per_category import PerCategoryDetector
 from pseudoval.metrics.score_matrix import Config
 from pseudoval.pseudo_set.manifest import load_manifest
+from pseudoval.scoring import evaluate_run
+from reports import verdict, write_report
 from studies import Outcome, Stage, Study, run_study
 
 SIDE = Parameter(
@@ -86,8 +91,8 @@ def side_then_percent(detector: Detector, t: Any = None, k: Any = None) -> Study
     )
 
 
-def tune(data: Path, pseudo: Path, out: Path) -> Outcome:
-    """Fit on the normals that the pseudo set does not hold out, and choose on it."""
+def fit(data: Path, pseudo: Path) -> Detector:
+    """A detector for each category, from the normals that the pseudo set does not hold out."""
     manifest = load_manifest(pseudo)
     held_out = set(manifest["heldout_train"])
     members = {}
@@ -96,11 +101,18 @@ def tune(data: Path, pseudo: Path, out: Path) -> Outcome:
         normals = [read_rgb(p) for p in paths if p.relative_to(data).as_posix() not in held_out]
         info = {"categories": [category], "split_sha256": manifest["split_sha256"]}
         members[category] = Thumbnails(Thumbnails.fit(normals, seed=0), info)
-    detector = PerCategoryDetector(members)
+    return PerCategoryDetector(members)
+
+
+def tune(detector: Detector, pseudo: Path, out: Path) -> Outcome:
+    """Choose on the pseudo set."""
     return run_study(side_then_percent, model=detector, pseudo=pseudo, out=out)
 
 
 if __name__ == "__main__":
-    outcome = tune(*map(Path, sys.argv[1:4]))
-    print(outcome.trials.to_string(index=False))
-    print(outcome.best["params"])
+    data, pseudo, out = map(Path, sys.argv[1:4])
+    detector = fit(data, pseudo)
+    print(tune(detector, pseudo, out).trials.to_string(index=False))
+    evaluate_run(out, data, detector=detector)
+    write_report([out])
+    print(verdict(json.loads((out / "report" / "correlation.json").read_text())))

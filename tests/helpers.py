@@ -101,11 +101,11 @@ def planned_scores(
     def score_block(self: object, images: list[np.ndarray], configs: list[dict]) -> Block:
         keys = [key(image) for image in images]
         placed = [known.get(one, (one, one % 2)) for one in keys]
-        told = [
+        known_images = [
             (label, np.random.default_rng([PLANNED_SEED, place]).standard_normal(8))
             for place, label in placed
         ]
-        scores = np.array([[plan(config, *image) for image in told] for config in configs])
+        scores = np.array([[plan(config, *image) for image in known_images] for config in configs])
         rng = np.random.default_rng(keys[0])
         coarse = rng.random((len(configs), len(images), 8, 8)).astype(np.float32)
         return Block(scores=scores, coarse=coarse)

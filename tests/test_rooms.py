@@ -65,7 +65,15 @@ def test_reports_know_matrices_only() -> None:
 
 @pytest.mark.parametrize(
     ("room", "absent"),
-    [("reports", "torch"), ("reports", "optuna"), ("lafite_core.model", "faiss")],
+    [
+        ("reports", "torch"),
+        ("reports", "optuna"),
+        ("lafite_core.model", "faiss"),
+        ("pseudoval.cli", "torch"),
+        ("pseudoval.cli", "pandas"),
+        ("pseudoval.cli", "scipy"),
+        ("pseudoval.cli", "optuna"),
+    ],
 )
 def test_what_an_import_does_not_bring(room: str, absent: str) -> None:
     code = f"import sys, {room}; sys.exit({absent!r} in sys.modules)"

@@ -3,23 +3,21 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
-
-import torch
 
 from lafite_core import sweep
 from lafite_core.backbones import make_backbone, state_sha256
-from lafite_core.bank import MemoryBank
 from lafite_core.config import preset
-from lafite_core.feature_cache import FeatureSource
-from lafite_core.features import FeatureExtractor, Standardiser, patches
+from lafite_core.fit import FitRequest, fit
 from lafite_core.model import LafiteModel
+from lafite_core.parallel import on_each_core
 from pseudoval.data.dataset import ImageItem
 from pseudoval.data.images import read_rgb
 from pseudoval.detectors.features import FeatureModelDetector
 from pseudoval.detectors.protocol import Detector
 from pseudoval.errors import UserError
-from pseudoval.progress import ProgressCallback
+from pseudoval.progress import ProgressCallback, labelled
 
 FILTER_BANK = "filterbank"
 MOST_IMAGES = 256
@@ -116,37 +114,28 @@ def reference_of_normals(
         config, features=dataclasses.replace(config.features, backbone=backbone)
     )
     network = make_backbone(config.features, weights)
-    source = FeatureSource(FeatureExtractor(network, config.features, device))
-    taken = {
-        category: [item.path for item in sorted(items, key=lambda item: item.sha256)[:MOST_IMAGES]]
-        for category, items in normals.items()
-    }
-    total, done = sum(map(len, taken.values())), 0
     models: dict[str, LafiteModel] = {}
-    for category, paths in taken.items():
-        found = []
-        for features in source.stream(read_rgb(path) for path in paths):
-            found.append(features)
-            done += 1
-            progress("features of normals", done, total)
-        raw = torch.stack(found)
-        standardiser = Standardiser.fit(raw, config.features.normalise)
-        vectors = patches(standardiser(raw))
-        models[category] = LafiteModel(
-            config=config,
-            backbone=network,
-            standardiser=standardiser,
-            bank=MemoryBank.build(vectors, config.edit, seed=0, device=device),
-            unet=None,
-            seed=0,
-            device=device,
-        )
+    for category, items in normals.items():
+        taken = sorted(items, key=lambda item: item.sha256)[:MOST_IMAGES]
+        with TemporaryDirectory() as folder:
+            request = FitRequest(
+                keys=[item.sha256 for item in taken],
+                config=config,
+                backbone=network,
+                folder=Path(folder),
+                seed=0,
+                diffusion=False,
+                device=device,
+                progress=labelled(progress, category),
+            )
+            images = on_each_core(read_rgb, [item.path for item in taken])
+            models[category] = fit(images, request)
     pretrained = backbone != FILTER_BANK
     facts = {
         "from": "normals",
         "backbone": backbone,
         "weights_sha256": state_sha256(network.state_dict()) if pretrained else None,
-        "images": {category: len(paths) for category, paths in taken.items()},
+        "images": {name: model.info["images"] for name, model in models.items()},
         "k": 1,
     }
     return NearestNeighbours(models, facts)

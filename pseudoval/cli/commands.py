@@ -1,10 +1,9 @@
-"""The command line: the only file that imports all four rooms."""
+"""The commands; each imports what it needs when it runs, so that the help comes at once."""
 
 import logging
 import os
 import signal
 import sys
-import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,15 +14,16 @@ import click
 
 from pseudoval import __version__
 from pseudoval.cli.options import (
-    FOLDER,
+    PATH,
     BuildCommand,
-    assignments,
     audit_options,
     build_options,
     cache_option,
     device_option,
+    overwrite_option,
     refit_options,
     seed_option,
+    set_option,
     tune_options,
 )
 from pseudoval.cli.output import audit_lines, build_lines, choice_lines
@@ -37,17 +37,9 @@ def say(sentence: str) -> None:
     click.echo(sentence, err=True)
 
 
-set_option = click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="NAME=VALUE",
-    callback=assignments,
-    help="Any single option by name; may be repeated.",
-)
-overwrite_option = click.option(
-    "--overwrite", is_flag=True, help="Replace what an earlier command left in the output folder."
-)
+def shown() -> dict[str, Any]:
+    """What a long command shows while it works."""
+    return {"progress": Progress(), "notice": say}
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -69,7 +61,7 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option("--out", type=FOLDER(), default=Path("demo"), show_default=True)
+@click.option("--out", type=PATH, default=Path("demo"), show_default=True)
 @seed_option("Seed of everything in the demo.")
 def demo(out: Path, seed: int) -> None:
     """The whole road on rendered images: no network, no GPU, no download."""
@@ -83,9 +75,9 @@ def demo(out: Path, seed: int) -> None:
 
 
 @cli.command(cls=BuildCommand)
-@click.argument("data", type=FOLDER())
+@click.argument("data", type=PATH)
 @build_options
-@set_option
+@set_option("Any single option by name")
 @overwrite_option
 def build(data: Path, out: Path, categories: str | None, **options: Any) -> None:
     """Hold out normals of DATA and make a pseudo-validation set of them."""
@@ -98,20 +90,20 @@ def build(data: Path, out: Path, categories: str | None, **options: Any) -> None
 
 
 @cli.command()
-@click.argument("data", type=FOLDER())
-@click.option("--pseudo", type=FOLDER(), default=Path("pseudo"), show_default=True)
-@click.option("--out", type=FOLDER(), help="[default: model; with --refit: refit]")
+@click.argument("data", type=PATH)
+@click.option("--pseudo", type=PATH, default=Path("pseudo"), show_default=True)
+@click.option("--out", type=PATH, help="[default: model; with --refit: refit]")
 @click.option("--detector", type=click.Choice([*DETECTORS]), default="lafite",
               show_default=True)  # fmt: skip
 @click.option("--preset", type=click.Choice(["cpu", "paper", "demo"]), default="cpu",
               show_default=True)  # fmt: skip
 @click.option("--backbone", help="A timm model name, or filterbank.  [default: the preset's]")
-@click.option("--weights", type=FOLDER(), help="safetensors file of the backbone; without it "
+@click.option("--weights", type=PATH, help="safetensors file of the backbone; without it "
               "timm downloads the pretrained weights.")  # fmt: skip
 @click.option("--epochs", type=click.IntRange(1), help="Exactly this many epochs.")
-@set_option
+@set_option("Any single option by name")
 @click.option("--per-category", is_flag=True, help="A model for each category.")
-@click.option("--refit", type=FOLDER(), metavar="RUN", help="Train RUN's model on all normals of "
+@click.option("--refit", type=PATH, metavar="RUN", help="Train RUN's model on all normals of "
               "DATA, held-out ones too.")  # fmt: skip
 @device_option
 @cache_option
@@ -126,37 +118,30 @@ def train(
     **options: Any,
 ) -> None:  # fmt: skip
     """Train a detector on the normals of DATA that PSEUDO does not hold out."""
-    from pseudoval.models import train as training
+    from pseudoval.models.train import refit as refit_model
+    from pseudoval.models.train import train as train_model
 
     out = out or Path("model" if refit is None else "refit")
     with interruptible(f"the training in {out}; the same command with --resume goes on with it"):
-        shown: dict[str, Any] = {"progress": Progress(), "notice": say}
         if refit is None:
-            sha256 = training.train(data, pseudo, out, **shown, **options)
+            sha256 = train_model(data, pseudo, out, **shown(), **options)
         else:
             kept = refit_options(context, options)
-            sha256 = training.refit(data, refit, out, **shown, **kept)
+            sha256 = refit_model(data, refit, out, **shown(), **kept)
     if os.environ.get("RANK", "0") == "0":  # the first process, where there are several
         click.echo(f"{out}: model {sha256[:12]}")
 
 
 @cli.command()
 @tune_options
-def tune(study: str, out: Path, device: str, resume: bool, **options: Any) -> None:
+def tune(study: str | None, model: Path, out: Path, resume: bool, **options: Any) -> None:
     """Choose a configuration on the pseudo set alone; DATA is not needed."""
-    from pseudoval.models.settings import find_device
+    from pseudoval.models.open import default_study
     from studies import run_study
 
+    study = study or default_study(model)
     with interruptible(f"the study in {out}; the same command goes on with it"):
-        outcome = run_study(
-            study,
-            out=out,
-            device=find_device(device),
-            overwrite=not resume,
-            progress=Progress(),
-            notice=say,
-            **options,
-        )
+        outcome = run_study(study, model=model, out=out, overwrite=not resume, **shown(), **options)
     if not outcome.fresh:
         click.echo(f"{out} is finished: nothing to do.")
     for line in choice_lines(outcome.best, out):
@@ -164,41 +149,33 @@ def tune(study: str, out: Path, device: str, resume: bool, **options: Any) -> No
 
 
 @cli.command()
-@click.argument("arguments", nargs=-1, metavar="[RUN] DATA", type=FOLDER())
-@click.option("--model", type=FOLDER(), help="A refitted model, to score RUN's choice with it "
+@click.argument("arguments", nargs=-1, metavar="[RUN] DATA", type=PATH)
+@click.option("--model", type=PATH, help="A refitted model, to score RUN's choice with it "
               "into RUN/refit.")  # fmt: skip
 @device_option
 @cache_option
-def evaluate(
-    arguments: tuple[Path, ...], model: Path | None, device: str, cache: Path | bool
-) -> None:
+def evaluate(arguments: tuple[Path, ...], model: Path | None, **options: Any) -> None:
     """Score every tuned configuration on the real test images of DATA.  [default RUN: run]"""
-    from pseudoval.metrics import result_table
-    from pseudoval.models.settings import find_device
-    from pseudoval.scoring import evaluate as evaluation
+    from pseudoval.metrics.result_table import table_lines
+    from pseudoval.scoring import evaluate_refit, evaluate_run
 
     if len(arguments) not in (1, 2):
         raise click.UsageError("give DATA, or RUN and DATA")
-    run, data = arguments if len(arguments) == 2 else (Path("run"), arguments[0])
+    run, data = arguments if len(arguments) == 2 else (Path("run"), *arguments)
     with interruptible(f"the scores in {run}; the same command goes on with them"):
-        shared: dict[str, Any] = {
-            "device": find_device(device),
-            "cache": cache,
-            "progress": Progress(),
-        }
         if model is None:
-            content = evaluation.evaluate(run, data, **shared)
+            content = evaluate_run(run, data, progress=Progress(), **options)
         else:
-            content = evaluation.evaluate_refit(run, data, model, **shared)
-    for line in result_table.table(content):
+            content = evaluate_refit(run, data, model, progress=Progress(), **options)
+    for line in table_lines(content):
         click.echo(line)
 
 
 @cli.command()
-@click.argument("runs", nargs=-1, metavar="[RUN ...]", type=FOLDER())
-@click.option("--scores", type=FOLDER(), help="CSV of pseudo scores, instead of a RUN.")
-@click.option("--test-scores", type=FOLDER(), help="CSV of test scores.")
-@click.option("--out", type=FOLDER(), help="[default: RUN/report, or report]")
+@click.argument("runs", nargs=-1, metavar="[RUN ...]", type=PATH)
+@click.option("--scores", type=PATH, help="CSV of pseudo scores, instead of a RUN.")
+@click.option("--test-scores", type=PATH, help="CSV of test scores.")
+@click.option("--out", type=PATH, help="[default: RUN/report, or report]")
 def report(
     runs: tuple[Path, ...], scores: Path | None, test_scores: Path | None, out: Path | None
 ) -> None:
@@ -221,44 +198,29 @@ def report(
 
 
 @cli.command()
-@click.argument("model", type=FOLDER())
-@click.argument("images", nargs=-1, required=True, metavar="IMAGES...", type=FOLDER())
-@click.option("--run", type=FOLDER(), help="Take the configuration that this RUN chose.  [default: "
+@click.argument("model", type=PATH)
+@click.argument("images", nargs=-1, required=True, metavar="IMAGES...", type=PATH)
+@click.option("--run", type=PATH, help="Take the configuration that this RUN chose.  [default: "
               "that of the refit, else the detector's defaults]")  # fmt: skip
 @click.option("--category", metavar="NAME", help="Category of the images, for a model per "
               "category.  [default: the folder of that name they are in]")  # fmt: skip
-@click.option("--out", type=FOLDER(), default=Path("predictions"), show_default=True)
+@click.option("--out", type=PATH, default=Path("predictions"), show_default=True)
 @device_option
 @cache_option
 @overwrite_option
-def predict(
-    model: Path, images: tuple[Path, ...], run: Path | None, category: str | None, out: Path,
-    device: str, cache: Path | bool, overwrite: bool,
-) -> None:  # fmt: skip
+def predict(model: Path, images: tuple[Path, ...], out: Path, **options: Any) -> None:
     """Score new images with MODEL and draw heat maps over them.
 
     IMAGES are files, or folders that are searched for images.
     """
-    from pseudoval.models.settings import find_device
-    from pseudoval.scoring import predict as prediction
+    from pseudoval.scoring.predict import predict as predict_images
 
-    fresh = prediction.predict(
-        model,
-        images,
-        out,
-        run=run,
-        category=category,
-        device=find_device(device),
-        overwrite=overwrite,
-        cache=cache,
-        progress=Progress(),
-        notice=say,
-    )
+    fresh = predict_images(model, images, out, **shown(), **options)
     click.echo(f"{out / 'scores.csv'}" if fresh else f"{out} is finished: nothing to do.")
 
 
 @cli.command()
-@click.argument("pseudo", type=FOLDER())
+@click.argument("pseudo", type=PATH)
 @audit_options
 def audit(pseudo: Path, out: Path, device: str, **options: Any) -> None:
     """Inspect the pseudo set PSEUDO: sheets, distributions, difficulty, repeats.
@@ -280,7 +242,7 @@ def audit(pseudo: Path, out: Path, device: str, **options: Any) -> None:
 
 @cli.command(name="studies")
 def list_studies() -> None:
-    """List the studies, objectives and rules that tune knows."""
+    """List the studies, objectives and rules that tune knows, and the detectors."""
     from pseudoval.statistics.objectives import OBJECTIVES
     from pseudoval.statistics.rules import RULES
     from studies import STUDIES
@@ -288,6 +250,9 @@ def list_studies() -> None:
 
     for name, make in STUDIES.items():
         click.echo(f"{name:<10} {(make.__doc__ or '').splitlines()[0]}")
+    click.echo("\n--detector NAME")
+    for name, row in DETECTORS.items():
+        click.echo(f"  {name:<18} {row.summary}; its study is {row.study or 'a file'}")
     click.echo(f"\nFILE.toml: {(study_files.__doc__ or '').strip()}")
     objectives = {name: objective.summary for name, objective in OBJECTIVES.items()}
     rules = {name: rule.summary for name, rule in RULES.items()}
@@ -304,19 +269,13 @@ def interruptible(what: str) -> Iterator[None]:
     def stop(number: int, frame: Any) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop) if in_main_thread() else None
+    before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
     except KeyboardInterrupt:
         raise Interrupted(f"Interrupted. Nothing finished is lost: {what}.") from None
     finally:
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
-
-
-def in_main_thread() -> bool:
-    """Whether this thread may handle signals."""
-    return threading.current_thread() is threading.main_thread()
+        signal.signal(signal.SIGTERM, before)
 
 
 class Interrupted(Exception):

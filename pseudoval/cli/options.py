@@ -1,7 +1,7 @@
 """Options that commands share or have many of, and how those are read that are not plain."""
 
 from collections.abc import Callable
-from functools import partial, wraps
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +9,31 @@ import click
 
 from pseudoval.data.files import claimed
 
-FOLDER = partial(click.Path, path_type=Path, file_okay=True, dir_okay=True)
+PATH = click.Path(path_type=Path)
 DEVICES = click.Choice(["auto", "cpu", "cuda"])
 Command = Callable[..., Any]
 
+Decorator = Callable[[Command], Command]
+
+
+def together(*options: Decorator) -> Decorator:
+    """Several options as one decorator; the help shows them in this order."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
 device_option = click.option("--device", type=DEVICES, default="auto", show_default=True)
+overwrite_option = click.option(
+    "--overwrite", is_flag=True, help="Replace what an earlier command left in the output folder."
+)
 
 
-def seed_option(what: str) -> Callable[[Command], Command]:
+def seed_option(what: str) -> Decorator:
     """``--seed N`` with what it seeds."""
     return click.option(
         "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help=what
@@ -35,15 +52,11 @@ def cache_option(command: Command) -> Command:
         with claimed(cache_folder, "cache"):
             return command(*arguments, cache=cache_folder, **rest)
 
-    options: list[Callable[[Command], Command]] = [
-        click.option("--cache", "cache_folder", type=FOLDER(), metavar="DIR", help="Keep features "
+    return together(
+        click.option("--cache", "cache_folder", type=PATH, metavar="DIR", help="Keep features "
                      "of images in this folder, which models may share.  [default: MODEL/cache]"),
         click.option("--no-cache", is_flag=True, help="Keep no features on disk."),
-    ]  # fmt: skip
-    found: Command = with_cache
-    for option in reversed(options):
-        found = option(found)
-    return found
+    )(with_cache)  # fmt: skip
 
 
 def number_list(context: click.Context, option: click.Parameter, text: str | None) -> Any:
@@ -58,13 +71,25 @@ def number_list(context: click.Context, option: click.Parameter, text: str | Non
 
 def assignments(context: click.Context, option: click.Parameter, texts: tuple[str, ...]) -> Any:
     """``name=value`` pairs as a mapping."""
-    pairs = [text.partition("=") for text in texts]
-    wrong = [
-        text for text, (name, sign, _) in zip(texts, pairs, strict=True) if not (name and sign)
-    ]
-    if wrong:
-        raise click.BadParameter(f"{wrong[0]!r} is not of the form name=value")
-    return {name: value for name, _, value in pairs}
+    found = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if not (name and sign):
+            raise click.BadParameter(f"{text!r} is not of the form name=value")
+        found[name] = value
+    return found
+
+
+def set_option(what: str) -> Decorator:
+    """``--set NAME=VALUE``, which may be repeated, with what can be set."""
+    return click.option(
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="NAME=VALUE",
+        callback=assignments,
+        help=f"{what}; may be repeated.",
+    )
 
 
 def refit_options(context: click.Context, options: dict[str, Any]) -> dict[str, Any]:
@@ -89,69 +114,59 @@ def refit_options(context: click.Context, options: dict[str, Any]) -> dict[str, 
     }
 
 
-def tune_options(command: Command) -> Command:
-    """The options of ``tune``."""
-    options: list[Callable[[Command], Command]] = [
-        click.option("--study", default="t_then_k", show_default=True,
-                     metavar="NAME|FILE.toml", help="See 'pseudoval studies'."),
-        click.option("--model", type=FOLDER(), default=Path("model"), show_default=True),
-        click.option("--pseudo", type=FOLDER(), multiple=True, default=[Path("pseudo")],
-                     show_default=True, help="May be repeated: sets on one split, chosen on their "
-                     "mean."),
-        click.option("--out", type=FOLDER(), default=Path("run"), show_default=True),
-        click.option("--t", callback=number_list, metavar="LIST",
-                     help="Grid over t, such as 25,50,100."),
-        click.option("--k", callback=number_list, metavar="LIST", help="Grid over K."),
-        click.option("--objective", metavar="NAME[+NAME]", help="What is maximised; 'pseudoval "
-                     "studies' lists the names. A+B is the mean of two.  [default: "
-                     "macro_image_auroc]"),
-        click.option("--rule", metavar="NAME", help="Which configuration wins; 'pseudoval studies' "
-                     "lists the rules.  [default: best]"),
-        device_option,
-        click.option("--audit-joint", "audit_share", type=float, metavar="SHARE",
-                     help="After the stages, score this share of the cells off their path, in "
-                     "(0, 1]; the choice stays as it is."),
-        seed_option("Seed of the noise, the same for every configuration."),
-        click.option("--repeats", type=click.IntRange(1), default=1, show_default=True,
-                     help="Score with the noise of this many seeds, from --seed on, and choose on "
-                     "the mean."),
-        click.option("--set", "settings", multiple=True, metavar="NAME=VALUE",
-                     callback=assignments, help="An option of scoring (diffusion.sampling_steps, "
-                     ".evaluations, .eta, score.NAME) instead of the model's; may be repeated."),
-        click.option("--storage", metavar="URL", help="Database that keeps the study and carries "
-                     "the scores between machines, such as postgresql://USER@HOST/DATABASE.  "
-                     "[default: a journal in RUN]"),
-        click.option("--study-name", metavar="NAME", help="Of the study in the storage, the same "
-                     "on every machine.  [default: the study's; with --storage RUN/STUDY]"),
-        click.option("--workers", type=click.IntRange(1), help="Score with this many processes, "
-                     "and with those of the same command on machines that share RUN or --storage; "
-                     "blocks of one that dies are taken over.  [default: this one alone]"),
-        click.option("--retry-failed", is_flag=True, help="Run points again that failed, also in "
-                     "a finished RUN."),
-        click.option("--resume/--overwrite", "resume", default=True,
-                     help="Go on with the study in RUN, or start anew.  [default: resume]"),
-    ]  # fmt: skip
-    for option in reversed(options):
-        command = option(command)
-    return cache_option(command)
+tune_options = together(
+    click.option("--study", metavar="NAME|FILE.toml", help="See 'pseudoval studies'.  [default: "
+                 "that of MODEL's detector]"),
+    click.option("--model", type=PATH, default=Path("model"), show_default=True),
+    click.option("--pseudo", type=PATH, multiple=True, default=[Path("pseudo")],
+                 show_default=True, help="May be repeated: sets on one split, chosen on their "
+                 "mean."),
+    click.option("--out", type=PATH, default=Path("run"), show_default=True),
+    click.option("--t", callback=number_list, metavar="LIST",
+                 help="Grid over t, such as 25,50,100."),
+    click.option("--k", callback=number_list, metavar="LIST", help="Grid over K."),
+    click.option("--objective", metavar="NAME[+NAME]", help="What is maximised; 'pseudoval "
+                 "studies' lists the names. A+B is the mean of two.  [default: "
+                 "macro_image_auroc]"),
+    click.option("--rule", metavar="NAME", help="Which configuration wins; 'pseudoval studies' "
+                 "lists the rules.  [default: best]"),
+    device_option,
+    click.option("--audit-joint", "audit_share", type=float, metavar="SHARE",
+                 help="After the stages, score this share of the cells off their path, in "
+                 "(0, 1]; the choice stays as it is."),
+    seed_option("Seed of the noise, the same for every configuration."),
+    click.option("--repeats", type=click.IntRange(1), default=1, show_default=True,
+                 help="Score with the noise of this many seeds, from --seed on, and choose on "
+                 "the mean."),
+    set_option("An option of scoring (diffusion.sampling_steps, .evaluations, "
+               ".eta, score.NAME) instead of the model's"),
+    click.option("--storage", metavar="URL", help="Database that keeps the study and carries "
+                 "the scores between machines, such as postgresql://USER@HOST/DATABASE.  "
+                 "[default: a journal in RUN]"),
+    click.option("--study-name", metavar="NAME", help="Of the study in the storage, the same "
+                 "on every machine.  [default: the study's; with --storage RUN/STUDY]"),
+    click.option("--workers", type=click.IntRange(1), help="Score with this many processes, "
+                 "and with those of the same command on machines that share RUN or --storage; "
+                 "blocks of one that dies are taken over.  [default: this one alone]"),
+    click.option("--retry-failed", is_flag=True, help="Run points again that failed, also in "
+                 "a finished RUN."),
+    click.option("--resume/--overwrite", "resume", default=True,
+                 help="Go on with the study in RUN, or start anew.  [default: resume]"),
+    cache_option,
+)  # fmt: skip
 
 
-def audit_options(command: Command) -> Command:
-    """The options of ``audit``."""
-    options: list[Callable[[Command], Command]] = [
-        click.option("--out", type=FOLDER(), default=Path("audit"), show_default=True),
-        click.option("--data", type=FOLDER(), help="The DATA that the set was built from: for the "
-                     "sources, near-duplicates, and a bank of normals."),
-        click.option("--model", type=FOLDER(), help="A model trained with this set, whose backbone "
-                     "and bank say how hard it is."),
-        click.option("--backbone", help="Without --model: of a bank built from DATA.  [default: "
-                     "filterbank]"),
-        click.option("--weights", type=FOLDER(), help="safetensors file of that backbone."),
-        device_option,
-    ]  # fmt: skip
-    for option in reversed(options):
-        command = option(command)
-    return command
+audit_options = together(
+    click.option("--out", type=PATH, default=Path("audit"), show_default=True),
+    click.option("--data", type=PATH, help="The DATA that the set was built from: for the "
+                 "sources, near-duplicates, and a bank of normals."),
+    click.option("--model", type=PATH, help="A model trained with this set, whose backbone "
+                 "and bank say how hard it is."),
+    click.option("--backbone", help="Without --model: of a bank built from DATA.  [default: "
+                 "filterbank]"),
+    click.option("--weights", type=PATH, help="safetensors file of that backbone."),
+    device_option,
+)  # fmt: skip
 
 
 class BuildCommand(click.Command):
@@ -165,23 +180,18 @@ class BuildCommand(click.Command):
             formatter.write_dl([(name, known.summary) for name, known in GENERATORS.items()])
 
 
-def build_options(command: Command) -> Command:
-    """The options of ``build``."""
-    options: list[Callable[[Command], Command]] = [
-        click.option("--out", type=FOLDER(), default=Path("pseudo"), show_default=True),
-        click.option("--categories", metavar="A,B", help="Only these categories."),
-        click.option("--generator", metavar="NAME", default="cutpaste-scar", show_default=True),
-        click.option("--holdout", type=float, default=0.25, show_default=True,
-                     help="Share held out."),
-        click.option("--split-seed", type=click.IntRange(0), default=0, show_default=True),
-        click.option("--per-normal", type=click.IntRange(1), default=2, show_default=True,
-                     help="Anomalies made of each held-out normal."),
-        click.option("--foreground", default="none", show_default=True, metavar="auto|none|DIR",
-                     help="Where anomalies lie: on the object found, anywhere, or on a folder's "
-                     "masks."),
-        seed_option("Seed of the anomalies; the split has its own."),
-        click.option("--workers", type=click.IntRange(1), default=1, show_default=True),
-    ]  # fmt: skip
-    for option in reversed(options):
-        command = option(command)
-    return command
+build_options = together(
+    click.option("--out", type=PATH, default=Path("pseudo"), show_default=True),
+    click.option("--categories", metavar="A,B", help="Only these categories."),
+    click.option("--generator", metavar="NAME", default="cutpaste-scar", show_default=True),
+    click.option("--holdout", type=float, default=0.25, show_default=True,
+                 help="Share held out."),
+    click.option("--split-seed", type=click.IntRange(0), default=0, show_default=True),
+    click.option("--per-normal", type=click.IntRange(1), default=2, show_default=True,
+                 help="Anomalies made of each held-out normal."),
+    click.option("--foreground", default="none", show_default=True, metavar="auto|none|DIR",
+                 help="Where anomalies lie: on the object found, anywhere, or on a folder's "
+                 "masks."),
+    seed_option("Seed of the anomalies; the split has its own."),
+    click.option("--workers", type=click.IntRange(1), default=1, show_default=True),
+)  # fmt: skip

@@ -123,19 +123,20 @@ def test_items(root: Path, category: str) -> list[ImageItem]:
     good = _images(folder / "good") if (folder / "good").is_dir() else []
     if not good:
         raise UserError(f"There is no normal test image in {folder / 'good'}.")
-    items = [_item(root, path, category, None) for path in good]
+    found: list[tuple[Path, Path | None]] = [(path, None) for path in good]
     for defect in _visible(folder):
         if defect.is_dir() and defect.name != "good":
             masks = _masks(root / category / "ground_truth" / defect.name)
-            for path in _images(defect):
-                mask = masks.get(f"{path.stem}_mask") or masks.get(path.stem)
-                items.append(_item(root, path, category, mask))
-    if len(items) == len(good):
+            found += [
+                (p, masks.get(f"{p.stem}_mask") or masks.get(p.stem)) for p in _images(defect)
+            ]
+    if len(found) == len(good):
         raise UserError(f"There is no anomalous test image in {folder}, only 'good' ones.")
-    return items
+    return [image_item(root, path, category, mask) for path, mask in found]
 
 
-def _item(root: Path, path: Path, category: str, mask: Path | None) -> ImageItem:
+def image_item(root: Path, path: Path, category: str, mask: Path | None = None) -> ImageItem:
+    """An image below a data root, normal where its folder is ``good``."""
     name = path.relative_to(root).as_posix()
     defect = path.parent.name
     return ImageItem(

@@ -37,34 +37,12 @@ def render_data(out: Path, seed: int) -> None:
 
 def demo_commands(out: Path, seed: int) -> list[list[str]]:
     """The arguments of the commands that the demo runs, in order."""
-    data, pseudo, model, run = (str(out / name) for name in ("data", "pseudo", "model", "run"))
-    seeded = ["--seed", str(seed)]
-    return [
-        ["build", data, "--out", pseudo, "--per-normal", "1", *seeded],
-        [
-            "train",
-            data,
-            "--pseudo",
-            pseudo,
-            "--out",
-            model,
-            "--preset",
-            "demo",
-            "--resume",
-            *seeded,
-        ],
-        [
-            "tune",
-            "--study",
-            "t_then_k",
-            "--model",
-            model,
-            "--pseudo",
-            pseudo,
-            "--out",
-            run,
-            *seeded,
-        ],
-        ["evaluate", run, data],
-        ["report", run],
-    ]
+    commands = (
+        f"build DATA --out PSEUDO --per-normal 1 --seed {seed}",
+        f"train DATA --pseudo PSEUDO --out MODEL --preset demo --resume --seed {seed}",
+        f"tune --study t_then_k --model MODEL --pseudo PSEUDO --out RUN --seed {seed}",
+        "evaluate RUN DATA",
+        "report RUN",
+    )
+    folders = {name.upper(): str(out / name) for name in ("data", "pseudo", "model", "run")}
+    return [[folders.get(word, word) for word in command.split()] for command in commands]

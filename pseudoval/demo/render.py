@@ -66,24 +66,18 @@ def render_dataset(
     `size` x `size` pixels) and `ground_truth/DEFECT/000_mask.png` (single channel, 0 or 255). Every
     image depends on (seed, category, split or defect, index) and `size` alone.
 
-    Raises ValueError for an unknown category, a size below 64, or a negative seed or count.
+    Raises ValueError for a size below 64 or a negative seed, KeyError for an unknown category.
     """
-    chosen = CATEGORIES if categories is None else tuple(categories)
-    for category in chosen:
-        _module_of(category)
+    chosen = {name: _MODULES[name] for name in categories or CATEGORIES}
     if size < MIN_SIZE:
         raise ValueError(f"size must be at least {MIN_SIZE} pixels, got {size}")
-    counts = {"train": train, "test_good": test_good, "defects_per_kind": defects_per_kind}
-    for name, value in {"seed": seed, **counts}.items():
-        if value < 0:
-            raise ValueError(f"{name} must not be negative, got {value}")
     for category in chosen:
         root = out / category
         for split, count in (("train", train), ("test", test_good)):
             for index in range(count):
                 image = render_normal(category, split, index, seed=seed, size=size)
                 _write(root / split / "good" / f"{index:03d}.png", image)
-        for kind in DEFECT_KINDS[category]:
+        for kind in chosen[category].DEFECTS:
             for index in range(defects_per_kind):
                 shown = render_defect(category, kind, index, seed=seed, size=size)
                 mask = np.where(shown.mask, np.uint8(255), np.uint8(0))
@@ -95,7 +89,7 @@ def render_normal(
     category: str, split: str, index: int, *, seed: int = 0, size: int = 192
 ) -> Image:
     """Return normal image `index` of a split (`train` or `test`): uint8 [size, size, 3] RGB."""
-    module = _module_of(category)
+    module = _MODULES[category]
     rng = _generator(seed, category, f"{split}/good", index)
     scene = module.sample(rng, size * SUPERSAMPLE)
     light = sample_light(rng)
@@ -108,12 +102,9 @@ def render_defect(
     """Return the defect image `index` of a kind.
 
     Two of three masks (index % 3 < 2) cover less than 1 % of the image, the others less than 3 %.
-    Raises ValueError for an unknown category or kind.
+    Raises KeyError for an unknown category or kind.
     """
-    module = _module_of(category)
-    if kind not in module.DEFECTS:
-        known = ", ".join(module.DEFECTS)
-        raise ValueError(f"category {category!r} has no defect {kind!r}; it has {known}")
+    module = _MODULES[category]
     rng = _generator(seed, category, f"test/{kind}", index)
     scene = module.sample(rng, size * SUPERSAMPLE)
     light = sample_light(rng)
@@ -154,12 +145,6 @@ def _generator(seed: int, category: str, group: str, index: int) -> np.random.Ge
     """Return the generator of one image; it does not depend on which others are rendered."""
     words = [zlib.crc32(text.encode()) for text in (category, group)]
     return np.random.default_rng(np.random.SeedSequence([seed, *words, index]))
-
-
-def _module_of(category: str) -> ModuleType:
-    if category not in _MODULES:
-        raise ValueError(f"unknown category {category!r}; known: {', '.join(CATEGORIES)}")
-    return _MODULES[category]
 
 
 def _write(path: Path, pixels: npt.NDArray[np.uint8]) -> None:

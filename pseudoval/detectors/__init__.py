@@ -7,10 +7,9 @@ from pseudoval.detectors.protocol import (
     Block,
     Detector,
     ExplainsTogether,
-    FitRequest,
-    OpenRequest,
     Parameter,
     TrainedDetector,
+    TrainRequest,
 )
 from pseudoval.errors import UserError
 
@@ -22,7 +21,7 @@ class DetectorRow:
     Attributes:
         where: ``module:Class`` of a ``TrainedDetector``, imported when it is needed.
         summary: one line for a person.
-        study: the built-in study that is made for it; "" if it takes a study file.
+        study: the built-in study that tune takes by default; "" if it needs a study file.
     """
 
     where: str
@@ -58,6 +57,6 @@ def detector_class(name: str) -> type[TrainedDetector]:
 
 
 __all__ = [
-    "DETECTORS", "Block", "Detector", "DetectorRow", "ExplainsTogether", "FitRequest",
-    "OpenRequest", "Parameter", "TrainedDetector", "detector_class",
+    "DETECTORS", "Block", "Detector", "DetectorRow", "ExplainsTogether", "Parameter",
+    "TrainRequest", "TrainedDetector", "detector_class",
 ]  # fmt: skip

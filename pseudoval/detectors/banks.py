@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lafite_core.bank import MemoryBank
 from lafite_core.coreset import greedy_coreset
-from lafite_core.features import patches
+from lafite_core.features import Standardiser, standardised_patches
 from lafite_core.model import LafiteModel
 from lafite_core.train_features import FEATURES
 from pseudoval.data.files import read_npz, sha256_json, write_npz
@@ -181,7 +181,7 @@ class Banks:
             f"{self.folder} or is damaged: the training features belong to the model. Train it "
             "again."
         )
-        channels = self._channels(levels)
+        channels, scale = self._channels(levels), self.model.standardiser
         first, last = int(channels[0]), int(channels[-1]) + 1
         try:
             with safe_open(self.folder / FEATURES, "pt") as file:
@@ -190,6 +190,5 @@ class Banks:
             raise lacking from None
         if math.prod(raw.shape[2:]) * len(raw) != self._patches:
             raise lacking
-        scale = self.model.standardiser
-        raw = raw.sub_(scale.mean[first:last, None, None]).div_(scale.std[first:last, None, None])
-        return patches(raw[:, channels - first])
+        part = Standardiser(scale.mean[channels], scale.std[channels])
+        return standardised_patches(raw[:, channels - first], part)

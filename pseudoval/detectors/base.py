@@ -1,7 +1,7 @@
 """What detectors of one model share, and a base for one of your own."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +10,7 @@ import numpy as np
 
 from pseudoval.data.files import FORMAT_VERSION, read_json, read_npz, write_json, write_npz
 from pseudoval.data.images import read_rgb
-from pseudoval.detectors.protocol import (
-    Arrays,
-    Block,
-    Detector,
-    FitRequest,
-    OpenRequest,
-    Parameter,
-)
+from pseudoval.detectors.protocol import Arrays, Block, Detector, Parameter, TrainRequest
 from pseudoval.errors import UserError
 from pseudoval.metrics.score_matrix import Config
 
@@ -50,7 +43,7 @@ class SingleModel:
 
     def of(self, category: str) -> Detector:
         """See ``Detector``; all categories share the model."""
-        return self  # type: ignore[return-value]  # the rest of the protocol is the subclass's
+        return self
 
     def check(self, config: Config) -> None:
         """See ``Detector``."""
@@ -71,6 +64,24 @@ class SingleModel:
                 f"A configuration of {self.name} has {' and '.join(needed)}{more}; not "
                 f"{', '.join(config) or 'nothing'}."
             )
+
+    def score_block(self, images: Sequence[np.ndarray], configs: Sequence[Config]) -> Block:
+        """See ``Detector``."""
+        raise NotImplementedError
+
+    def render(self, coarse: np.ndarray) -> np.ndarray:
+        """See ``Detector``; the side is ``map_side``."""
+        size = (self.map_side, self.map_side)
+        return np.array([cv2.resize(one, size) for one in coarse], dtype=np.float32)
+
+    def explain(self, image: np.ndarray, config: Config) -> Arrays:
+        """See ``Detector``; without editing there is one error map, under both names."""
+        error = self.score_block([image], [config]).coarse[0, 0]
+        return {
+            "map": self.render(error[None])[0],
+            "error_plain": error,
+            "error_edited": error,
+        }
 
     def provenance(self) -> dict[str, Any]:
         """See ``Detector``."""
@@ -117,45 +128,38 @@ class ArrayDetector(SingleModel):
         """
         raise NotImplementedError
 
-    def score_block(self, images: Sequence[np.ndarray], configs: Sequence[Config]) -> Block:
-        """See ``Detector``."""
-        raise NotImplementedError
-
-    def render(self, coarse: np.ndarray) -> np.ndarray:
-        """See ``Detector``."""
-        size = (self.map_side, self.map_side)
-        return np.array([cv2.resize(one, size) for one in coarse], dtype=np.float32)
-
-    def explain(self, image: np.ndarray, config: Config) -> Arrays:
-        """See ``Detector``."""
-        coarse = self.score_block([image], [config]).coarse[0]
-        return {"map": self.render(coarse)[0], "error_plain": coarse[0], "error_edited": coarse[0]}
-
     @classmethod
-    def train(cls, request: FitRequest) -> None:
+    def train(cls, request: TrainRequest, info: Mapping[str, Any]) -> None:
         """See ``TrainedDetector``."""
-        arrays = cls.fit((read_rgb(path) for path, _ in request.images), request.seed)
-        info = {**request.info, "images": len(request.images)}
-        write_npz(request.folder / ARRAYS, arrays)
+        files, seed = request.files(), request.seeds[0]
+        arrays = cls.fit((read_rgb(path) for path, _ in files), seed)
+        write_npz(request.out / ARRAYS, arrays)
         content = {
             "format_version": FORMAT_VERSION,
             "config": None,
-            "seed": request.seed,
-            "model_sha256": cls(arrays, info, request.seed).model_sha256,
-            "info": info,
+            "seed": seed,
+            "model_sha256": cls(arrays, info, seed).model_sha256,
+            "info": {**info, "images": len(files)},
         }
-        write_json(request.folder / MODEL, content)
+        write_json(request.out / MODEL, content)
 
     @classmethod
-    def open(cls, request: OpenRequest) -> Detector:
+    def open(
+        cls,
+        folder: Path,
+        *,
+        seed: int,
+        device: str,
+        cache: Path | None,
+        configure: Callable[[Any], Any],
+    ) -> Detector:
         """See ``TrainedDetector``."""
-        about = read_model_json(request.folder)
-        arrays = read_npz(request.folder / ARRAYS, "The model")
-        found = cls(arrays, about["info"], request.seed)
+        about = read_model_json(folder)
+        found = cls(read_npz(folder / ARRAYS, "The model"), about["info"], seed)
         if found.model_sha256 != about["model_sha256"]:
             raise UserError(
-                f"The model in {request.folder} does not match its hash: a file was changed. Train "
-                "it again or restore it."
+                f"The model in {folder} does not match its hash: a file was changed. Train it "
+                "again or restore it."
             )
         return found
 

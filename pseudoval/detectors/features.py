@@ -1,12 +1,15 @@
 """What the detectors over ``lafite_core`` models share."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from lafite_core import fit, sweep
+from lafite_core import sweep
+from lafite_core.config import LafiteConfig
+from lafite_core.fit import FitRequest, fit
 from lafite_core.model import LafiteModel
 from lafite_core.parallel import on_each_core
 from lafite_core.progress import silent
@@ -14,12 +17,10 @@ from pseudoval.data.images import read_rgb
 from pseudoval.detectors.banks import Banks, keep_parameter
 from pseudoval.detectors.base import SingleModel, check_values
 from pseudoval.detectors.protocol import (
-    Arrays,
     Block,
     Detector,
-    FitRequest,
-    OpenRequest,
     Parameter,
+    TrainRequest,
     limited,
 )
 from pseudoval.metrics.score_matrix import Config
@@ -54,32 +55,41 @@ class FeatureModelDetector(SingleModel):
         )
 
     @classmethod
-    def train(cls, request: FitRequest) -> None:
+    def train(cls, request: TrainRequest, info: Mapping[str, Any]) -> None:
         """See ``TrainedDetector``."""
-        wanted = fit.FitRequest(
-            keys=[sha256 for _, sha256 in request.images],
+        files = request.files()
+        wanted = FitRequest(
+            keys=[sha256 for _, sha256 in files],
             config=request.config,
             backbone=request.backbone(),
-            folder=request.folder,
-            seed=request.seed,
+            folder=request.out,
+            seed=request.seeds[0],
             diffusion=cls.diffusion,
             device=request.device,
             resume=True,  # what is not to be taken up has been removed
             cache=request.cache,
             group=request.group,
-            info=request.info,
+            info=info,
             progress=request.progress,
             notice=request.notice or silent,
         )
-        fit.fit(on_each_core(read_rgb, [path for path, _ in request.images]), wanted)
+        fit(on_each_core(read_rgb, [path for path, _ in files]), wanted)
 
     @classmethod
-    def open(cls, request: OpenRequest) -> Detector:
+    def open(
+        cls,
+        folder: Path,
+        *,
+        seed: int,
+        device: str,
+        cache: Path | None,
+        configure: Callable[[LafiteConfig], LafiteConfig],
+    ) -> Detector:
         """See ``TrainedDetector``."""
-        model = LafiteModel.load(request.folder, request.device)
-        model.use_cache(request.cache)
-        model.config = request.configure(model.config)
-        return cls(model, request.seed, request.folder)
+        model = LafiteModel.load(folder, device)
+        model.use_cache(cache)
+        model.config = configure(model.config)
+        return cls(model, seed, folder)
 
     def fitted_parameters(self) -> list[Parameter]:
         """The parameters whose other values need a new memory bank."""
@@ -116,14 +126,6 @@ class FeatureModelDetector(SingleModel):
         self, model: LafiteModel, images: Sequence[np.ndarray], configs: Sequence[Config]
     ) -> np.ndarray:
         """``errors`` with the bank of a model."""
-        raise NotImplementedError
-
-    def explain(self, image: np.ndarray, config: Config) -> Arrays:
-        """See ``Detector``."""
-        return self.explain_all([image], config)[0]
-
-    def explain_all(self, images: Sequence[np.ndarray], config: Config) -> list[Arrays]:
-        """See ``ExplainsTogether``."""
         raise NotImplementedError
 
     def render(self, coarse: np.ndarray) -> np.ndarray:

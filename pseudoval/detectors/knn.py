@@ -9,7 +9,7 @@ from lafite_core import sweep
 from lafite_core.model import LafiteModel
 from pseudoval.detectors.banks import keep_parameter, levels_parameter
 from pseudoval.detectors.features import FeatureModelDetector, K
-from pseudoval.detectors.protocol import Arrays, Parameter
+from pseudoval.detectors.protocol import Parameter
 from pseudoval.metrics.score_matrix import Config
 
 K_NEAREST = dataclasses.replace(
@@ -38,10 +38,3 @@ class KnnDetector(FeatureModelDetector):
     ) -> np.ndarray:
         """Mean distance to the K nearest members."""
         return sweep.knn_errors(model, images, [int(config["k"]) for config in configs])
-
-    def explain_all(self, images: Sequence[np.ndarray], config: Config) -> list[Arrays]:
-        """See ``ExplainsTogether``; without editing there is one error map, under both names."""
-        return [
-            {"map": self.render(error[None])[0], "error_plain": error, "error_edited": error}
-            for error in self.errors(images, [config])[0]
-        ]

@@ -34,6 +34,10 @@ class LafiteDetector(FeatureModelDetector):
         pairs = [(int(config["t"]), int(config["k"])) for config in configs]
         return sweep.lafite_errors(model, images, pairs, self.seed)
 
+    def explain(self, image: np.ndarray, config: Config) -> Arrays:
+        """See ``Detector``."""
+        return self.explain_all([image], config)[0]
+
     def explain_all(self, images: Sequence[np.ndarray], config: Config) -> list[Arrays]:
         """See ``ExplainsTogether``.
 

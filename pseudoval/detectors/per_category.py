@@ -2,14 +2,15 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
 
+from pseudoval.data.files import sha256_json
 from pseudoval.detectors.protocol import Block, Detector, Parameter, limited
 from pseudoval.errors import UserError
 from pseudoval.metrics.score_matrix import Config
-from pseudoval.models.members import members_sha256
 
 
 class PerCategoryDetector:
@@ -26,7 +27,7 @@ class PerCategoryDetector:
 
     def __init__(self, members: Mapping[str, Detector]) -> None:
         self.members = dict(members)
-        first, *others = self.members.values()
+        self._first = first = next(iter(self.members.values()))
         for name, value in _identity(first).items():
             found = {c: _identity(member)[name] for c, member in self.members.items()}
             odd = [category for category, other in found.items() if other != value]
@@ -40,11 +41,9 @@ class PerCategoryDetector:
         self.refit = first.refit
         self.split_sha256 = first.split_sha256
         self.categories = sorted(c for member in self.members.values() for c in member.categories)
-        self.model_sha256 = members_sha256({c: m.model_sha256 for c, m in self.members.items()})
-        self.parameters = first.parameters
-        for other in others:
-            pairs = zip(self.parameters, other.parameters, strict=True)
-            self.parameters = tuple(_tighter(a, b) for a, b in pairs)
+        self.model_sha256 = sha256_json({c: m.model_sha256 for c, m in self.members.items()})
+        same = zip(*(member.parameters for member in self.members.values()), strict=True)
+        self.parameters = tuple(reduce(_tighter, parameters) for parameters in same)
 
     def of(self, category: str) -> Detector:
         """See ``Detector``."""
@@ -70,12 +69,12 @@ class PerCategoryDetector:
 
     def render(self, coarse: np.ndarray) -> np.ndarray:
         """See ``Detector``; the same for every member."""
-        return next(iter(self.members.values())).render(coarse)
+        return self._first.render(coarse)
 
     def provenance(self) -> dict[str, Any]:
         """See ``Detector``."""
-        first = next(iter(self.members.values()))
-        return {**first.provenance(), "model_sha256": self.model_sha256, "per_category": True}
+        facts = self._first.provenance()
+        return {**facts, "model_sha256": self.model_sha256, "per_category": True}
 
     def _undecided(self) -> UserError:
         return UserError(

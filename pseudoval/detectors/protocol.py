@@ -130,49 +130,47 @@ class ExplainsTogether(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitRequest:
-    """One model to fit.
+class TrainRequest:
+    """What is to be trained: one model, or one for each seed, for each category, or both.
 
     Attributes:
-        folder: the MODEL folder. ``model.json`` is written last: it says that the model is whole.
-        images: file and SHA-256 of every normal image.
-        info: JSON-able provenance, kept as ``info`` in ``model.json``.
-        config: a ``lafite_core.config.LafiteConfig``; None where ``configurable`` is False.
+        out: the MODEL folder.
+        detector: a name in ``pseudoval.detectors.DETECTORS``.
+        config: a ``lafite_core.config.LafiteConfig``; None for a detector without options.
         backbone: makes the feature extractor of the configuration.
+        images: file and SHA-256 of every normal to train on, by category.
+        split_sha256: None if nothing is held out.
+        seeds: of the models; more than one go to ``out/seed-S``.
+        per_category: a model for each category in ``CATEGORY``, instead of one for all.
+        refit: the choice that the model is refitted with; None for a model that is to be tuned.
+        resume: go on in what is there; a finished model is never trained again.
+        overwrite: throw away what is there.
         cache: folder of the feature cache; None for none.
-        group: the processes that train together; a ``lafite_core.distributed.Group``.
         notice: takes a sentence for the user, such as on a smaller micro-batch.
+        group: the processes that train together; a ``lafite_core.distributed.Group``.
     """
 
-    folder: Path
-    images: Sequence[tuple[Path, str]]
-    info: Mapping[str, Any]
-    seed: int
-    device: str
+    out: Path
+    detector: str
     config: Any
     backbone: Callable[[], Any]
+    images: Mapping[str, Sequence[tuple[Path, str]]]
+    split_sha256: str | None
+    seeds: Sequence[int]
+    per_category: bool
+    preset: str | None
+    refit: Mapping[str, Any] | None = None
+    device: str
+    resume: bool
+    overwrite: bool
     cache: Path | None
-    group: Any
     progress: ProgressCallback
     notice: Callable[[str], None] | None
+    group: Any = None
 
-
-@dataclass(frozen=True, kw_only=True)
-class OpenRequest:
-    """One model to open for scoring.
-
-    Attributes:
-        folder: the MODEL folder.
-        seed: of the noise that scoring draws.
-        cache: folder of the feature cache; None for none.
-        configure: what to score with, given the configuration that the model was trained with.
-    """
-
-    folder: Path
-    seed: int
-    device: str
-    cache: Path | None
-    configure: Callable[[Any], Any]
+    def files(self) -> list[tuple[Path, str]]:
+        """File and SHA-256 of every image, category by category."""
+        return [image for category in sorted(self.images) for image in self.images[category]]
 
 
 class TrainedDetector(Detector, Protocol):
@@ -182,13 +180,31 @@ class TrainedDetector(Detector, Protocol):
     """Whether backbone, preset and the options of ``lafite_core.config`` are for it."""
 
     @classmethod
-    def train(cls, request: FitRequest) -> None:
-        """Fit a model and write it, going on with what an interrupted call left."""
+    def train(cls, request: TrainRequest, info: Mapping[str, Any]) -> None:
+        """Fit one model, with the first seed, and write it, going on with what is there.
+
+        Args:
+            info: JSON-able provenance for ``model.json``, which is written last and says that the
+                model is whole.
+        """
         ...
 
     @classmethod
-    def open(cls, request: OpenRequest) -> Detector:
+    def open(
+        cls,
+        folder: Path,
+        *,
+        seed: int,
+        device: str,
+        cache: Path | None,
+        configure: Callable[[Any], Any],
+    ) -> Detector:
         """The detector in a MODEL folder.
+
+        Args:
+            seed: of the noise that scoring draws.
+            cache: folder of the feature cache; None for none.
+            configure: what to score with, given the configuration that the model was trained with.
 
         Raises:
             UserError, LafiteError: the model is unfinished, damaged or of another format.

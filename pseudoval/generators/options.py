@@ -4,7 +4,6 @@ import math
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Union, get_args, get_origin
 
@@ -83,21 +82,17 @@ class PasteConfig:
                 )
             if name.startswith("min_") and found > getattr(self, f"max_{name[4:]}", found):
                 raise UserError(f"Generator {self.NAME!r}: {name} is above max_{name[4:]}.")
-        if self.augment is not None:
-            read_pipeline(self.augment)
+        self.pipeline()  # what is wrong with a file shows before anything is made
 
     def pipeline(self) -> dict[str, Any]:
         """How fragments are changed, as ``albumentations.to_dict`` has it."""
         if self.augment is not None:
-            return _read_pipeline(self.augment)
+            return read_pipeline(self.augment)
         return default_pipeline(self.jitter, self.FLIPS)
 
     def to_json(self) -> dict[str, Any]:
         """Every option as JSON values; ``augment`` as the pipeline."""
         return {**options_to_json(self), "augment": self.pipeline()}
-
-
-_read_pipeline = lru_cache(maxsize=8)(read_pipeline)
 
 
 def options_to_json(config: Any) -> dict[str, Any]:

@@ -1,9 +1,7 @@
-"""The figures of a paper's table: with and without editing, per category, plus-minus over seeds."""
+"""The result table of a paper: with and without editing, per category, plus-minus over seeds."""
 
-import csv
-import io
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,28 @@ METRICS = {
 MEAN, STD = "mean", "inter_category_std"
 
 
+def category_metrics(matrix: ScoreMatrix, config: Config) -> dict[str, np.ndarray]:
+    """Every metric of ``METRICS`` for one configuration.
+
+    Returns:
+        ``[category_names]`` float64 of each metric, in [0, 1]; NaN where it is not known.
+
+    Raises:
+        KeyError: the configuration was not scored.
+        ValueError: a category has one class only.
+    """
+    row, categories = matrix.row(config), np.array(matrix.categories)
+    scores = matrix.scores[row]
+    inside = [categories == name for name in matrix.category_names]
+    unknown = np.full(len(inside), math.nan)
+    return {
+        "image_auroc": auroc_by_category(scores[None], matrix.categories, matrix.labels)[0],
+        "image_ap": np.array([average_precision(scores[i], matrix.labels[i]) for i in inside]),
+        **{name: matrix.pixel[name][row] for name in matrix.pixel},
+        **{name: unknown for name in PIXEL_METRICS if name not in matrix.pixel},
+    }
+
+
 def variants(detector: str, params: Config) -> dict[str, dict[str, float | str]]:
     """The configurations to report by name: LafitE's also without feature editing."""
     if detector != "lafite":
@@ -32,7 +52,7 @@ def variants(detector: str, params: Config) -> dict[str, dict[str, float | str]]
     return {"with editing": dict(params), "without editing": {**params, "k": 0}}
 
 
-def figures(matrices: Mapping[str, ScoreMatrix], params: Config) -> dict[str, Any]:
+def result_table(matrices: Mapping[str, ScoreMatrix], params: Config) -> dict[str, Any]:
     """The content of ``figures.json``.
 
     Every value is a mean over seeds, with ``seeds_std`` (divided by n - 1; null for one seed).
@@ -45,29 +65,6 @@ def figures(matrices: Mapping[str, ScoreMatrix], params: Config) -> dict[str, An
     """
     first = next(iter(matrices.values()))
     detector = str(first.header.get("detector"))
-    rows = []
-    for name, config in variants(detector, params).items():
-        if not all(config in matrix.configs for matrix in matrices.values()):
-            continue
-        table = np.array([_values(m, m.row(config)) for m in matrices.values()])  # [S, M, C]
-        lines = {
-            **{category: table[:, :, c] for c, category in enumerate(first.category_names)},
-            MEAN: _over_categories(table, np.mean),
-            STD: _over_categories(table, np.std),
-        }
-        cells = {
-            line: {metric: _cell(values[:, m], list(matrices)) for m, metric in enumerate(METRICS)}
-            for line, values in lines.items()
-        }
-        rows.append(
-            {
-                "variant": name,
-                "config": config,
-                "per_category": {c: cells[c] for c in first.category_names},
-                MEAN: cells[MEAN],
-                STD: cells[STD],
-            }
-        )
     reasons = zip(first.category_names, first.pixel_reason, strict=True)
     return {
         "format_version": FORMAT_VERSION,
@@ -76,41 +73,58 @@ def figures(matrices: Mapping[str, ScoreMatrix], params: Config) -> dict[str, An
         "seeds": [name for name in matrices if name],
         "models": {name: matrix.header.get("model_sha256") for name, matrix in matrices.items()},
         "data_sha256": first.header.get("data_sha256"),
-        "variants": rows,
+        "variants": [
+            {"variant": name, "config": config, **_rows(matrices, config)}
+            for name, config in variants(detector, params).items()
+            if all(config in matrix.configs for matrix in matrices.values())
+        ],
         "pixel_reason": {category: reason for category, reason in reasons if reason},
     }
 
 
-def write_figures(folder: Path, content: Mapping[str, Any]) -> None:
+def write_result_table(folder: Path, content: Mapping[str, Any]) -> None:
     """Write ``figures.json`` and, one value a line, ``figures.csv``."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["variant", "category", "metric", "value", "seeds_std"])
-    for row in content["variants"]:
-        for line, cells in _lines(row).items():
-            for metric, cell in cells.items():
-                writer.writerow([row["variant"], line, metric, cell["value"], cell["seeds_std"]])
+    import pandas as pd  # takes a second, and most commands write no table
+
+    rows = [
+        {"variant": row["variant"], "category": line, "metric": metric,
+         "value": cell["value"], "seeds_std": cell["seeds_std"]}
+        for row in content["variants"]
+        for line, cells in _lines(row).items()
+        for metric, cell in cells.items()
+    ]  # fmt: skip
     write_json(folder / "figures.json", content)
-    write_text(folder / "figures.csv", text.getvalue())
+    write_text(folder / "figures.csv", pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
 
 
-def table(content: Mapping[str, Any]) -> list[str]:
-    """The figures as lines for a terminal."""
+def table_lines(content: Mapping[str, Any]) -> Iterator[str]:
+    """The result table as lines for a terminal."""
     several = len(content["seeds"]) > 1
     width = 18 if several else 13
-    lines = []
     for row in content["variants"]:
         named = ", ".join(f"{name} = {value}" for name, value in row["config"].items())
         over = f", mean ± standard deviation over {len(content['seeds'])} seeds" if several else ""
-        lines.append(f"{row['variant']} ({named}){over}")
-        heads = "".join(f"{head:>{width}}" for head in METRICS.values())
-        lines.append(f"{'category':<20}{heads}")
+        yield f"{row['variant']} ({named}){over}"
+        yield f"{'category':<20}" + "".join(f"{head:>{width}}" for head in METRICS.values())
         for line, cells in _lines(row).items():
             name = {MEAN: "mean", STD: "std over categories"}.get(line, line)
-            lines.append(
-                f"{name:<20}" + "".join(f"{_text(cells[metric]):>{width}}" for metric in METRICS)
-            )
-    return lines
+            yield f"{name:<20}" + "".join(f"{_text(cells[metric]):>{width}}" for metric in METRICS)
+
+
+def _rows(matrices: Mapping[str, ScoreMatrix], config: Config) -> dict[str, Any]:
+    """The cells of one configuration: of each category, their mean and their deviation."""
+    names = next(iter(matrices.values())).category_names
+    seeds = [category_metrics(matrix, config) for matrix in matrices.values()]
+    cells: dict[str, Any] = {"per_category": {name: {} for name in names}, MEAN: {}, STD: {}}
+    for metric in METRICS:
+        values = np.array([found[metric] for found in seeds])  # [seeds, categories]
+        for column, name in enumerate(names):
+            cells["per_category"][name][metric] = _cell(values[:, column], list(matrices))
+        known = [row[~np.isnan(row)] for row in values]
+        for line, statistic in ((MEAN, np.mean), (STD, np.std)):
+            over = np.array([statistic(row) if len(row) else math.nan for row in known])
+            cells[line][metric] = _cell(over, list(matrices))
+    return cells
 
 
 def _lines(row: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -124,29 +138,8 @@ def _text(cell: Mapping[str, Any]) -> str:
     return f"{cell['value']:.4f}{spread}"
 
 
-def _values(matrix: ScoreMatrix, row: int) -> list[np.ndarray]:
-    """Every metric of a configuration, each ``[categories]``."""
-    scores, names = matrix.scores[[row]], np.array(matrix.categories)
-    inside = [names == category for category in matrix.category_names]
-    return [
-        auroc_by_category(scores, matrix.categories, matrix.labels)[0],
-        np.array([average_precision(scores[0, at], matrix.labels[at]) for at in inside]),
-        *(matrix.pixel[name][row] for name in PIXEL_METRICS),
-    ]
-
-
-def _over_categories(table: np.ndarray, statistic: Any) -> np.ndarray:
-    """``[S, M, C]`` to ``[S, M]`` over the categories that have a value, NaN where none has."""
-    return np.array(
-        [
-            [statistic(v[~np.isnan(v)]) if (~np.isnan(v)).any() else math.nan for v in of_seed]
-            for of_seed in table
-        ]
-    )
-
-
 def _cell(values: np.ndarray, names: list[str]) -> dict[str, Any]:
-    """One figure of every seed as value and spread."""
+    """One metric of every seed as value and spread."""
     if np.isnan(values).any():
         return {"value": None, "seeds_std": None}
     if len(values) == 1:

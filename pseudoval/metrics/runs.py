@@ -28,6 +28,11 @@ class Run:
         return Path(os.path.normpath(self.folder / self.header["model"]))
 
     @property
+    def seed(self) -> int:
+        """Of the noise that scoring drew."""
+        return int(self.header["seed"])
+
+    @property
     def scoring(self) -> dict[str, str]:
         """Options that the model was scored with instead of its own, as ``tune --set`` has them."""
         return dict(self.header.get("scoring", {}))

@@ -32,17 +32,9 @@ def write_loss_picture(path: Path, losses: Sequence[float], drop_after: float) -
     axes.grid(visible=True, which="both", color="#dddddd", linewidth=0.6)
     drop = math.ceil(drop_after * len(losses))
     if drop < len(losses):
-        axes.axvline(drop + 0.5, color="#b3541e", linestyle="--", linewidth=1)
-        axes.annotate(
-            "learning rate drops",
-            (drop + 0.5, 0.97),
-            xycoords=("data", "axes fraction"),
-            xytext=(-4, 0),
-            textcoords="offset points",
-            ha="right",
-            va="top",
-            fontsize=8,
-            color="#b3541e",
+        axes.axvline(
+            drop + 0.5, color="#b3541e", linestyle="--", linewidth=1, label="learning rate drops"
         )
+        axes.legend(loc="upper right", fontsize=8)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=120, metadata={"Software": None})

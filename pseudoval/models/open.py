@@ -5,12 +5,12 @@ from functools import partial
 from pathlib import Path
 
 from pseudoval.data.files import require_folder
-from pseudoval.detectors import Detector, OpenRequest, detector_class
+from pseudoval.detectors import DETECTORS, Detector, detector_class
 from pseudoval.detectors.base import read_model_json
 from pseudoval.detectors.per_category import PerCategoryDetector
 from pseudoval.errors import UserError
 from pseudoval.models.members import cache_folder, read_members
-from pseudoval.models.settings import scoring_configuration
+from pseudoval.models.settings import find_device, scoring_configuration
 
 
 def open_detector(
@@ -41,14 +41,8 @@ def open_detector(
         places = ", ".join(str(folder / name) for name in members.names)
         raise UserError(f"{folder} holds models of several seeds; name one of them: {places}.")
     if members is not None:
-        return PerCategoryDetector(
-            {
-                name: open_detector(
-                    folder / name, seed=seed, device=device, cache=cache, settings=settings
-                )
-                for name in members.names
-            }
-        )
+        one = partial(open_detector, seed=seed, device=device, cache=cache, settings=settings)
+        return PerCategoryDetector({name: one(folder / name) for name in members.names})
     about = read_model_json(folder)
     detector = about["info"]["detector"]
     found = detector_class(detector)
@@ -60,14 +54,27 @@ def open_detector(
     if seed is None:
         seed = int(about["info"].get("refit", about)["seed"])
     return found.open(
-        OpenRequest(
-            folder=folder,
-            seed=seed,
-            device=device,
-            cache=cache_folder(folder, cache),
-            configure=partial(scoring_configuration, settings=settings or {}),
-        )
+        folder,
+        seed=seed,
+        device=find_device(device),
+        cache=cache_folder(folder, cache),
+        configure=partial(scoring_configuration, settings=settings or {}),
     )
+
+
+def default_study(folder: Path) -> str:
+    """The built-in study for the detector in a MODEL folder.
+
+    Raises:
+        UserError: not a MODEL folder, or of a detector without a study of its own.
+    """
+    require_folder(folder, "model", "pseudoval train")
+    while (members := read_members(folder)) is not None:
+        folder = folder / members.names[0]
+    name = read_model_json(folder)["info"]["detector"]
+    if name not in DETECTORS or not DETECTORS[name].study:
+        raise UserError(f"There is no built-in study for the detector {name}; give --study FILE.")
+    return DETECTORS[name].study
 
 
 def open_detectors(
@@ -85,7 +92,5 @@ def open_detectors(
     require_folder(folder, "model", "pseudoval train")
     members = read_members(folder)
     names = members.names if members is not None and members.kind == "seeds" else [""]
-    return {
-        name: open_detector(folder / name, seed=seed, device=device, cache=cache, settings=settings)
-        for name in names
-    }
+    one = partial(open_detector, seed=seed, device=device, cache=cache, settings=settings)
+    return {name: one(folder / name) for name in names}

@@ -8,11 +8,11 @@ from typing import Any
 from lafite_core.config import LafiteConfig
 from pseudoval.data.dataset import train_normals
 from pseudoval.data.files import require_folder, sha256_file
-from pseudoval.detectors import detector_class
+from pseudoval.detectors import TrainRequest, detector_class
 from pseudoval.detectors.base import read_model_json
 from pseudoval.errors import UserError
 from pseudoval.metrics.runs import load_run
-from pseudoval.models.fit import TrainRequest, fit_all
+from pseudoval.models.fit import fit_all
 from pseudoval.models.members import cache_folder, read_members, recorded_sha256
 from pseudoval.models.settings import configuration, find_device, scoring_configuration
 from pseudoval.progress import ProgressCallback, silent

@@ -65,12 +65,16 @@ def to_lab(image: np.ndarray) -> np.ndarray:
     return cv2.GaussianBlur(lab, (0, 0), BLUR)
 
 
+def _frame(shape: tuple[int, ...], wide: int) -> np.ndarray:
+    """bool ``[h, w]``, true on the outermost ``wide`` pixels."""
+    frame = np.ones(shape[:2], bool)
+    frame[wide:-wide, wide:-wide] = False
+    return frame
+
+
 def _border(shape: tuple[int, ...]) -> np.ndarray:
-    """bool ``[h, w]``, true on the frame."""
-    wide = max(1, round(FRAME * min(shape[:2])))
-    border = np.ones(shape[:2], bool)
-    border[wide:-wide, wide:-wide] = False
-    return border
+    """bool ``[h, w]``, true where the background is told."""
+    return _frame(shape, max(1, round(FRAME * min(shape[:2]))))
 
 
 def learn(images: Sequence[np.ndarray]) -> Background | None:
@@ -196,17 +200,10 @@ def _tidy(mask: np.ndarray) -> np.ndarray:
     _, gaps, stats, _ = cv2.connectedComponentsWithStats((~found).astype(np.uint8), connectivity=4)
     areas = stats[:, cv2.CC_STAT_AREA].astype(np.int64)
     outside = np.zeros(len(areas), bool)
-    outside[np.unique(gaps[_edge(mask.shape)])] = True
+    outside[np.unique(gaps[_frame(mask.shape, 1)])] = True
     outside[0] = True
     small = ~outside & (areas <= FILLED_HOLE * found.sum())
     return np.asarray(found | small[gaps])
-
-
-def _edge(shape: tuple[int, ...]) -> np.ndarray:
-    """bool ``[h, w]``, true on the outermost pixels."""
-    edge = np.ones(shape[:2], bool)
-    edge[1:-1, 1:-1] = False
-    return edge
 
 
 def plausible_share(image: np.ndarray, background: Background) -> float | None:

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from pseudoval.data.files import sha256_file
-from pseudoval.data.images import read_mask, read_rgb
+from pseudoval.data.images import image_shape, read_mask, read_rgb
 from pseudoval.errors import UserError
 from pseudoval.pseudo_set.background import (
     LEAST_AGREEING,
@@ -88,26 +88,21 @@ def make_foreground(mode: str | Path, category: str, paths: Sequence[Path]) -> F
     images = [read_rgb(path) for path in _sample(paths)]
     background = learn([to_lab(image) for image in images])
     if background is None:
-        return Foreground(kind="texture", reason="texture: whole image (no plain background)")
+        return _texture("no plain background")
     shares = [plausible_share(image, background) for image in images]
     found = np.array([share for share in shares if share is not None])
     if len(found) < LEAST_AGREEING * len(images):
-        return Foreground(
-            kind="texture",
-            reason="texture: whole image (an object stands out from the border on "
-            f"{len(found)} of {len(images)} normals)",
-        )
+        count = f"{len(found)} of {len(images)}"
+        return _texture(f"an object stands out from the border on {count} normals")
     middle = float(np.median(found))
     if float(np.median(np.abs(found - middle))) > LARGEST_SPREAD * middle:
-        return Foreground(
-            kind="texture",
-            reason="texture: whole image (what stands out differs too much in size)",
-        )
-    return Foreground(
-        kind="object",
-        reason=f"object: {100 * middle:.0f} % of the image",
-        background=background,
-    )
+        return _texture("what stands out differs too much in size")
+    reason = f"object: {100 * middle:.0f} % of the image"
+    return Foreground(kind="object", reason=reason, background=background)
+
+
+def _texture(why: str) -> Foreground:
+    return Foreground(kind="texture", reason=f"texture: whole image ({why})")
 
 
 def _sample(paths: Sequence[Path]) -> list[Path]:
@@ -124,7 +119,7 @@ def _from_folder(folder: Path, category: str, paths: Sequence[Path]) -> Foregrou
             "CATEGORY/STEM.png there, or use --foreground auto or none."
         )
     for path in paths:
-        _given(masks, path.name, read_rgb(path).shape)
+        _given(masks, path.name, image_shape(path))
     return Foreground(kind="given", reason=f"given: {masks}", folder=masks)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, NotRequired, TypedDict, cast
 
-from pseudoval.data.dataset import ImageItem, train_normals
+from pseudoval.data.dataset import ImageItem, image_item, train_normals
 from pseudoval.data.files import FORMAT_VERSION, read_json, sha256_file, write_json
 from pseudoval.data.images import pixel_sha256, read_rgb
 from pseudoval.errors import UserError
@@ -161,15 +161,7 @@ def bank_normals(data: Path, manifest: Manifest) -> dict[str, list[ImageItem]]:
             name = path.relative_to(data).as_posix()
             if name in manifest["heldout_sha256"]:
                 continue
-            item = ImageItem(
-                id=name,
-                path=path,
-                category=category,
-                label=0,
-                group=name,
-                mask_path=None,
-                defect="good",
-            )
+            item = image_item(data, path, category)
             copied = held_files.get(item.sha256)
             # Files known to the build were compared by pixels then.
             if copied is None and manifest["bank_sha256"].get(name) != item.sha256:

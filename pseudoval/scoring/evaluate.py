@@ -1,38 +1,36 @@
 """``evaluate``: what the tuned configurations are worth on the real test split."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pseudoval.data.dataset import ImageItem, data_sha256, test_items
-from pseudoval.data.files import (
-    claimed,
-    clear_folder,
-    read_json,
-    write_json,
-)
-from pseudoval.detectors import Detector
+from pseudoval.data.dataset import ImageItem, test_items
+from pseudoval.data.files import claimed, clear_folder, read_json, write_json
+from pseudoval.detectors import DETECTORS, Detector
 from pseudoval.errors import UserError
 from pseudoval.metrics.image_metrics import require_both_classes
-from pseudoval.metrics.result_table import figures, variants, write_figures
+from pseudoval.metrics.result_table import result_table, variants, write_result_table
 from pseudoval.metrics.runs import Run, load_run
 from pseudoval.metrics.score_matrix import Config, ScoreMatrix
 from pseudoval.models.members import members_sha256
-from pseudoval.progress import ProgressCallback, labelled
-from pseudoval.scoring.blocks import forget_blocks, score_further, score_images
+from pseudoval.models.open import open_detector, open_detectors
+from pseudoval.progress import ProgressCallback, labelled, silent
+from pseudoval.scoring.blocks import forget_blocks, known_scores, score_missing
 from pseudoval.scoring.examples import write_examples
 
 SCORES = "test_scores.npz"
 
 
-def evaluate(
-    run_folder: Path,
+def evaluate_run(
+    run: Path,
     data: Path,
     *,
-    device: str,
+    detector: Detector | None = None,
+    device: str = "cpu",
     cache: Path | bool = True,
-    progress: ProgressCallback,
+    progress: ProgressCallback = silent,
 ) -> dict[str, Any]:
     """Score every tuned configuration on the real test images of the RUN's categories.
 
@@ -41,40 +39,46 @@ def evaluate(
     images is not scored again.
 
     Args:
+        detector: the object that was tuned, if it was none in a MODEL folder.
         cache: folder of the feature cache; True is that of the MODEL, False is none.
 
     Returns:
-        The content of ``figures.json``.
+        The result table, which is the content of ``figures.json``.
 
     Raises:
         UserError: DATA lacks a category, or a category lacks defects or normals; the model is
             missing or is not the one that was tuned.
     """
-    run = load_run(run_folder)
-    items = real_test_items(data, run.header["categories"])
+    tuned = load_run(run)
+    items = real_test_items(data, tuned.header["categories"])
     matrices: dict[str, ScoreMatrix] = {}
     scored: dict[tuple[Path, int], ScoreMatrix] = {}
-    for name, member in run.members.items():
+    for name, member in tuned.members.items():
         # Members that differ in the pseudo set only are one on the real test set.
-        same = (member.model.resolve(), int(member.header["seed"]))
+        same = (member.model.resolve(), member.seed)
         if same in scored:
             scored[same].save(member.folder / SCORES)
             continue
-        matrix = _evaluate_member(member, items, device, cache, labelled(progress, name))
-        matrices[name] = scored[same] = matrix
-    content = figures(matrices, run.best["params"])
-    write_figures(run.folder, content)
+        judge = detector or _open_tuned(member, device, cache)
+        require_tuned(judge, member)
+        configs = [*ScoreMatrix.load(member.folder / "pseudo_scores.npz").configs]
+        report = labelled(progress, name)
+        matrices[name] = scored[same] = _scored(
+            judge, items, configs, member.folder, report, explained=tuned.best["params"]
+        )
+    content = result_table(matrices, tuned.best["params"])
+    write_result_table(tuned.folder, content)
     return content
 
 
 def evaluate_refit(
-    run_folder: Path,
+    run: Path,
     data: Path,
     model: Path,
     *,
-    device: str,
+    device: str = "cpu",
     cache: Path | bool = True,
-    progress: ProgressCallback,
+    progress: ProgressCallback = silent,
 ) -> dict[str, Any]:
     """Score the RUN's choice, with and without editing, with another model: the refitted one.
 
@@ -82,34 +86,91 @@ def evaluate_refit(
     and ``RUN/refit/figures.json`` and ``figures.csv``; nothing else in RUN is touched.
 
     Returns:
-        The content of ``figures.json``.
+        The result table, which is the content of ``figures.json``.
 
     Raises:
-        UserError: as in ``evaluate``, or the model does not belong to the RUN.
+        UserError: as in ``evaluate_run``, or the model does not belong to the RUN.
     """
-    from pseudoval.models.open import open_detectors
-
-    run = load_run(run_folder)
-    items = real_test_items(data, run.header["categories"])
-    seed = int(run.header["seed"])
-    detectors = open_detectors(model, seed=seed, device=device, cache=cache, settings=run.scoring)
+    tuned = load_run(run)
+    items = real_test_items(data, tuned.header["categories"])
+    detectors = open_detectors(
+        model, seed=tuned.seed, device=device, cache=cache, settings=tuned.scoring
+    )
     for detector in detectors.values():
-        require_refit(detector, run, model)
-    configs: list[Config] = [*variants(run.header["detector"], run.best["params"]).values()]
+        require_refit(detector, tuned, model)
     about = {"model_sha256": members_sha256({n: d.model_sha256 for n, d in detectors.items()})}
-    folder = run.folder / "refit"
+    folder = tuned.folder / "refit"
     with claimed(folder, "refit"):
         header = folder / "refit.json"
         if not header.exists() or read_json(header, "The header of the refit") != about:
             clear_folder(folder)
             write_json(header, about)
+        configs = [*variants(tuned.header["detector"], tuned.best["params"]).values()]
         matrices = {
             name: _scored(detector, items, configs, folder / name, labelled(progress, name))
             for name, detector in detectors.items()
         }
-        content = figures(matrices, run.best["params"])
-        write_figures(folder, content)
+        content = result_table(matrices, tuned.best["params"])
+        write_result_table(folder, content)
     return content
+
+
+def _scored(
+    detector: Detector,
+    items: Sequence[ImageItem],
+    configs: Sequence[Config],
+    folder: Path,
+    progress: ProgressCallback,
+    explained: Config | None = None,
+) -> ScoreMatrix:
+    """The real-test matrix in a folder, where what is missing is scored now.
+
+    Args:
+        explained: the configuration of which examples are written; None for none.
+    """
+    path, blocks = folder / SCORES, folder / "blocks"
+    known = known_scores(path, items, detector.model_sha256, detector.seed)
+    if known is not None and known.configs == configs:
+        return known
+    matrix = score_missing(
+        detector, items, configs, known, name="test", store=blocks, progress=progress
+    )
+    if explained is not None:
+        shown = folder / "examples"
+        write_examples(shown, "test", detector, items, matrix, explained, progress)
+    matrix.save(path)
+    forget_blocks(blocks)
+    return matrix
+
+
+def _open_tuned(run: Run, device: str, cache: Path | bool) -> Detector:
+    """The detector in the MODEL that was tuned.
+
+    Raises:
+        UserError: its MODEL is missing, or an object was tuned.
+    """
+    name = run.header["detector"]
+    if name not in DETECTORS:
+        raise UserError(
+            f"{run.folder} was tuned with an object, the detector {name}; call "
+            "pseudoval.scoring.evaluate_run(run, data, detector=...) with it."
+        )
+    return open_detector(run.model, seed=run.seed, device=device, cache=cache, settings=run.scoring)
+
+
+def require_tuned(detector: Detector, run: Run) -> None:
+    """Refuse a detector that is not the one that was tuned.
+
+    Raises:
+        UserError: naming what differs.
+    """
+    _require_equal(
+        f"The detector {detector.name} is not the one that {run.folder} was tuned with",
+        "restore it, or tune again",
+        name=(detector.name, run.header["detector"]),
+        seed=(detector.seed, run.seed),
+        model_sha256=(detector.model_sha256, run.best["model_sha256"]),
+    )
 
 
 def require_refit(detector: Detector, run: Run, model: Path) -> None:
@@ -118,25 +179,25 @@ def require_refit(detector: Detector, run: Run, model: Path) -> None:
     Raises:
         UserError: naming what differs.
     """
-    wanted = run.header["detector"]
-    if detector.name != wanted:
-        raise UserError(
-            f"{model} holds the detector {detector.name}, but {run.folder} chose a configuration "
-            f"of {wanted}; give a model of {wanted}."
-        )
-    if sorted(detector.categories) != sorted(run.header["categories"]):
-        raise UserError(
-            f"{model} knows {', '.join(detector.categories)}, but {run.folder} is about "
-            f"{', '.join(run.header['categories'])}; give a model of these categories."
-        )
-    for name, chosen in (("study", "study"), ("params", "params"),
-                         ("run_model_sha256", "model_sha256")):  # fmt: skip
-        if detector.refit is not None and detector.refit[name] != run.best[chosen]:
-            raise UserError(
-                f"{model} was refitted from another choice than that of {run.folder}: {name} is "
-                f"{detector.refit[name]} there and {run.best[chosen]} here. Refit again with "
-                f"'pseudoval train DATA --refit {run.folder}'."
-            )
+    choice = detector.refit or {}
+    _require_equal(
+        f"{model} is no refit of the choice in {run.folder}",
+        f"refit again with 'pseudoval train DATA --refit {run.folder}'",
+        detector=(detector.name, run.header["detector"]),
+        categories=(sorted(detector.categories), sorted(run.header["categories"])),
+        **{
+            name: (choice[name], run.best[name.removeprefix("run_")])
+            for name in ("study", "params", "run_model_sha256")
+            if choice
+        },
+    )
+
+
+def _require_equal(problem: str, mend: str, **pairs: tuple[Any, Any]) -> None:
+    """Refuse the first pair of (found, wanted) that differs, by its name."""
+    for name, (found, wanted) in pairs.items():
+        if found != wanted:
+            raise UserError(f"{problem}: its {name} is {found}, not {wanted}; {mend}.")
 
 
 def real_test_items(data: Path, categories: list[str]) -> list[ImageItem]:
@@ -152,79 +213,3 @@ def real_test_items(data: Path, categories: list[str]) -> list[ImageItem]:
         [item.category for item in items], np.array([item.label for item in items]), str(data)
     )
     return items
-
-
-def _evaluate_member(
-    run: Run,
-    items: list[ImageItem],
-    device: str,
-    cache: Path | bool,
-    progress: ProgressCallback,
-) -> ScoreMatrix:
-    """The real-test matrix of one model, with examples beside it."""
-    from pseudoval.models.open import open_detector
-
-    configs: list[Config] = [*ScoreMatrix.load(run.folder / "pseudo_scores.npz").configs]
-    seed, sha = int(run.header["seed"]), str(run.best["model_sha256"])
-    done = _finished(run.folder / SCORES, items, configs, sha, seed)
-    if done is not None:
-        return done
-    detector = open_detector(run.model, seed=seed, device=device, cache=cache, settings=run.scoring)
-    if detector.model_sha256 != sha:
-        raise UserError(
-            f"The model in {run.model} is not the one that {run.folder} was tuned with; restore "
-            "it, or tune again."
-        )
-    blocks = run.folder / "blocks"
-    matrix = score_further(
-        detector,
-        items,
-        configs,
-        known=run.folder / SCORES,
-        name="test",
-        store=blocks,
-        progress=progress,
-    )
-    write_examples(
-        run.folder / "examples", "test", detector, items, matrix, run.best["params"], progress
-    )
-    matrix.save(run.folder / SCORES)
-    forget_blocks(blocks)
-    return matrix
-
-
-def _scored(
-    detector: Detector,
-    items: list[ImageItem],
-    configs: list[Config],
-    folder: Path,
-    progress: ProgressCallback,
-) -> ScoreMatrix:
-    """The real-test matrix in ``folder``, scored now unless it is there already."""
-    done = _finished(folder / SCORES, items, configs, detector.model_sha256, detector.seed)
-    if done is not None:
-        return done
-    blocks = folder / "blocks"
-    matrix = score_images(detector, items, configs, name="test", store=blocks, progress=progress)
-    matrix.save(folder / SCORES)
-    forget_blocks(blocks)
-    return matrix
-
-
-def _finished(
-    path: Path, items: list[ImageItem], configs: list[Config], model_sha256: str, seed: int
-) -> ScoreMatrix | None:
-    """The matrix at ``path`` if it is of these images, this model and these configurations."""
-    if not path.exists():
-        return None
-    try:
-        matrix = ScoreMatrix.load(path)
-    except UserError:
-        return None  # damaged: computed again
-    wanted = {
-        "data_sha256": data_sha256(items),
-        "model_sha256": model_sha256,
-        "seed": seed,
-    }
-    same = all(matrix.header.get(name) == value for name, value in wanted.items())
-    return matrix if same and matrix.configs == configs else None

@@ -1,21 +1,16 @@
 """``predict``: scores and heat maps of new images under the chosen configuration."""
 
-import csv
-import io
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pseudoval.data.dataset import IMAGE_SUFFIXES
 from pseudoval.data.files import (
     FORMAT_VERSION,
     claimed,
     clear_folder,
-    folder_kind,
     read_json,
     sha256_file,
     sha256_json,
@@ -28,27 +23,14 @@ from pseudoval.detectors import Detector
 from pseudoval.errors import UserError
 from pseudoval.metrics.runs import Run, load_run
 from pseudoval.metrics.score_matrix import Config, ScoreMatrix, config_name
-from pseudoval.progress import ProgressCallback
+from pseudoval.models.open import open_detector
+from pseudoval.progress import ProgressCallback, silent
 from pseudoval.scoring.blocks import BLOCK_IMAGES, score_by_category
 from pseudoval.scoring.heat_maps import overlay
+from pseudoval.scoring.targets import PREDICTIONS, Target, find_images, map_names, with_categories
 
-KIND = "predictions"
 ABOUT = "predictions.json"
 IDENTITY = ("detector", "model_sha256", "params", "seed", "images_sha256", "run_model_sha256")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Target:
-    """An image to judge.
-
-    Attributes:
-        name: POSIX path relative to what all images have in common.
-        category: "" where the detector does not ask for it.
-    """
-
-    name: str
-    path: Path
-    category: str = ""
 
 
 def predict(
@@ -61,8 +43,8 @@ def predict(
     device: str = "cpu",
     overwrite: bool = False,
     cache: Path | bool = True,
-    progress: ProgressCallback,
-    notice: Callable[[str], None],
+    progress: ProgressCallback = silent,
+    notice: Callable[[str], None] = lambda sentence: None,
 ) -> bool:
     """Score new images and draw their anomaly maps over them.
 
@@ -87,20 +69,21 @@ def predict(
         UserError: an image that cannot be read, by name; nothing is written then. See the
             sentence for others.
     """
-    from pseudoval.models.open import open_detector
-
     tuned = load_run(run) if run is not None else None
     found = find_images(images)
     for target in found:
         image_shape(target.path)  # refuses what is no image before a model is opened
-    seed = int(tuned.header["seed"]) if tuned is not None else None
-    scoring = tuned.scoring if tuned is not None else None
-    detector = open_detector(model, seed=seed, device=device, cache=cache, settings=scoring)
+    detector = open_detector(
+        model,
+        seed=tuned.seed if tuned else None,
+        device=device,
+        cache=cache,
+        settings=tuned.scoring if tuned else None,
+    )
     targets = with_categories(found, detector, category)
-    params, source = configuration(detector, tuned, model)
+    params, source = chosen_configuration(detector, tuned, model)
     detector.check(params)
-    listing = [[t.name, t.category, sha256_file(t.path)] for t in targets]
-    about: dict[str, Any] = {
+    about = {
         "format_version": FORMAT_VERSION,
         "detector": detector.name,
         "model": os.path.relpath(model, out),
@@ -108,14 +91,14 @@ def predict(
         "params": params,
         "params_from": source,
         "run": os.path.relpath(run, out) if run is not None else None,
-        "run_model_sha256": tuned.best["model_sha256"] if tuned is not None else None,
+        "run_model_sha256": tuned.best["model_sha256"] if tuned else None,
         "seed": detector.seed,
         "images": len(targets),
-        "images_sha256": sha256_json(listing),
+        "images_sha256": sha256_json([[t.name, t.category, sha256_file(t.path)] for t in targets]),
         "versions": versions("torch", "timm", "faiss-cpu", "numpy"),
     }
-    with claimed(out, KIND):
-        if _is_done(out, about, overwrite):
+    with claimed(out, PREDICTIONS):
+        if not overwrite and _is_done(out, about):
             return False
         if source == "defaults":
             notice(f"No --run, and {model} is no refit: using the defaults {config_name(params)}.")
@@ -133,62 +116,7 @@ def predict(
     return True
 
 
-def find_images(arguments: Sequence[Path]) -> list[Target]:
-    """The image files among the arguments and below the folders among them, sorted by name.
-
-    Hidden files and folders and earlier predictions are passed over. Names are relative to the
-    folder given; where several arguments are given, to what they have in common.
-
-    Raises:
-        UserError: an argument does not exist or is no image, or a folder has no images.
-    """
-    files: list[Path] = []
-    for argument in arguments:
-        if argument.is_dir():
-            below = _below(argument)
-            if not below:
-                raise UserError(f"There is no image in {argument} or below it.")
-            files += below
-        elif not argument.exists():
-            raise UserError(f"There is no image or folder at {argument}.")
-        elif argument.suffix.lower() not in IMAGE_SUFFIXES:
-            kinds = ", ".join(suffix[1:] for suffix in IMAGE_SUFFIXES)
-            raise UserError(f"{argument} is not an image file ({kinds}).")
-        else:
-            files.append(argument)
-    bases = [path if path.is_dir() else path.parent for path in arguments]
-    root = os.path.commonpath([os.path.normpath(base.absolute()) for base in bases])
-    named = {Path(os.path.relpath(path, root)).as_posix(): path for path in files}
-    return [Target(name=name, path=named[name]) for name in sorted(named)]
-
-
-def with_categories(
-    targets: Sequence[Target], detector: Detector, category: str | None
-) -> list[Target]:
-    """The targets with the category that decides which model judges them.
-
-    Raises:
-        UserError: the category is unknown, or one is needed and cannot be told from the path.
-    """
-    known = ", ".join(detector.categories)
-    if category is not None and category not in detector.categories:
-        raise UserError(f"The model knows no category {category!r}; it knows {known}.")
-    if category is not None or detector.of_all:
-        return [Target(name=t.name, path=t.path, category=category or "") for t in targets]
-    found = []
-    for target in targets:
-        folders = reversed(Path(os.path.normpath(target.path.absolute())).parts[:-1])
-        nearest = next((part for part in folders if part in detector.categories), None)
-        if nearest is None:
-            raise UserError(
-                f"There is one model for each of {known}, and no folder of {target.path} is named "
-                "like one; pass --category NAME."
-            )
-        found.append(Target(name=target.name, path=target.path, category=nearest))
-    return found
-
-
-def configuration(detector: Detector, run: Run | None, model: Path) -> tuple[Config, str]:
+def chosen_configuration(detector: Detector, run: Run | None, model: Path) -> tuple[Config, str]:
     """What to score with, and where that comes from: ``run``, ``refit`` or ``defaults``.
 
     Raises:
@@ -219,51 +147,21 @@ def scale_of(
         coarse: ``[h, w]`` of each image.
     """
     low = float(np.median(np.stack(coarse)))
+    scale = {"low": low, "low_is": "median of the cells of all maps"}
     for member in run.members.values() if run is not None else ():
         if member.best["model_sha256"] == detector.model_sha256:
             matrix = ScoreMatrix.load(member.folder / "pseudo_scores.npz")
             high = float(matrix.scores[matrix.row(params), matrix.labels == 0].max())
             if high > low:
-                return {
-                    "low": low,
-                    "low_is": "median of the cells of all maps",
-                    "high": high,
-                    "high_is": "highest score of the normals of the run's pseudo set",
-                }
+                high_is = "highest score of the normals of the run's pseudo set"
+                return {**scale, "high": high, "high_is": high_is}
     high = max(float(detector.render(grid[None]).max()) for grid in coarse)
-    return {
-        "low": low,
-        "low_is": "median of the cells of all maps",
-        "high": high,
-        "high_is": "highest value of all maps",
-    }
+    return {**scale, "high": high, "high_is": "highest value of all maps"}
 
 
-def map_names(names: Sequence[str]) -> list[str]:
-    """A PNG for each image, in the same folders; images that differ in suffix only keep it."""
-    places = [f"{name.rpartition('.')[0]}.png" for name in names]
-    if len({place.casefold() for place in places}) < len(places):
-        return [f"{name}.png" for name in names]
-    return places
-
-
-def _below(folder: Path) -> list[Path]:
-    found = []
-    for place, folders, files in os.walk(folder):
-        folders[:] = [
-            name for name in folders if name[0] != "." and folder_kind(Path(place) / name) != KIND
-        ]
-        found += [
-            Path(place) / name
-            for name in files
-            if name[0] != "." and Path(name).suffix.lower() in IMAGE_SUFFIXES
-        ]
-    return found
-
-
-def _is_done(out: Path, about: dict[str, Any], overwrite: bool) -> bool:
+def _is_done(out: Path, about: dict[str, Any]) -> bool:
     """Whether exactly these predictions are in ``out``; an unfinished lot may be replaced."""
-    if overwrite or not (out / ABOUT).exists():
+    if not (out / ABOUT).exists():
         return False
     there = read_json(out / ABOUT, "The header of the predictions")
     differing = [name for name in IDENTITY if there.get(name) != about[name]]
@@ -291,10 +189,9 @@ def _score(
 
 
 def _csv(targets: Sequence[Target], scores: Sequence[float]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    named = any(target.category for target in targets)
-    writer.writerow(["image", "score", *(["category"] if named else [])])
-    for target, score in zip(targets, scores, strict=True):
-        writer.writerow([target.name, repr(score), *([target.category] if named else [])])
-    return text.getvalue()
+    import pandas as pd  # takes a second, which a refusal need not wait for
+
+    table = pd.DataFrame({"image": [target.name for target in targets], "score": scores})
+    if any(target.category for target in targets):
+        table["category"] = [target.category for target in targets]
+    return str(table.to_csv(index=False, lineterminator="\n"))

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,9 +107,12 @@ def _interval(value: float, replicates: np.ndarray) -> tuple[float, float] | Non
 
 
 def _pearson(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a constant column has no correlation
-        return np.asarray(stats.pearsonr(first, second, axis=0).statistic)
+    """Normalised last, unlike SciPy's: of ranks that do not correlate it is exactly 0."""
+    a, b = first - first.mean(axis=0), second - second.mean(axis=0)
+    constant = (np.ptp(first, axis=0) == 0) | (np.ptp(second, axis=0) == 0)
+    scale = np.sqrt((a**2).sum(axis=0) * (b**2).sum(axis=0))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(constant, np.nan, np.clip((a * b).sum(axis=0) / scale, -1, 1))
 
 
 def _kendall(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -77,26 +77,14 @@ def auroc_intervals(replicates: Replicates) -> np.ndarray:
     claims for an AUROC above 0.9 with 50 images a class (``benchmarks/bootstrap.py``). Categories
     are joined by the recovery of variances from intervals (Zou and Donner 2008).
     """
-    errors = replicates.values.std(axis=2)  # [categories, C]
-    values = replicates.estimates
-    below, above = np.zeros(values.shape), np.zeros(values.shape)
-    for place, row in np.ndindex(values.shape):
-        low, high = category_interval(
-            float(values[place, row]),
-            float(errors[place, row]),
-            float(replicates.freedom[place, row]),
-            min(replicates.sizes[place]),
-        )
-        below[place, row], above[place, row] = values[place, row] - low, high - values[place, row]
-    count = len(values)
-    mean = values.mean(axis=0)
-    return np.stack(
-        [
-            mean - np.sqrt((below**2).sum(axis=0)) / count,
-            mean + np.sqrt((above**2).sum(axis=0)) / count,
-        ],
-        axis=1,
-    )
+    values = replicates.estimates  # [categories, C]
+    errors = replicates.values.std(axis=2)
+    smallest = np.array([min(sizes) for sizes in replicates.sizes])[:, None]
+    of_each = np.vectorize(category_interval, otypes=[float, float])
+    low, high = of_each(values, errors, replicates.freedom, smallest)
+    below, above = (np.sqrt((part**2).sum(axis=0)) for part in (values - low, high - values))
+    mean, count = values.mean(axis=0), len(values)
+    return np.stack([mean - below / count, mean + above / count], axis=1)
 
 
 def category_interval(value: float, error: float, freedom: float, size: int) -> tuple[float, float]:
@@ -168,10 +156,10 @@ def gap_errors(replicates: Replicates, row: int) -> np.ndarray:
     return np.asarray(np.sqrt(variance.sum(axis=0)) / len(values))
 
 
-def compare(replicates: Replicates, row: int, level: float = LEVEL) -> Comparison:
+def compare(replicates: Replicates, row: int) -> Comparison:
     """Differences between one configuration and all others, paired.
 
-    The intervals hold at once with probability ``level``, so that picking the largest difference
+    The intervals hold at once with probability ``LEVEL``, so that picking the largest difference
     afterwards is allowed. They are balanced (Beran 1988): each difference gets the quantile of
     its own studentised deviations over the replicates, at a level that is common to all and just
     high enough. A common critical value would let two configurations close to an AUROC of 1,
@@ -181,7 +169,7 @@ def compare(replicates: Replicates, row: int, level: float = LEVEL) -> Compariso
     centre = replicates.means
     gaps = centre[row] - centre
     errors = gap_errors(replicates, row)
-    critical = np.full(len(gaps), float(stats.norm.ppf((1 + level) / 2)))
+    critical = np.full(len(gaps), QUANTILE)
     usable = np.flatnonzero(errors > 0)  # NaN and the row itself are not
     if usable.size:
         deviations = np.abs(means[row] - means[usable] - gaps[usable, None])
@@ -189,7 +177,7 @@ def compare(replicates: Replicates, row: int, level: float = LEVEL) -> Compariso
         order = deviations.argsort(axis=1, kind="stable")
         ranks = np.empty_like(order)
         np.put_along_axis(ranks, order, np.arange(order.shape[1])[None], axis=1)
-        common = int(np.quantile(ranks.max(axis=0), level, method="higher"))
+        common = int(np.quantile(ranks.max(axis=0), LEVEL, method="higher"))
         own = np.take_along_axis(deviations, order[:, [common]], axis=1)[:, 0]
         critical[usable] = np.maximum(critical[usable], own)
     return Comparison(gaps=gaps, errors=errors, critical=critical)

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from pseudoval.metrics.image_metrics import average_precision
-from pseudoval.metrics.score_matrix import PIXEL_METRICS, Config, ScoreMatrix
+from pseudoval.metrics.result_table import category_metrics
+from pseudoval.metrics.score_matrix import PIXEL_METRICS, Config
 from pseudoval.statistics.bootstrap import REPLICATES
 from pseudoval.statistics.correlation import CORRELATION_MEANING
-from pseudoval.statistics.curves import random_regret, regret
 from pseudoval.statistics.intervals import LEADING_SET_MEANING, LEVEL, METHOD, P_BEST_MEANING, POWER
 from pseudoval.statistics.labelled_halves import LABELLED_MEANING, SPLITS
+from pseudoval.statistics.regret import random_regret, regret
 from pseudoval.statistics.rules import select_best
 from reports.findings.cautions import at_edge, is_flat, warnings
 from reports.findings.curves import oracle_index, stage_curves
@@ -235,9 +235,11 @@ def _figures(source: Source, config: Config, category: str) -> dict[str, Any]:
         row = matrix.row(config)
         figures["test_auroc"] = number(test.values[category][row])
         figures["regret"] = number(regret(test.values[category], row))
-        figures["image_ap"] = _mean([image_ap(matrix, row, name) for name in names])
+        table = category_metrics(matrix, config)
+        columns = [matrix.category_names.index(name) for name in names]
+        figures["image_ap"] = _mean(table["image_ap"][columns].tolist())
         for metric in PIXEL_METRICS:
-            figures[metric] = _known_mean([_pixel(matrix, metric, row, name) for name in names])
+            figures[metric] = _known_mean(table[metric][columns].tolist())
     if category == MACRO:
         for kind, aurocs in (("pseudo", pseudo), ("test", test)):
             spread, pooled = math.nan, math.nan
@@ -248,18 +250,6 @@ def _figures(source: Source, config: Config, category: str) -> dict[str, Any]:
             figures[f"{kind}_auroc_std"] = number(spread)
             figures[f"{kind}_auroc_pooled"] = number(pooled)
     return figures
-
-
-def image_ap(matrix: ScoreMatrix, row: int, category: str) -> float:
-    """Average precision of the images of one category; both classes must be there."""
-    inside = np.array(matrix.categories) == category
-    return float(average_precision(matrix.scores[row, inside], matrix.labels[inside]))
-
-
-def _pixel(matrix: ScoreMatrix, metric: str, row: int, category: str) -> float:
-    if metric not in matrix.pixel:
-        return math.nan
-    return float(matrix.pixel[metric][row, matrix.category_names.index(category)])
 
 
 def _without_editing(source: Source) -> Config | None:

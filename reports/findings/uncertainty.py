@@ -14,7 +14,6 @@ import numpy as np
 from pseudoval.metrics.score_matrix import Config, ScoreMatrix
 from pseudoval.statistics.bootstrap import Replicates, bootstrap_auroc
 from pseudoval.statistics.correlation import agreements
-from pseudoval.statistics.curves import regret
 from pseudoval.statistics.intervals import (
     auroc_intervals,
     best_shares,
@@ -26,6 +25,7 @@ from pseudoval.statistics.intervals import (
     resolvable_gap,
 )
 from pseudoval.statistics.labelled_halves import SMALLEST, Halves, split_halves
+from pseudoval.statistics.regret import regret
 from pseudoval.statistics.rules import selection_order
 from reports.findings.source import MACRO, Source
 

@@ -19,7 +19,10 @@ __all__ = [
 
 BEST, MARGIN = "best", "margin"
 
-RULES: dict[str, Rule] = {BEST: best, MARGIN: margin}
+RULES: dict[str, Rule] = {
+    BEST: best,
+    MARGIN: margin,
+}
 """Every rule by name. A configuration without a score never wins under any of them."""
 
 

@@ -69,8 +69,8 @@ def test_a_sheet_shows_every_picture_in_its_place() -> None:
 @pytest.mark.parametrize("size", [(10, 10), (1000, 50), (50, 1000), (300, 200)])
 def test_a_tile_keeps_proportions(size: tuple[int, int]) -> None:
     tile = fitted(np.zeros((*size, 3), np.uint8))
-    assert max(tile.shape[:2]) == TILE
-    assert tile.shape[0] / tile.shape[1] == pytest.approx(size[0] / size[1], rel=0.05)
+    assert max(tile.size) == TILE
+    assert tile.height / tile.width == pytest.approx(size[0] / size[1], rel=0.05)
 
 
 def category(**changed: Any) -> dict[str, Any]:

@@ -87,6 +87,6 @@ def test_even_pictures_are_like_nothing(tmp_path: Path) -> None:
 
 
 def test_the_progress_is_told(tmp_path: Path) -> None:
-    told: list[int] = []
-    descriptors(saved(tmp_path / "a", [part(seed) for seed in range(8)]), told.append)
-    assert told == list(range(1, 9))
+    steps: list[int] = []
+    descriptors(saved(tmp_path / "a", [part(seed) for seed in range(8)]), steps.append)
+    assert steps == list(range(1, 9))

@@ -236,9 +236,10 @@ def test_a_pipeline_of_ones_own_changes_fragments_and_is_written_down(pipeline: 
     [
         "{",
         "[]",
-        '{"transform": {"__class_fullname__": "NoSuchTransform"}}',
-        '{"transform": {"__class_fullname__": "GaussianBlur", "blur_limit": "wide"}}',
-        '{"transform": {"__class_fullname__": "Resize", "height": 9, "width": 9}}',
+        '{"transform": {"__class_fullname__": "NoSuchTransform", "p": 1.0}}',
+        '{"transform": {"__class_fullname__": "GaussianBlur", "p": 1.0, "blur_limit": "wide"}}',
+        '{"transform": {"__class_fullname__": "GaussianBlur", "p": 1.0, "strength": 3}}',
+        '{"transform": {"__class_fullname__": "Resize", "p": 1.0, "height": 9, "width": 9}}',
     ],
 )
 def test_a_pipeline_that_cannot_be_used_is_refused(content: str, tmp_path: Path) -> None:

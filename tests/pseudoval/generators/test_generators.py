@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from pseudoval.cli import run
 from pseudoval.errors import UserError
 from pseudoval.generators import GENERATORS, parse_settings
 from pseudoval.generators.lafite import LafiteGeneratorConfig, generate
@@ -281,6 +282,10 @@ def test_unknown_generator() -> None:
         parse_settings("other", {})
 
 
-def test_every_generator_says_what_it_does() -> None:
+def test_the_help_of_build_says_what_every_generator_does(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["build", "--help"]) == 0
+    shown = capsys.readouterr().out.partition("Generators:")[2].split()
     for name, known in GENERATORS.items():
-        assert known.summary.endswith("."), name
+        assert name in shown and known.summary.split()[-1] in shown

@@ -38,16 +38,6 @@ def test_every_member_is_a_model_folder_of_its_seed_and_category(several: Path, 
     assert len({recorded_sha256(model / place) for place in LEAVES}) == 4
 
 
-def test_features_are_not_stored_twice(several: Path) -> None:
-    for category in ("fabric", "flange"):
-        one, two = (
-            several / "model" / seed / category / "train_features.safetensors"
-            for seed in ("seed-3", "seed-4")
-        )
-        assert one.read_bytes() == two.read_bytes()
-        assert one.stat().st_ino == two.stat().st_ino
-
-
 def test_a_category_is_trained_as_it_would_be_alone(
     several: Path, road: Path, tmp_path: Path
 ) -> None:

@@ -131,10 +131,10 @@ def test_an_object_on_a_plain_background_is_found(tmp_path: Path, paint: Painter
     found = make_foreground("auto", "a", paths)
     assert found.kind == "object", found.reason
     for path, (_, mask) in zip(paths, drawn, strict=True):
-        said = found(read_rgb(path), path.name)
-        assert said is not None
-        assert said.dtype == bool and said.shape == mask.shape
-        assert agreement(said, mask) > 0.93
+        found_mask = found(read_rgb(path), path.name)
+        assert found_mask is not None
+        assert found_mask.dtype == bool and found_mask.shape == mask.shape
+        assert agreement(found_mask, mask) > 0.93
 
 
 @pytest.mark.parametrize("paint", [vignette, marble, stripes, grey, stained, speck])
@@ -153,10 +153,10 @@ def test_the_size_of_the_image_does_not_matter(tmp_path: Path) -> None:
     drawn = [dark_on_light(np.random.default_rng(seed)) for seed in range(5)]
     large = [cv2.resize(image, (5 * WIDTH, 5 * HEIGHT)) for image, _ in drawn]
     paths = saved(tmp_path / "a", large)
-    said = make_foreground("auto", "a", paths)(read_rgb(paths[0]), "00.png")
-    assert said is not None and said.shape == (5 * HEIGHT, 5 * WIDTH)
+    found_mask = make_foreground("auto", "a", paths)(read_rgb(paths[0]), "00.png")
+    assert found_mask is not None and found_mask.shape == (5 * HEIGHT, 5 * WIDTH)
     mask = cv2.resize(drawn[0][1].astype(np.uint8), (5 * WIDTH, 5 * HEIGHT)).astype(bool)
-    assert agreement(said, mask) > 0.95
+    assert agreement(found_mask, mask) > 0.95
 
 
 def test_neither_names_nor_order_nor_copies_matter(tmp_path: Path) -> None:
@@ -223,8 +223,8 @@ def test_given_masks_are_used(given: tuple[Path, list[Path]]) -> None:
     masks, paths = given
     found = pickle.loads(pickle.dumps(make_foreground(masks, "a", paths)))
     assert isinstance(found, Foreground) and found.kind == "given"
-    said = found(read_rgb(paths[1]), "a/train/good/01.png")
-    assert np.array_equal(said, disc(75, 60, 21))
+    found_mask = found(read_rgb(paths[1]), "a/train/good/01.png")
+    assert np.array_equal(found_mask, disc(75, 60, 21))
 
 
 def test_wrong_given_masks_are_refused(given: tuple[Path, list[Path]]) -> None:

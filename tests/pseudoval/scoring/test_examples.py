@@ -11,7 +11,6 @@ from PIL import Image
 
 from pseudoval.data.dataset import ImageItem
 from pseudoval.metrics.score_matrix import ScoreMatrix
-from pseudoval.scoring import examples
 from pseudoval.scoring.examples import write_examples
 
 CONFIG = {"side": 3}
@@ -73,14 +72,9 @@ def scored(tmp_path: Path) -> tuple[list[ImageItem], ScoreMatrix]:
     return items, matrix
 
 
-@pytest.mark.parametrize("together", [1, 5, 100])
 def test_together_or_alone_the_files_are_the_same(
-    tmp_path: Path,
-    scored: tuple[list[ImageItem], ScoreMatrix],
-    monkeypatch: pytest.MonkeyPatch,
-    together: int,
+    tmp_path: Path, scored: tuple[list[ImageItem], ScoreMatrix]
 ) -> None:
-    monkeypatch.setattr(examples, "TOGETHER", together)
     items, matrix = scored
     told: list[tuple[str, int, int]] = []
     one, two = Alone(), Together()
@@ -89,8 +83,8 @@ def test_together_or_alone_the_files_are_the_same(
             tmp_path / name, "pseudo", detector, items, matrix, CONFIG,  # type: ignore[arg-type]
             lambda *step: told.append(step),
         )  # fmt: skip
-    assert told == [("examples", n, 12) for n in range(1, 13)] * 3
-    assert sum(two.asked) == 12 and max(two.asked) == min(together, 12)
+    assert told == [("examples", 6, 12), ("examples", 12, 12)] * 3
+    assert two.asked == [6, 6], "the images of a category are explained together"
     assert contents(tmp_path / "one") == contents(tmp_path / "two") == contents(tmp_path / "three")
 
 

@@ -18,8 +18,10 @@ from pseudoval.errors import UserError
 from pseudoval.metrics.runs import load_run
 from pseudoval.metrics.score_matrix import ScoreMatrix
 from pseudoval.models.open import open_detector
+from pseudoval.scoring.blocks import score_by_category
 from pseudoval.scoring.heat_maps import overlay
-from pseudoval.scoring.predict import find_images, map_names, scale_of
+from pseudoval.scoring.predict import scale_of
+from pseudoval.scoring.targets import find_images, map_names
 
 
 def scores(folder: Path) -> dict[str, float]:
@@ -201,7 +203,7 @@ def test_damaged_images_are_named_before_anything_is_written(
     assert not out.exists()
     second.write_bytes(b"no header")
     loaded: list[int] = []
-    monkeypatch.setattr("pseudoval.models.open.open_detector", lambda *a, **o: loaded.append(1))
+    monkeypatch.setattr("pseudoval.scoring.predict.open_detector", lambda *a, **o: loaded.append(1))
     refused(capsys, command, second.name)
     assert loaded == [], "headers are looked at before the model is opened"
     assert not out.exists()
@@ -253,18 +255,16 @@ def test_models_and_runs_that_do_not_fit(
 def test_images_are_never_all_in_memory(
     road: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pseudoval.scoring import predict as prediction
-
     for number in range(40):
         write_png(tmp_path / "images" / f"{number}.png", texture(number))
     sizes = []
-    honest = prediction.score_by_category
+    honest = score_by_category
 
     def counted(detector, images, configs):  # type: ignore[no-untyped-def]
         sizes.append(len(images))
         return honest(detector, images, configs)
 
-    monkeypatch.setattr(prediction, "score_by_category", counted)
+    monkeypatch.setattr("pseudoval.scoring.predict.score_by_category", counted)
     command = ["predict", str(road / "model"), str(tmp_path / "images")]
     assert run([*command, "--run", str(road / "run"), "--out", str(tmp_path / "out")]) == 0
     assert sizes == [16, 16, 8]

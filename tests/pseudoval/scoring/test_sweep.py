@@ -168,11 +168,11 @@ assert (matrix.pixel["pixel_aupro"] > 0).any()
 matrix.save(Path(sys.argv[2]))
 """
     found = []
-    for count in (1, 2, 3):
+    for count in (1, 3):
         path = road / f"threads-{count}.npz"
         environment = {**os.environ, "OMP_NUM_THREADS": str(count)}
         command = [sys.executable, "-c", script, str(count), str(path)]
         subprocess.run(command, check=True, env=environment, timeout=300)
         found.append(path.read_bytes())
         path.unlink()
-    assert found[0] == found[1] == found[2]
+    assert found[0] == found[1]

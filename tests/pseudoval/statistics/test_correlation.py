@@ -1,5 +1,6 @@
 """Correlations with intervals and permutation tests, against SciPy."""
 
+import itertools
 import math
 
 import numpy as np
@@ -22,6 +23,13 @@ def test_each_column_is_that_of_scipy(rng: np.random.Generator) -> None:
         for column in (0, 1, 2, 20, 39):
             expected = function(first[:, column], second[:, column]).statistic
             assert found[name][column] == pytest.approx(expected, abs=1e-12)
+
+
+def test_ranks_that_do_not_correlate_give_exactly_zero() -> None:
+    """A bound of an interval that is 0 must not lie a rounding beside it."""
+    orders = np.array(list(itertools.permutations(range(5)))).T.astype(float)
+    found = correlations(np.arange(5.0)[:, None] + np.zeros(orders.shape), orders)["spearman"]
+    assert (found == 0).sum() == (abs(found) < 1e-9).sum() > 0
 
 
 def test_points_with_a_nan_are_left_out() -> None:

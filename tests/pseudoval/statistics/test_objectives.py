@@ -75,8 +75,8 @@ def test_resampled_ap_is_that_of_the_images_written_out(rng: np.random.Generator
     for replicate in range(12):
         again = np.repeat(np.arange(20), counts[group, replicate])
         for row in range(3):
-            told = average_precision_score(anomalous[again], made.scores[row, again])
-            assert found[row, replicate] == pytest.approx(told)
+            expected = average_precision_score(anomalous[again], made.scores[row, again])
+            assert found[row, replicate] == pytest.approx(expected)
     lacking = made.scores[:, :20].copy()
     lacking[1, 3] = math.nan
     partly = weighted_ap(lacking, anomalous, counts, group)
@@ -97,8 +97,8 @@ def test_resampled_pooled_auroc_draws_within_categories(rng: np.random.Generator
         again = np.concatenate(
             [np.repeat(part, counts[group, replicate]) for part, group, counts in drawn]
         )
-        told = roc_auc_score(made.labels[again], made.scores[0, again])
-        assert found.values[0, 0, replicate] == pytest.approx(told)
+        expected = roc_auc_score(made.labels[again], made.scores[0, again])
+        assert found.values[0, 0, replicate] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("name", ["macro_image_auroc", "pooled_image_auroc", "image_ap"])

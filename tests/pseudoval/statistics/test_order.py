@@ -1,9 +1,10 @@
+"""Which configuration comes first, and which of equals."""
+
 import math
 
 import numpy as np
 import pytest
 
-from pseudoval.statistics.curves import random_regret, regret
 from pseudoval.statistics.rules import select_best, selection_order
 
 NAN = math.nan
@@ -31,14 +32,3 @@ def test_nan_never_wins() -> None:
             select_best(configs[: len(values)], values)
     with pytest.raises(ValueError, match="3 configurations and 1 values"):
         select_best(configs, [0.5])
-
-
-def test_regret_and_random_regret() -> None:
-    values = [0.5, 1.0, 0.75, NAN]
-    assert regret(values, 1) == 0.0
-    assert regret(values, 0) == 0.5
-    assert math.isnan(regret(values, 3))
-    assert random_regret(values) == 0.25
-    assert random_regret([0.1] * 7) == 0.0
-    assert math.isnan(random_regret([NAN]))
-    assert math.isnan(regret([NAN], 0))

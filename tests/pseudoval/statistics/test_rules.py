@@ -124,4 +124,4 @@ def test_the_mean_of_seeds_is_resampled_as_one() -> None:
 def test_an_unknown_rule(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match="no selection rule 'first'; the rules are best, margin"):
         select("first", CONFIGS, [0.1] * 4, never, never)
-    refused(capsys, ["tune", "--rule", "first"], "'first'")
+    refused(capsys, ["tune", "--study", "k", "--rule", "first"], "'first'")

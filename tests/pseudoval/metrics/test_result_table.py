@@ -11,7 +11,7 @@ from helpers import contents, refused
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from pseudoval.cli.commands import run
-from pseudoval.metrics.result_table import figures, table, write_figures
+from pseudoval.metrics.result_table import result_table, table_lines, write_result_table
 from pseudoval.metrics.score_matrix import PIXEL_METRICS, ScoreMatrix
 
 CHOSEN, PLAIN = {"t": 50, "k": 3}, {"t": 50, "k": 0}
@@ -46,7 +46,7 @@ def by_hand(m: ScoreMatrix, config: dict, statistic) -> list[float]:  # type: ig
 
 def test_against_a_computation_by_hand() -> None:
     seeds = {"seed-0": matrix(0), "seed-1": matrix(1), "seed-2": matrix(2)}
-    content = figures(seeds, CHOSEN)
+    content = result_table(seeds, CHOSEN)
     edited, plain = content["variants"]
     assert (edited["variant"], plain["variant"]) == ("with editing", "without editing")
     assert (edited["config"], plain["config"]) == (CHOSEN, PLAIN)
@@ -72,25 +72,26 @@ def test_against_a_computation_by_hand() -> None:
 
 
 def test_one_seed_has_no_spread() -> None:
-    content = figures({"": matrix(0)}, CHOSEN)
+    content = result_table({"": matrix(0)}, CHOSEN)
     assert content["seeds"] == []
     cell = content["variants"][0]["mean"]["image_auroc"]
     assert cell["seeds_std"] is None
     assert set(cell) == {"value", "seeds_std"}
-    assert not any("±" in line for line in table(content))
-    assert any("±" in line for line in table(figures({"x": matrix(0), "y": matrix(1)}, CHOSEN)))
+    assert not any("±" in line for line in table_lines(content))
+    two = result_table({"x": matrix(0), "y": matrix(1)}, CHOSEN)
+    assert any("±" in line for line in table_lines(two))
 
 
 def test_what_was_not_scored_is_left_out() -> None:
-    only = figures({"": matrix(0, [CHOSEN])}, CHOSEN)
+    only = result_table({"": matrix(0, [CHOSEN])}, CHOSEN)
     assert [row["variant"] for row in only["variants"]] == ["with editing"]
-    knn = figures({"": matrix(0, [{"k": 0}, {"k": 3}], "knn")}, {"k": 3})
+    knn = result_table({"": matrix(0, [{"k": 0}, {"k": 3}], "knn")}, {"k": 3})
     assert [(row["variant"], row["config"]) for row in knn["variants"]] == [("knn", {"k": 3})]
 
 
 def test_the_csv_says_the_same_one_value_a_line(tmp_path: Path) -> None:
-    content = figures({"seed-0": matrix(0), "seed-1": matrix(1)}, CHOSEN)
-    write_figures(tmp_path, content)
+    content = result_table({"seed-0": matrix(0), "seed-1": matrix(1)}, CHOSEN)
+    write_result_table(tmp_path, content)
     assert json.loads((tmp_path / "figures.json").read_text()) == content
     with (tmp_path / "figures.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -120,8 +121,9 @@ def test_every_seed_is_evaluated(several: Path) -> None:
     assert content["seeds"] == ["seed-3", "seed-4"]
     for seed in content["seeds"]:
         scores = ScoreMatrix.load(several / "run" / seed / "test_scores.npz")
-        own = figures({"": scores}, content["params"])["variants"][0]["mean"]["image_ap"]["value"]
-        assert content["variants"][0]["mean"]["image_ap"]["by_seed"][seed] == own
+        own, _ = result_table({"": scores}, content["params"])["variants"]
+        own_ap = own["mean"]["image_ap"]["value"]
+        assert content["variants"][0]["mean"]["image_ap"]["by_seed"][seed] == own_ap
         assert any((several / "run" / seed / "examples").glob("test-*.npz"))
     assert not (several / "run" / "test_scores.npz").exists()
 
@@ -161,21 +163,21 @@ def test_models_of_another_choice_are_refused(
 ) -> None:
     evaluate = ["evaluate", str(copies / "run"), str(road / "data"), "--model"]
     before = contents(copies / "run")
-    refused(capsys, [*evaluate, str(several / "refit")], "refitted from another choice")
+    refused(capsys, [*evaluate, str(several / "refit")], "is no refit of the choice")
     path = copies / "refit" / "model.json"
     for name, value in (("params", {"t": 1, "k": 1}), ("study", "k"), ("run_model_sha256", "0")):
         header = json.loads(path.read_text())
         kept = path.read_text()
         header["info"]["refit"][name] = value
         path.write_text(json.dumps(header))
-        refused(capsys, [*evaluate, str(copies / "refit")], f"{name} is {value}")
+        refused(capsys, [*evaluate, str(copies / "refit")], f"its {name} is {value}")
         path.write_text(kept)
     fabric = several / "model" / "seed-3" / "fabric"
-    refused(capsys, [*evaluate, str(fabric)], "knows fabric, but")
+    refused(capsys, [*evaluate, str(fabric)], "is ['fabric'], not")
     knn = ["train", str(road / "data"), "--pseudo", str(road / "pseudo"), "--detector", "knn",
            "--preset", "demo", "--set", "features.grid=8"]  # fmt: skip
     assert run([*knn, "--out", str(copies / "knn")]) == 0
-    refused(capsys, [*evaluate, str(copies / "knn")], "holds the detector knn")
+    refused(capsys, [*evaluate, str(copies / "knn")], "its detector is knn")
     refused(capsys, [*evaluate, str(copies / "none")], "no model folder")
     assert contents(copies / "run") == before
 

@@ -1,4 +1,4 @@
-"""What a choice costs."""
+"""Regret: what a choice costs."""
 
 import math
 from collections.abc import Sequence
