@@ -10,8 +10,8 @@ def choice_lines(best: Mapping[str, Any], out: Path) -> Iterator[str]:
     for stage in best["stages"]:
         judged = stage.get("objective_value", stage["pseudo_auroc"])  # absent in older RUNs
         cells = "  ".join(
-            f"{value}:{'failed' if figure is None else format(figure, '.3f')}"
-            for value, figure in zip(stage["values"], judged, strict=True)
+            f"{value}:{'failed' if auroc is None else format(auroc, '.3f')}"
+            for value, auroc in zip(stage["values"], judged, strict=True)
         )
         yield f"{stage['param']:>2}  {cells}  -> {stage['selected']}"
         if stage["selected"] != stage.get("leader", stage["selected"]):
@@ -60,7 +60,7 @@ def audit_lines(content: Mapping[str, Any]) -> Iterator[str]:
         rows.append(
             (
                 name,
-                _figure(found["image_auroc"], 1, 3),
+                _number(found["image_auroc"], 1, 3),
                 str(found["normals"]),
                 str(found["anomalies"]),
                 _median(found["area"], 100, 2),
@@ -92,9 +92,9 @@ def audit_lines(content: Mapping[str, Any]) -> Iterator[str]:
         yield f"warning: {warning['text']}"
 
 
-def _median(figures: Mapping[str, Any] | None, factor: float, digits: int) -> str:
-    return _figure(None if figures is None else figures["median"], factor, digits)
+def _median(found: Mapping[str, Any] | None, factor: float, digits: int) -> str:
+    return _number(None if found is None else found["median"], factor, digits)
 
 
-def _figure(value: float | None, factor: float, digits: int) -> str:
+def _number(value: float | None, factor: float, digits: int) -> str:
     return "n/a" if value is None else f"{factor * value:.{digits}f}"
