@@ -252,13 +252,16 @@ def list_studies() -> None:
 
     for name, make in STUDIES.items():
         click.echo(f"{name:<10} {(make.__doc__ or '').splitlines()[0]}")
-    click.echo("\n--detector NAME")
-    for name, row in DETECTORS.items():
-        click.echo(f"  {name:<18} {row.summary}; its study is {row.study or 'a file'}")
     click.echo(f"\nFILE.toml: {(study_files.__doc__ or '').strip()}")
-    objectives = {name: objective.summary for name, objective in OBJECTIVES.items()}
-    rules = {name: rule.summary for name, rule in RULES.items()}
-    for title, known in (("--objective NAME or NAME+NAME", objectives), ("--rule NAME", rules)):
+    tables = {
+        "--objective NAME or NAME+NAME": {name: row.summary for name, row in OBJECTIVES.items()},
+        "--rule NAME": {name: rule.summary for name, rule in RULES.items()},
+        "train --detector NAME": {
+            name: f"{row.summary}; its study is {row.study or 'a file'}"
+            for name, row in DETECTORS.items()
+        },
+    }
+    for title, known in tables.items():
         click.echo(f"\n{title}")
         for name, meaning in known.items():
             click.echo(f"  {name:<18} {meaning}")
@@ -267,11 +270,7 @@ def list_studies() -> None:
 @contextmanager
 def interruptible(what: str) -> Iterator[None]:
     """Turn Ctrl-C or SIGTERM inside the block into a sentence on how to go on; exit code 130."""
-
-    def stop(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except KeyboardInterrupt:

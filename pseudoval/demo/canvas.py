@@ -100,8 +100,12 @@ def scale(albedo: Field, factor: Field) -> None:
 
 def polygon(n: int, outline: npt.ArrayLike) -> Field:
     """Return the anti-aliased coverage [n, n] in [0, 1] of a polygon, `outline` [K, 2] in units."""
-    canvas = np.zeros((n, n), np.uint8)
-    cv2.fillPoly(canvas, [_fixed_point(outline, n)], (255,), cv2.LINE_AA, _SUBPIXEL_BITS)
+    return _filled((n, n), _fixed_point(outline, n))
+
+
+def _filled(shape: tuple[int, int], corners: npt.NDArray[np.int32]) -> Field:
+    canvas = np.zeros(shape, np.uint8)
+    cv2.fillPoly(canvas, [corners], (255,), cv2.LINE_AA, _SUBPIXEL_BITS)
     return canvas.astype(np.float32) / np.float32(255)
 
 
@@ -143,9 +147,7 @@ def lay(
     if right <= left or bottom <= top:
         return
     local = np.round((pixels - (left, top) - 0.5) * 2**_SUBPIXEL_BITS).astype(np.int32)
-    canvas = np.zeros((bottom - top, right - left), np.uint8)
-    cv2.fillPoly(canvas, [local], (255,), cv2.LINE_AA, _SUBPIXEL_BITS)
-    cover = canvas.astype(np.float32) / np.float32(255)
+    cover = _filled((bottom - top, right - left), local)
     box = np.s_[top:bottom, left:right]
     mix(surface.albedo[box], colour, cover)
     surface.height[box] += cover * np.float32(rise)

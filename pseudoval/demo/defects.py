@@ -71,19 +71,6 @@ def tint(surface: Surface, spot: Field, dye: npt.ArrayLike, *, strength: float) 
         surface.albedo[..., channel] *= transmission ** (np.float32(strength) * spot)
 
 
-def scratch_path(
-    rng: np.random.Generator, start: tuple[float, float], length: float, heading: float
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return a slightly bent path [K, 2] in units from `start`, and its depth [K] in [0, 1]."""
-    steps = 12
-    turns = heading + np.cumsum(rng.normal(0, 0.06, steps))
-    turns += np.linspace(0, rng.normal(0, 0.3), steps)
-    moves = np.stack([np.cos(turns), np.sin(turns)], axis=1) * length / steps
-    path = np.concatenate([[start], np.asarray(start) + np.cumsum(moves, axis=0)])
-    taper = np.sin(np.linspace(0.25, np.pi - 0.1, steps + 1))
-    return path, taper * rng.uniform(0.65, 1.0, steps + 1)
-
-
 def scratch(
     surface: Surface,
     rng: np.random.Generator,
@@ -101,7 +88,14 @@ def scratch(
     the material that can be cut, `bare` the linear RGB colour below it.
     """
     n = surface.height.shape[0]
-    path, strengths = scratch_path(rng, start, length, heading)
+    # A slightly bent path [K, 2] from `start`, and its depth [K] in [0, 1].
+    steps = 12
+    turns = heading + np.cumsum(rng.normal(0, 0.06, steps))
+    turns += np.linspace(0, rng.normal(0, 0.3), steps)
+    moves = np.stack([np.cos(turns), np.sin(turns)], axis=1) * length / steps
+    path = np.concatenate([[start], np.asarray(start) + np.cumsum(moves, axis=0)])
+    taper = np.sin(np.linspace(0.25, np.pi - 0.1, steps + 1))
+    strengths = taper * rng.uniform(0.65, 1.0, steps + 1)
     cut = stroke(n, path, strengths, width=0.006) * where
     # The burr lies on one side: the metal pushed out of the groove.
     aside = rotation(heading + np.pi / 2) @ (0.007, 0)

@@ -13,7 +13,7 @@ from pseudoval.detectors.base import read_model_json
 from pseudoval.errors import UserError
 from pseudoval.metrics.runs import load_run
 from pseudoval.models.fit import fit_all
-from pseudoval.models.members import cache_folder, read_members, recorded_sha256
+from pseudoval.models.members import cache_folder, layout, recorded_sha256
 from pseudoval.models.settings import configuration, find_device, scoring_configuration
 from pseudoval.progress import ProgressCallback, silent
 from pseudoval.pseudo_set.manifest import bank_normals, load_manifest
@@ -128,20 +128,12 @@ def refit(
     """
     tuned = load_run(run)
     require_folder(tuned.model, "model", "pseudoval train")
-    # Scored with other options than its own, the model has another hash than MODEL.
-    trained = tuned.header["trained_sha256"] if tuned.scoring else tuned.best["model_sha256"]
-    if recorded_sha256(tuned.model) != trained:
+    if recorded_sha256(tuned.model) != tuned.header["trained_sha256"]:
         raise UserError(
             f"The model in {tuned.model} is not the one that {run} was tuned with; restore it, or "
             "tune again."
         )
-    leaf, known, per_category = tuned.model, 1, False
-    while (members := read_members(leaf)) is not None:
-        if members.kind == "seeds":
-            known = len(members.names)
-        else:
-            per_category = True
-        leaf = leaf / members.names[0]
+    leaf, names = layout(tuned.model)
     about = read_model_json(leaf)
     config = None
     if about["config"] is not None:
@@ -158,8 +150,8 @@ def refit(
                 for category in tuned.header["categories"]
             },
             split_sha256=None,
-            seeds=range(first, first + (seeds or known)),
-            per_category=per_category,
+            seeds=range(first, first + (seeds or len(names.get("seeds", [""])))),
+            per_category="per_category" in names,
             preset=about["info"]["preset"],
             refit={
                 "params": tuned.best["params"],

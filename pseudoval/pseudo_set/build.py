@@ -22,7 +22,7 @@ from pseudoval.data.images import pixel_sha256, read_rgb
 from pseudoval.errors import UserError
 from pseudoval.generators import DEFAULT_GENERATOR, MixConfig, external, parse_settings
 from pseudoval.progress import ProgressCallback, silent
-from pseudoval.pseudo_set.foreground import Foreground, make_foreground
+from pseudoval.pseudo_set.foreground import make_foreground
 from pseudoval.pseudo_set.make import AnomalyMaker, copy_checked, spread
 from pseudoval.pseudo_set.manifest import (
     MANIFEST,
@@ -236,7 +236,12 @@ def _plan(request: BuildRequest, config: Any, normals: Mapping[str, list[Normal]
     if not isinstance(config, MixConfig):
         mixture = MixConfig(weights={request.generator: 1.0}, configs={request.generator: config})
     folder, externals = _externals(request.data, mixture, normals)
-    foregrounds = _foregrounds(request, normals)
+    foregrounds = {
+        category: make_foreground(
+            request.foreground, category, [request.data / normal.name for normal in found]
+        )
+        for category, found in normals.items()
+    }
     manifest, held_out = _header(request, config, normals)
     manifest["foreground"] = {name: found.kind for name, found in foregrounds.items()}
     if "given" in manifest["foreground"].values():
@@ -261,18 +266,6 @@ def _plan(request: BuildRequest, config: Any, normals: Mapping[str, list[Normal]
         foregrounds=foregrounds,
     )
     return _Plan(manifest=manifest, tasks=tasks, maker=maker)
-
-
-def _foregrounds(
-    request: BuildRequest, normals: Mapping[str, list[Normal]]
-) -> dict[str, Foreground]:
-    """What finds the object, by category."""
-    return {
-        category: make_foreground(
-            request.foreground, category, [request.data / normal.name for normal in found]
-        )
-        for category, found in normals.items()
-    }
 
 
 def _header(
