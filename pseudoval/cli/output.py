@@ -8,13 +8,12 @@ from typing import Any
 def choice_lines(best: Mapping[str, Any], out: Path) -> Iterator[str]:
     """What a study found, from ``best.json``: a line per stage, the choice, the audit."""
     for stage in best["stages"]:
-        judged = stage.get("objective_value", stage["pseudo_auroc"])  # absent in older RUNs
         cells = "  ".join(
-            f"{value}:{'failed' if auroc is None else format(auroc, '.3f')}"
-            for value, auroc in zip(stage["values"], judged, strict=True)
+            f"{value}:{'failed' if found is None else format(found, '.3f')}"
+            for value, found in zip(stage["values"], stage["objective_value"], strict=True)
         )
         yield f"{stage['param']:>2}  {cells}  -> {stage['selected']}"
-        if stage["selected"] != stage.get("leader", stage["selected"]):
+        if stage["selected"] != stage["leader"]:
             from pseudoval.statistics.rules import RULES  # brings SciPy, which no other line needs
 
             yield (

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pseudoval.data.files import read_json, require_folder
+from pseudoval.data.files import require_folder
 from pseudoval.errors import UserError
 from pseudoval.metrics.image_metrics import (
     auroc,
@@ -16,6 +16,7 @@ from pseudoval.metrics.image_metrics import (
     macro_auroc,
     require_both_classes,
 )
+from pseudoval.metrics.runs import read_best, read_header
 from pseudoval.metrics.score_matrix import Config, ScoreMatrix, config_name
 from pseudoval.statistics import objectives
 from pseudoval.statistics.rules import BEST, find_rule, select_best, selection_order
@@ -115,8 +116,8 @@ def load_run(folder: Path) -> Source:
             in best.json that is not that of the score matrix.
     """
     require_folder(folder, "run", "pseudoval tune")
-    best = _object(folder / "best.json", "The choice of the run (written when tune finishes)")
-    run = _object(folder / "run.json", "The description of the run")
+    best: dict[str, Any] = {**read_best(folder)}
+    run: dict[str, Any] = {**read_header(folder)}
     find_rule(str(run.get("rule", BEST)))
     objectives.parts_of(str(run.get("objective", objectives.MACRO)))
     pseudo = ScoreMatrix.load(folder / "pseudo_scores.npz")
@@ -309,13 +310,6 @@ def _read_csv(path: Path) -> ScoreMatrix:
                 f"{path}: configuration {config_name(config)!r} has two columns; keep one."
             )
     return matrix
-
-
-def _object(path: Path, what: str) -> dict[str, Any]:
-    value = read_json(path, what)
-    if not isinstance(value, dict):
-        raise UserError(f"{what} in {path} is not a JSON object; run 'pseudoval tune' again.")
-    return value
 
 
 def _require_configs(
