@@ -44,12 +44,10 @@ class TimmBackbone(nn.Module):
         super().__init__()
         name = config.backbone
         if not timm.is_model(name):
-            near = ", ".join(timm.list_models(f"*{name.split('_')[-1]}*")[:3])
-            hint = f" (similar: {near})" if near else ""
             raise LafiteError(
-                f"There is no backbone {name!r}; give a timm model name{hint} or 'filterbank'."
+                f"There is no backbone {name!r}; give a timm model name or 'filterbank'."
             )
-        self.network = _create(name, pretrained, config.backbone_args)
+        self.network = _create(name, pretrained)
         if not hasattr(self.network, "prune_intermediate_layers"):
             raise LafiteError(f"The backbone {name} has no stages to read; choose another.")
         available = len(self.network.feature_info)
@@ -75,11 +73,9 @@ class TimmBackbone(nn.Module):
         return maps
 
 
-def _create(name: str, pretrained: bool, args: Mapping[str, Any]) -> Any:
+def _create(name: str, pretrained: bool) -> Any:
     try:
-        return timm.create_model(name, pretrained=pretrained, **args)
-    except (TypeError, ValueError) as error:
-        raise LafiteError(f"The backbone {name} does not accept {dict(args)}: {error}.") from None
+        return timm.create_model(name, pretrained=pretrained)
     except Exception as error:  # hub, network and file errors each have types of their own
         if not pretrained:
             raise
@@ -124,17 +120,11 @@ def load_weights(network: nn.Module, path: Path, name: str) -> None:
     except (SafetensorError, OSError) as error:
         raise LafiteError(f"The weights file {path} is not a safetensors file: {error}.") from None
     wanted = network.state_dict()
-    missing = [key for key in wanted if key not in state]
-    odd = [k for k in wanted if k in state and state[k].shape != wanted[k].shape]
-    if missing or odd:
-        what = (
-            f"{len(missing)} of {len(wanted)} tensors are missing, such as {missing[0]!r}"
-            if missing
-            else f"{odd[0]!r} has shape {tuple(state[odd[0]].shape)}, expected "
-            f"{tuple(wanted[odd[0]].shape)}"
-        )
+    unfit = [k for k in wanted if k not in state or state[k].shape != wanted[k].shape]
+    if unfit:
         raise LafiteError(
-            f"The weights file {path} does not belong to {name}: {what}. Give the file of "
+            f"The weights file {path} does not belong to {name}: {len(unfit)} of {len(wanted)} "
+            f"tensors are missing or of another shape, such as {unfit[0]!r}. Give the file of "
             f"{name}, or name its architecture with --backbone."
         )
     network.load_state_dict({key: state[key] for key in wanted}, strict=True)

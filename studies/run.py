@@ -134,7 +134,7 @@ def run_study(
         repeats: score with so many seeds of the noise, from ``seed`` on; the choice is made on
             their mean.
         settings: options of scoring to use instead of the model's own, as ``section.name``: text,
-            such as ``{"diffusion.solver": "dpmpp_2m"}``; evaluate, refit and predict follow them.
+            such as ``{"diffusion.evaluations": "5"}``; evaluate, refit and predict follow them.
         overwrite: start anew in a RUN of another study, model, set, grid or seed.
         audit_share: score this share of the grid's cells off the path of the stages when they
             are done, also in a finished RUN; the choice does not look at them.

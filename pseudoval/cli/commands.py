@@ -101,8 +101,6 @@ def build(data: Path, out: Path, categories: str | None, **options: Any) -> None
 @click.option("--weights", type=PATH, help="safetensors file of the backbone; without it "
               "timm downloads the pretrained weights.")  # fmt: skip
 @click.option("--epochs", type=click.IntRange(1), help="Exactly this many epochs.")
-@click.option("--coreset", type=click.Choice(["exact", "sharded"]), help="Pick the core set of all "
-              "patches at once, or part by part, for millions.  [default: exact]")  # fmt: skip
 @set_option("Any single option by name")
 @click.option("--per-category", is_flag=True, help="A model for each category.")
 @click.option("--refit", type=PATH, metavar="RUN", help="Train RUN's model on all normals of "

@@ -29,7 +29,6 @@ def train(
     backbone: str | None = None,
     weights: Path | None = None,
     epochs: int | None = None,
-    coreset: str | None = None,
     settings: Mapping[str, str] | None = None,
     device: str = "auto",
     seed: int = 0,
@@ -50,8 +49,7 @@ def train(
         pseudo: the pseudo set that holds out normals of the same DATA.
         out: the MODEL folder.
         detector: a name in ``pseudoval.detectors.DETECTORS``. Those without options know no
-            preset, backbone, weights, epochs, coreset or settings.
-        coreset: ``exact`` or ``sharded``, the option ``edit.coreset``; None is the preset's.
+            preset, backbone, weights, epochs or settings.
         settings: any option of ``lafite_core.config`` as ``section.name``: text.
         seeds: how many models to train, with the seeds ``seed``, ``seed + 1`` and so on; more
             than one go to ``out/seed-S``.
@@ -66,8 +64,7 @@ def train(
     Raises:
         UserError: see the sentence.
     """
-    picked = {"edit.coreset": coreset} if coreset is not None else {}
-    options = {**picked, **(settings or {})}
+    options = settings or {}
     config = None
     if detector_class(detector).configurable:
         config = configuration(preset, backbone, epochs, options)
