@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 
 from reports.figures.examples import Example
+from reports.figures.style import axis_label, numeric
 from reports.findings.forms import Correlation
 from reports.findings.names import auroc, between, describe, points, share
 from reports.findings.source import Source
@@ -33,24 +34,23 @@ def render_page(source: Source, correlation: Correlation, examples: Sequence[Exa
     return render(
         "report.html.j2",
         name=source.name,
-        heading=tied(sections.heading(correlation)),
-        verdict=tied(verdict(correlation)),
+        heading=sections.heading(correlation),
+        verdict=verdict(correlation),
         tested=correlation["final"]["test_auroc"] is not None,
         from_run=source.folder is not None,
         correlation=correlation,
         final=correlation["final"],
         together=correlation.get("together"),
         bootstrap=correlation["bootstrap"],
-        tiles=sections.tiles(correlation),
-        warnings=[tied(text) for text in sections.cautions(correlation)],
-        stages=[_stage(correlation, index) for index in range(len(correlation["stages"]))],
+        several=len(correlation["configurations"]) > 1,
+        warnings=sections.cautions(correlation),
+        stages=[_with_pictures(correlation, index) for index in range(len(correlation["stages"]))],
+        parts=sections.parts(correlation),
+        heads=sections.heads(correlation),
         regrets=sections.regrets(correlation),
-        agreement=sections.agreement(correlation),
         statistics=sections.statistics(correlation),
-        power=sections.power(correlation),
-        alike=[tied(text) for text in sections.alike(correlation)],
-        stability=sections.stability(correlation),
-        categories=sections.categories(source, correlation),
+        alike=sections.alike(correlation),
+        reasons=sections.pixel_reasons(source, correlation),
         tables=paper_tables(correlation),
         figures=paper_pictures(examples),
         groups=example_groups(source, examples),
@@ -75,9 +75,14 @@ def render(template: str, **values: Any) -> str:
         "count": lambda number: "–" if number is None else f"{number:,}",
         "range": between,
         "points_range": lambda pair: between(pair, points),
-        "stage_values": lambda selected: tied(sections.stage_values(selected)),
-        "params": lambda params: tied(describe(params)),
+        "tied": tied,
+        "stage_values": sections.stage_values,
+        "label": axis_label,
+        "symbol": sections.symbol,
+        "statistic": sections.statistic_words,
+        "params": describe,
     }
+    environment.tests["numeric"] = numeric
     style, script = (
         (TEMPLATES / name).read_text(encoding="utf-8") for name in ("style.css", "sort.js")
     )
@@ -90,13 +95,13 @@ def tied(text: str) -> str:
     return re.sub(r" (?==)|(?<==) | (?=%)", "\u00a0", text)
 
 
-def _stage(correlation: Correlation, index: int) -> dict[str, Any]:
+def _with_pictures(correlation: Correlation, index: int) -> dict[str, Any]:
     stage = correlation["stages"][index]
     by_category = {
         name: part["stages"][index] for name, part in correlation["per_category"].items()
     }
     return {
-        **sections.stage_rows(stage),
+        **stage,
         "picture": curve_picture(stage),
         "panels": category_pictures(by_category) if len(by_category) > 1 else [],
     }

@@ -8,7 +8,7 @@ from pseudoval.data.files import FORMAT_VERSION, read_json, require_folder, writ
 from pseudoval.errors import UserError
 from reports.figures.distributions import distributions_figure
 from reports.figures.style import svg
-from reports.page.html import render, tied
+from reports.page.html import render
 from reports.page.pictures import data_uri
 
 AUDIT, PAGE = "audit.json", "audit.html"
@@ -52,10 +52,8 @@ def render_audit(audit: Mapping[str, Any], sheets: Mapping[str, str]) -> str:
     return render(
         "audit.html.j2",
         heading=heading(audit),
-        verdict=tied(audit_verdict(audit)),
+        verdict=audit_verdict(audit),
         audit=audit,
-        generator=audit["generator"]["name"],
-        warnings=[tied(warning["text"]) for warning in audit["warnings"]],
         spread=None if figure is None else data_uri(svg(figure), "svg+xml"),
         pairs=[
             pair

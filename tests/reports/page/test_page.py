@@ -1,5 +1,6 @@
 """What the page says beyond its figures: sections, provenance, words for pictures."""
 
+import html
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -15,16 +16,7 @@ from reports.findings.names import between, share
 from reports.page.html import render_page, tied
 from reports.page.pictures import curve_words, example_groups, paper_pictures
 from reports.page.provenance import commands, facts
-from reports.page.sections import (
-    alike,
-    cautions,
-    heading,
-    power,
-    regrets,
-    stage_rows,
-    stage_values,
-    tiles,
-)
+from reports.page.sections import alike, cautions, heading, regrets, stage_values
 
 
 @pytest.fixture(scope="module")
@@ -37,31 +29,43 @@ def correlation(source: Source) -> dict[str, Any]:
     return correlate(source)
 
 
-def test_each_way_of_choosing_has_its_cost(correlation: dict[str, Any]) -> None:
-    found = regrets(correlation)
-    assert found is not None
-    assert found["heads"] == ["all configurations", "stage\u00a0t", "stage\u00a0K"]
-    rows = dict(found["rows"])
-    chosen = rows["the choice made on the pseudo set"]
-    assert chosen[0]["value"] == correlation["final"]["regret"]
-    assert [cell["value"] for cell in chosen[1:]] == [s["regret"] for s in correlation["stages"]]
-    assert [cell["value"] for cell in rows["the best on the test set itself"]] == [0.0] * 3
+def words(source: Source, correlation: dict[str, Any]) -> str:
+    """The page with every tag and line break as a space."""
+    page = html.unescape(render_page(source, correlation, []))
+    return " ".join(re.sub(r"<style>.*?</style>|<[^>]*>", " ", page, flags=re.DOTALL).split())
+
+
+def test_each_way_of_choosing_has_its_cost(source: Source, correlation: dict[str, Any]) -> None:
+    rows = dict(regrets(correlation))
+    parts = [correlation["final"], *correlation["stages"]]
+    assert rows["the choice made on the pseudo set"] == [
+        (part["regret"], part["regret_interval"]) for part in parts
+    ]
+    assert rows["the best on the test set itself"] == [(0.0, None)] * 3
     assert "the detector's fixed default" not in rows  # this run does not know of one
+    assert "way of choosing all configurations stage t stage K" in words(source, correlation)
 
 
 def test_without_a_test_set_there_is_no_cost(tmp_path: Path) -> None:
-    correlation = correlate(load_run(make_run(tmp_path / "run", test=False)))
-    assert regrets(correlation) is None
-    assert [tile["value"] for tile in tiles(correlation)][-1] == "not scored"
-    assert all(row["name"].startswith("pseudo set") for row in power(correlation))
-    assert len(power(correlation)) == 3
+    source = load_run(make_run(tmp_path / "run", test=False))
+    page = words(source, correlate(source))
+    assert "Real test set not scored" in page
+    for title in ("all configurations", "stage t", "stage K"):
+        assert f"pseudo set, {title}" in page
+    for absent in ("real test set, all", "way of choosing", "Cost of"):
+        assert absent not in page
 
 
-def test_rows_of_a_stage_say_what_cannot_be_told_apart(correlation: dict[str, Any]) -> None:
-    stage = {**correlation["stages"][0], "pseudo_leading_set": [200, 300], "default": 300}
-    rows = stage_rows(stage)["rows"]
-    assert [row["sets"][0]["leading"] for row in rows] == [False, True, True]
-    assert rows[1]["marks"][0] == "chosen" and rows[2]["marks"][-1] == "default"
+def test_rows_of_a_stage_say_what_cannot_be_told_apart(
+    source: Source, correlation: dict[str, Any]
+) -> None:
+    first, *others = correlation["stages"]
+    stage = {**first, "pseudo_leading_set": [200, 300], "test_leading_set": [], "default": 300}
+    page = words(source, correlation | {"stages": [stage, *others]})
+    marks = ("", "chosen ", "default ")
+    for value, mark, auroc in zip(stage["values"], marks, stage["pseudo_auroc"], strict=True):
+        alike = " , not told apart from the best" if value in (200, 300) else ""
+        assert re.search(f" {value} {mark}(best on test )?{auroc:.3f}{alike} [0-9]", page), value
 
 
 def test_the_leading_set_is_told_by_stage(correlation: dict[str, Any]) -> None:
@@ -100,7 +104,6 @@ def test_several_runs_share_their_warnings(correlation: dict[str, Any]) -> None:
     assert cautions(found) == ["one, two: Few.", "one: Flat."]
     assert heading(found) == "2 runs, 2 different choices"
     assert heading(correlation) == "Chosen without labels: t = 200, K = 2"
-    assert tiles(found) == []
 
 
 def test_small_words() -> None:
