@@ -7,12 +7,11 @@ from typing import Any, Protocol
 
 import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lafite_core.config import FeatureConfig
 from lafite_core.errors import LafiteError
+from lafite_core.files import read_tensors
 from lafite_core.filterbank import STAGES, FilterBank
 
 
@@ -115,12 +114,9 @@ def load_weights(network: nn.Module, path: Path, name: str) -> None:
     Raises:
         LafiteError: the file is missing or damaged, or belongs to another architecture.
     """
-    try:
-        state = load_file(path)
-    except FileNotFoundError:
-        raise LafiteError(f"There is no weights file at {path}.") from None
-    except (SafetensorError, OSError) as error:
-        raise LafiteError(f"The weights file {path} is not a safetensors file: {error}.") from None
+    if not path.is_file():
+        raise LafiteError(f"There is no weights file at {path}.")
+    state = read_tensors(path)
     wanted = network.state_dict()
     unfit = [k for k in wanted if k not in state or state[k].shape != wanted[k].shape]
     if unfit:

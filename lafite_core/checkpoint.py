@@ -5,12 +5,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from lafite_core.backbones import state_sha256
 from lafite_core.errors import LafiteError
-from lafite_core.files import replacing
+from lafite_core.files import write_tensors
 from lafite_core.unet import UNet
 
 FORMAT_VERSION = 2
@@ -41,10 +40,9 @@ class TrainState:
 
 def save_checkpoint(state: TrainState, path: Path, key: str) -> None:
     """Write the state atomically, with a hash over all of it."""
-    tensors = {name: t.detach().cpu().contiguous() for name, t in _tensors(state).items()}
+    tensors = _tensors(state)
     about = {"format": str(FORMAT_VERSION), "key": key, "sha256": state_sha256(tensors)}
-    with replacing(path) as temporary:
-        save_file(tensors, temporary, about)
+    write_tensors(path, tensors, about)
 
 
 def load_checkpoint(state: TrainState, path: Path, key: str) -> None:

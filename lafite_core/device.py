@@ -19,17 +19,12 @@ def uses_bfloat16(precision: Precision, device: str) -> bool:
     return precision == "bfloat16"
 
 
-def autocast(precision: Precision, device: str) -> torch.autocast:
+def autocast(precision: Precision | FeaturePrecision, device: str) -> torch.autocast:
     """The autocast context of a precision option; does nothing for float32."""
-    return torch.autocast(
-        torch.device(device).type, torch.bfloat16, enabled=uses_bfloat16(precision, device)
-    )
-
-
-def reduced(precision: FeaturePrecision, device: str) -> torch.autocast:
-    """The autocast context of the backbone's precision; does nothing for float32."""
-    kind = torch.float16 if precision == "float16" else torch.bfloat16
-    return torch.autocast(torch.device(device).type, kind, enabled=precision != "float32")
+    kind = torch.device(device).type
+    if precision == "float16":
+        return torch.autocast(kind, torch.float16)
+    return torch.autocast(kind, torch.bfloat16, enabled=uses_bfloat16(precision, device))
 
 
 def exact_convolutions(device: str) -> AbstractContextManager[Any]:

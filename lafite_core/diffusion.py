@@ -60,8 +60,8 @@ def training_target(x0: Tensor, noise: Tensor, alpha_bar: Tensor, target: Target
         return noise
     if target == "x0":
         return x0
-    a = alpha_bar.to(x0)[:, None, None, None]
-    return a.sqrt() * noise - (1 - a).sqrt() * x0
+    alpha, sigma = shares(alpha_bar, x0)
+    return alpha * noise - sigma * x0
 
 
 def prediction_parts(alpha_bar: Tensor, target: Target) -> tuple[tuple[Tensor, Tensor], ...]:

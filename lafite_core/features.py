@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lafite_core.backbones import Backbone
 from lafite_core.config import FeatureConfig, Normalise, Resize
-from lafite_core.device import exact_convolutions, reduced
+from lafite_core.device import autocast, exact_convolutions
 from lafite_core.errors import LafiteError
 from lafite_core.parallel import single_threaded
 
@@ -73,7 +73,7 @@ class FeatureExtractor:
         with single_threaded() if self.device == "cpu" else nullcontext():
             pixels = preprocess(image, self.config.image_size, self.device)[None]
             pixels = (pixels - self._mean) / self._std
-            with exact_convolutions(self.device), reduced(self.config.precision, self.device):
+            with exact_convolutions(self.device), autocast(self.config.precision, self.device):
                 maps = self.backbone(pixels.contiguous(memory_format=torch.channels_last))
             features = aggregate([m.float() for m in maps], self.config.grid, self.config.resize)
             return features[0].contiguous().cpu()

@@ -4,9 +4,16 @@ import errno
 import os
 import platform
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from lafite_core.errors import LafiteError
 
 
 @contextmanager
@@ -28,3 +35,29 @@ def replacing(path: Path) -> Iterator[Path]:
 def is_full(error: OSError) -> bool:
     """Whether a disk, a quota or the largest size of a file is what stopped a write."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str] | None = None
+) -> None:
+    """Write a safetensors file whole or not at all, with ``about`` as its metadata."""
+    # Contiguous in the default layout: channels-last is how they are used, not what they are.
+    plain = {
+        name: tensor.detach().cpu().contiguous(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+    with replacing(path) as temporary:
+        save_file(plain, temporary, None if about is None else dict(about))
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file.
+
+    Raises:
+        LafiteError: it is missing or damaged.
+    """
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise LafiteError(f"The file {path} cannot be read: {error}.") from None
+    return tensors

@@ -2,14 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lafite_core.backbones import Backbone, make_backbone, state_sha256
@@ -18,7 +15,7 @@ from lafite_core.config import LafiteConfig
 from lafite_core.errors import LafiteError
 from lafite_core.feature_cache import FeatureCache, FeatureSource, feature_settings
 from lafite_core.features import FeatureExtractor, Standardiser
-from lafite_core.files import replacing
+from lafite_core.files import read_tensors, replacing, write_tensors
 from lafite_core.unet import UNet
 
 FORMAT_VERSION = 2
@@ -80,7 +77,7 @@ class LafiteModel:
         """The JSON side of the model, without ``info``."""
         return {
             "format_version": FORMAT_VERSION,
-            "config": json.loads(json.dumps(self.config.to_json())),
+            "config": self.config.to_json(),
             "seed": self.seed,
         }
 
@@ -101,7 +98,7 @@ class LafiteModel:
         """Write into ``folder``; ``model.json`` comes last, so that a half-written one is none."""
         for part, tensors in self.parts().items():
             if tensors:
-                save_tensors(folder / f"{part}.safetensors", tensors)
+                write_tensors(folder / f"{part}.safetensors", tensors)
         text = json.dumps(
             {**self.header(), "model_sha256": self.sha256(), "info": self.info}, indent=2
         )
@@ -122,7 +119,7 @@ class LafiteModel:
                 f"reads {FORMAT_VERSION}. Train it again."
             )
         config = LafiteConfig.from_json(found["config"])
-        bank = _load_tensors(folder / "bank.safetensors")
+        bank = read_tensors(folder / "bank.safetensors")
         fixed = config.features.backbone == "filterbank"
         model = cls(
             config=config,
@@ -144,17 +141,6 @@ class LafiteModel:
         return model
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write a safetensors file atomically."""
-    # Contiguous in the default layout: channels-last is how they are used, not what they are.
-    plain = {
-        name: t.detach().cpu().contiguous(memory_format=torch.contiguous_format)
-        for name, t in tensors.items()
-    }
-    with replacing(path) as temporary:
-        save_file(plain, temporary)
-
-
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -168,21 +154,13 @@ def _read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _load_tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        tensors: dict[str, Tensor] = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise LafiteError(f"The model file {path} cannot be read: {error}.") from None
-    return tensors
-
-
 def _saved_unet(config: LafiteConfig, folder: Path, channels: int) -> UNet | None:
     path = folder / "unet.safetensors"
     if not path.exists():
         return None
     unet = UNet(channels, config.unet)
     try:
-        unet.load_state_dict(_load_tensors(path))
+        unet.load_state_dict(read_tensors(path))
     except RuntimeError as error:
         raise LafiteError(
             f"The network in {path} does not fit its configuration: {error}"

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TypeVar
 
 import torch
@@ -37,10 +37,7 @@ def on_each_core(
     it is a plain ``map``. Whoever consumes the results runs on one thread meanwhile, and should
     do little between them.
     """
-    if device != "cpu":
-        yield from map(function, items)
-        return
-    with single_threaded() as cores:
+    with single_threaded() if device == "cpu" else nullcontext(1) as cores:
         if cores == 1:
             yield from map(function, items)
             return
