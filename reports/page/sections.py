@@ -103,7 +103,7 @@ def stage_values(selected: Mapping[str, Any]) -> str:
 
 def pixel_reasons(source: Source, correlation: Correlation) -> list[tuple[str, str]]:
     """Categories without pixel results on the test set, and why."""
-    if source.test is None:
+    if source.test is None or not source.test.pixel_reason:  # a file of scores has none
         return []
     pairs = zip(correlation["per_category"].items(), source.test.pixel_reason, strict=True)
     return [
