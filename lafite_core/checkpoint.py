@@ -67,14 +67,16 @@ def load_checkpoint(state: TrainState, path: Path, key: str) -> None:
         raise refusal("belongs to another training (other images, options or seed)")
     if state_sha256(tensors) != about.get("sha256"):
         raise refusal("does not match its own hash: it was changed or damaged")
-    for prefix, module in (("network.", state.network), ("average.", state.average)):
-        part = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        module.load_state_dict(part)
+
+    def part(prefix: str) -> dict[str, Tensor]:
+        return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+    state.network.load_state_dict(part("network."))
+    state.average.load_state_dict(part("average."))
     slots: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith("optimiser."):
-            _, index, slot = name.split(".")
-            slots.setdefault(int(index), {})[slot] = value
+    for name, value in part("optimiser.").items():
+        index, slot = name.split(".")
+        slots.setdefault(int(index), {})[slot] = value
     whole = state.optimiser.state_dict()
     state.optimiser.load_state_dict({"state": slots, "param_groups": whole["param_groups"]})
     # A fused optimiser asks for moments that lie in memory like their parameter (channels-last).

@@ -7,7 +7,6 @@ checksum. The folder may be removed at any time.
 """
 
 import hashlib
-import json
 import logging
 import platform
 import threading
@@ -24,9 +23,8 @@ from torch import Tensor
 
 from lafite_core.backbones import Backbone, state_sha256
 from lafite_core.config import FeatureConfig
-from lafite_core.errors import LafiteError
 from lafite_core.features import FeatureExtractor
-from lafite_core.files import is_full, replacing
+from lafite_core.files import json_sha256, refusing_full_disk, replacing
 from lafite_core.parallel import on_each_core
 
 FORMAT_VERSION = 2
@@ -65,8 +63,7 @@ class FeatureCache:
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        text = json.dumps(settings, sort_keys=True)
-        self.key = hashlib.sha256(text.encode()).hexdigest()
+        self.key = json_sha256(settings)
         self.root = folder
         self._writable = True
         self._lock = threading.Lock()
@@ -93,17 +90,17 @@ class FeatureCache:
         if not self._writable:
             return
         data = save({"features": features, "checksum": self._checksum(digest, features)})
+        unkept = (
+            f"the features of images cannot be kept in {self.root}. Free some space and repeat the "
+            "command, which goes on from here; or keep them elsewhere with --cache DIR, or nowhere "
+            "with --no-cache."
+        )
         try:
-            self.path(digest).parent.mkdir(parents=True, exist_ok=True)
-            with replacing(self.path(digest)) as temporary:
-                temporary.write_bytes(data)
+            with refusing_full_disk(unkept):
+                self.path(digest).parent.mkdir(parents=True, exist_ok=True)
+                with replacing(self.path(digest)) as temporary:
+                    temporary.write_bytes(data)
         except OSError as error:
-            if is_full(error):
-                raise LafiteError(
-                    f"The disk is full: the features of images cannot be kept in {self.root}. Free "
-                    "some space and repeat the command, which goes on from here; or keep them "
-                    "elsewhere with --cache DIR, or nowhere with --no-cache."
-                ) from None
             with self._lock:
                 first, self._writable = self._writable, False
             if first:
@@ -139,8 +136,6 @@ class FeatureSource:
         Raises:
             LafiteError: the disk with the cache is full.
         """
-        if not self._at_hand and self.cache is None:
-            return self.extractor.extract(image)
         return self._find(image)[1]
 
     def prepare(self, images: Sequence[np.ndarray]) -> None:

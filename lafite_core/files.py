@@ -1,12 +1,15 @@
 """Files that appear whole or not at all, also where several machines write into one folder."""
 
 import errno
+import hashlib
+import json
 import os
 import platform
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -32,9 +35,20 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def is_full(error: OSError) -> bool:
-    """Whether a disk, a quota or the largest size of a file is what stopped a write."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+@contextmanager
+def refusing_full_disk(consequence: str) -> Iterator[None]:
+    """Turn the end of a disk, a quota or the largest size of a file into a ``LafiteError``."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise LafiteError(f"The disk is full: {consequence}") from None
+
+
+def json_sha256(value: Any) -> str:
+    """Hex SHA-256 of what JSON can hold; the order of keys does not matter."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def write_tensors(

@@ -1,8 +1,6 @@
 """From normal images to a model: features, core set, diffusion training; each part resumable."""
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,7 +20,7 @@ from lafite_core.distributed import ALONE, Group
 from lafite_core.errors import LafiteError
 from lafite_core.feature_cache import FeatureCache, FeatureSource, feature_settings
 from lafite_core.features import FeatureExtractor, Standardiser, standardised_patches
-from lafite_core.files import is_full
+from lafite_core.files import json_sha256, refusing_full_disk
 from lafite_core.model import LafiteModel
 from lafite_core.progress import Notice, Progress, silent
 from lafite_core.train import train_unet
@@ -131,7 +129,7 @@ def _features(images: Iterable[np.ndarray], request: FitRequest) -> Tensor:
     """
     config, path = request.config.features, request.folder / FEATURES
     weights = state_sha256(request.backbone.state_dict())
-    key = _digest({"features": vars(config), "weights": weights, "keys": list(request.keys)})
+    key = json_sha256({"features": vars(config), "weights": weights, "keys": list(request.keys)})
     if request.resume and (found := read_features(path, key)) is not None:
         return found
     extractor = FeatureExtractor(request.backbone, config, request.device)
@@ -141,17 +139,11 @@ def _features(images: Iterable[np.ndarray], request: FitRequest) -> Tensor:
         source.cache = FeatureCache(request.cache, settings)
     step = _counter(request.progress, "features", len(request.keys))
     shape = (len(request.keys), extractor.channels, config.grid, config.grid)
-    try:
-        with writing_features(path, shape, key) as append:
-            for features in source.stream(images):
-                append(features)
-                step(1)
-    except OSError as error:
-        if not is_full(error):
-            raise
-        raise LafiteError(
-            f"The disk is full: {path} cannot be written. Free some space and go on with --resume."
-        ) from None
+    unwritten = f"{path} cannot be written. Free some space and go on with --resume."
+    with refusing_full_disk(unwritten), writing_features(path, shape, key) as append:
+        for features in source.stream(images):
+            append(features)
+            step(1)
     with safe_open(path, "pt") as file:
         return file.get_tensor("features")
 
@@ -197,7 +189,7 @@ def _training_key(request: FitRequest) -> str:
     options = request.config.to_json()
     for name in WORKING:
         del options["train"][name]
-    return _digest({"config": options, "keys": list(request.keys), "seed": request.seed})
+    return json_sha256({"config": options, "keys": list(request.keys), "seed": request.seed})
 
 
 def _counter(report: Progress, name: str, total: int) -> Callable[[int], None]:
@@ -209,7 +201,3 @@ def _counter(report: Progress, name: str, total: int) -> Callable[[int], None]:
         report(name, done, total)
 
     return advance
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

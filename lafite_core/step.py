@@ -1,5 +1,6 @@
 """One optimisation step: forward and backward in as many parts as memory asks for, one update."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -41,7 +42,13 @@ class Stepper:
         self.micro = config.train.micro_batch or config.train.batch_size
         switch = config.train.compile
         self.compiled = switch == "on" or (switch == "auto" and device.startswith("cuda"))
-        self._call = self._network()
+        self._parallel: nn.Module = state.network
+        if group.size > 1:
+            self._parallel = DistributedDataParallel(self._parallel)
+        # A graph for each of the few batch sizes: one for all sizes would be slower at each.
+        self._call: Callable[..., Tensor] = (
+            torch.compile(self._parallel, dynamic=False) if self.compiled else self._parallel
+        )
 
     def __call__(self, x0: Tensor, t: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Update the network on one batch.
@@ -110,16 +117,6 @@ class Stepper:
         with autocast(self.config.train.precision, self.device):
             predicted = self._call(x, t)
         return F.mse_loss(predicted.float(), wanted, reduction="sum")
-
-    def _network(self) -> nn.Module:
-        network: nn.Module = self.state.network
-        if self.group.size > 1:
-            network = DistributedDataParallel(network)
-        self._parallel = network
-        if not self.compiled:
-            return network
-        # A graph for each of the few batch sizes: one for all sizes would be slower at each.
-        return torch.compile(network, dynamic=False)  # type: ignore[return-value]
 
     def _quiet(self, quiet: bool) -> AbstractContextManager[None]:
         """Leave the exchange of gradients to the last part of a batch."""

@@ -1,6 +1,7 @@
 """Scoring a whole grid of (t, K) at once, and explaining images."""
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -50,21 +51,16 @@ def lafite_errors(
     Raises:
         LafiteError: the model has no diffusion network, or t or K is out of range.
     """
-    _require_network(model)
     grid = model.config.features.grid
     errors = np.empty((len(configs), len(images), grid, grid), dtype=np.float32)
-    prepared = _prepared(model, images, {k for _, k in configs}, seed)
-
-    def batch_errors(batch: list[Trajectory]) -> tuple[list[tuple[int, int]], Tensor]:
-        cells, _, found = _batch_maps(model, batch)
-        return cells, found
-
-    batches = _batches(model, prepared, configs)
+    batches = _batches(model, _prepared(model, images, {k for _, k in configs}, seed), configs)
     # Waited for only when a GPU has been given all batches, so that it never waits in between.
-    found = list(on_each_core(batch_errors, batches, device=model.device))
-    for cells, grids in found:
-        for cell, grid_errors in zip(cells, grids.cpu().numpy(), strict=False):  # padding is last
-            errors[cell] = grid_errors
+    found = list(
+        on_each_core(lambda batch: _reconstruct(model, batch)[1], batches, device=model.device)
+    )
+    for batch, grids in zip(batches, found, strict=True):
+        for job, grid_errors in zip(batch, grids.cpu().numpy(), strict=True):
+            errors[job.cell] = grid_errors
     return errors
 
 
@@ -134,13 +130,13 @@ def explain(
     Raises:
         LafiteError: as ``lafite_errors``.
     """
-    _require_network(model)
     prepared = _prepared(model, images, {0, k}, seed)
     batches = _batches(model, prepared, list(dict.fromkeys([(t, 0), (t, k)])))
     found: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
-    run = partial(_batch_maps, model)
-    for cells, maps, errors in on_each_core(run, batches, device=model.device):
-        found |= dict(zip(cells, zip(maps.cpu(), errors.cpu(), strict=True), strict=False))
+    results = on_each_core(partial(_reconstruct, model), batches, device=model.device)
+    for batch, (maps, errors) in zip(batches, results, strict=True):
+        cells = (job.cell for job in batch)
+        found |= zip(cells, zip(maps.cpu(), errors.cpu(), strict=True), strict=True)
     alpha_bar = cosine_schedule(model.config.diffusion)[noised_t : noised_t + 1]
     explanations = []
     for column, image in enumerate(prepared):
@@ -178,21 +174,25 @@ class Prepared:
 class Trajectory:
     """One (image, configuration): where it starts, and which cell of the result it fills.
 
-    Tensors are on the model's device; ``start`` and ``target`` are ``[C, grid, grid]``, ``noise``
-    is ``[noise_draws, C, grid, grid]``.
+    Attributes:
+        image: what it shares with others.
+        t: corruption step.
+        k: neighbours of the edited features that it starts from.
+        cell: (configuration, image).
     """
 
-    start: Tensor
-    noise: Tensor
-    target: Tensor
+    image: Prepared
     t: int
+    k: int
     cell: tuple[int, int]
 
 
 def _prepared(
     model: LafiteModel, images: Sequence[np.ndarray], ks: set[int], seed: int
 ) -> list[Prepared]:
-    """Features, noise and edited feature maps of every image."""
+    """Features, noise and edited feature maps of every image, for a model with a network."""
+    if model.unet is None:
+        raise LafiteError("This model has no diffusion network; train it with --detector lafite.")
     maps = list(on_each_core(model.features, images, device=model.device))
     deepest = max(ks, default=0)
     neighbours = _neighbours(model, maps, deepest) if deepest > 0 else [None] * len(maps)
@@ -226,13 +226,7 @@ def _batches(
 ) -> list[list[Trajectory]]:
     """The trajectories of all images and configurations, in batches of one size but the last."""
     jobs = [
-        Trajectory(
-            start=image.starts[k],
-            noise=image.noise,
-            target=image.features,
-            t=t,
-            cell=(row, column),
-        )
+        Trajectory(image=image, t=t, k=k, cell=(row, column))
         for column, image in enumerate(prepared)
         for row, (t, k) in enumerate(configs)
     ]
@@ -240,37 +234,23 @@ def _batches(
     return [jobs[first : first + size] for first in range(0, len(jobs), size)]
 
 
-@torch.inference_mode()
-def _batch_maps(
-    model: LafiteModel, batch: list[Trajectory]
-) -> tuple[list[tuple[int, int]], Tensor, Tensor]:
-    """The cells of a batch, its reconstructions and its error grids.
+def _reconstruct(model: LafiteModel, batch: list[Trajectory]) -> tuple[Tensor, Tensor]:
+    """Reconstructions ``[B, C, grid, grid]`` and error grids ``[B, grid, grid]`` on the device.
 
-    The latter two are padded to the batch size, and on the device.
-    """
-    found = _reconstruct(model, batch)
-    targets = [job.target for job in batch]
-    targets += targets[-1:] * (len(found) - len(batch))
-    errors = error_map(torch.stack(targets), found)
-    return [job.cell for job in batch], found, errors
-
-
-@torch.inference_mode()
-def _reconstruct(model: LafiteModel, batch: list[Trajectory]) -> Tensor:
-    """``[batch_size, C, grid, grid]`` on the device, the batch padded with its last trajectory.
-
-    Where a GPU's memory does not hold the batch, it is taken in smaller pieces, of one size for
-    the rest of the model's life: the result is the same up to rounding.
+    The batch is padded with its last trajectory to one size for all. Where a GPU's memory does not
+    hold it, it is taken in smaller pieces, of one size for the rest of the model's life: the
+    result is the same up to rounding.
 
     Raises:
         LafiteError: not even one trajectory fits.
     """
     size = model.config.score.batch_size
-    padded = batch + [batch[-1]] * (size - len(batch))
 
-    def in_pieces(piece: int) -> Tensor:
-        parts = [_run(model, padded[at : at + piece], piece) for at in range(0, size, piece)]
-        return torch.cat(parts)[:size]
+    def in_pieces(piece: int) -> tuple[Tensor, Tensor]:
+        padded = batch + [batch[-1]] * (math.ceil(size / piece) * piece - len(batch))
+        parts = [_run(model, padded[at : at + piece]) for at in range(0, size, piece)]
+        maps, errors = (torch.cat(found)[: len(batch)] for found in zip(*parts, strict=True))
+        return maps, errors
 
     def halved(before: int, after: int) -> None:
         if model.piece is None:
@@ -290,8 +270,9 @@ def _reconstruct(model: LafiteModel, batch: list[Trajectory]) -> Tensor:
         ) from None
 
 
-def _run(model: LafiteModel, jobs: list[Trajectory], size: int) -> Tensor:
-    """One run of the sampler over ``size`` trajectories, of which ``jobs`` are the first."""
+@torch.inference_mode()
+def _run(model: LafiteModel, jobs: list[Trajectory]) -> tuple[Tensor, Tensor]:
+    """One run of the sampler: reconstructions and error grids."""
     unet, precision = model.unet, model.config.score.precision
     assert unet is not None  # checked before anything is prepared
 
@@ -299,17 +280,12 @@ def _run(model: LafiteModel, jobs: list[Trajectory], size: int) -> Tensor:
         with autocast(precision, model.device), exact_convolutions(model.device):
             return unet(x, t).float()
 
-    padded = jobs + [jobs[-1]] * (size - len(jobs))
-    return denoise(
-        [job.start for job in padded],
-        [job.noise for job in padded],
-        [job.t for job in padded],
+    found = denoise(
+        [job.image.starts[job.k] for job in jobs],
+        [job.image.noise for job in jobs],
+        [job.t for job in jobs],
         network,
         cosine_schedule(model.config.diffusion),
         model.config.diffusion,
     )
-
-
-def _require_network(model: LafiteModel) -> None:
-    if model.unet is None:
-        raise LafiteError("This model has no diffusion network; train it with --detector lafite.")
+    return found, error_map(torch.stack([job.image.features for job in jobs]), found)

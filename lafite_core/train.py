@@ -99,7 +99,7 @@ def train_unet(
         while state.epoch < epochs:
             for slot in state.optimiser.param_groups:
                 slot["lr"] = learning_rate(options, state.epoch, epochs)
-            _epoch(features, state, stepper, config, seed, checkpoint)
+            _epoch(features, stepper, seed, checkpoint)
             if hook is not None:
                 hook(state.epoch, epochs, state.losses[-1])
             if not group.leads or checkpoint is None or state.epoch == epochs:
@@ -126,19 +126,14 @@ def train_unet(
     )
 
 
-def _epoch(
-    features: Tensor,
-    state: TrainState,
-    stepper: Stepper,
-    config: LafiteConfig,
-    seed: int,
-    checkpoint: Path | None,
-) -> None:
+def _epoch(features: Tensor, stepper: Stepper, seed: int, checkpoint: Path | None) -> None:
     """One pass over the features; nothing waits for the device until the pass is over."""
-    device, size = stepper.device, config.train.batch_size
+    state, config, device = stepper.state, stepper.config, stepper.device
     draw = torch.Generator(device).manual_seed(seed * 1_000_003 + state.epoch)
     torch.manual_seed((seed * 1_000_003 + state.epoch) * 4096 + stepper.group.rank)
-    batches = torch.randperm(len(features), generator=draw, device=device).split(size)
+    batches = torch.randperm(len(features), generator=draw, device=device).split(
+        config.train.batch_size
+    )
     record = torch.zeros(2, len(batches), device=device)
     for number, rows in enumerate(batches):
         x0 = features[rows.to(features.device)].to(device)
