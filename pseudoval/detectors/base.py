@@ -177,7 +177,7 @@ def read_model_json(folder: Path) -> dict[str, Any]:
             "--resume."
         )
     found = read_json(path, "The model")
-    if not isinstance(found, dict) or not {"config", "seed", "model_sha256", "info"} <= set(found):
+    if not {"config", "seed", "model_sha256", "info"} <= set(found):
         raise UserError(f"{path} is damaged; train the model again.")
     return found
 

@@ -10,10 +10,11 @@ from pseudoval.data.files import (
     FORMAT_VERSION,
     MARKER,
     claim_folder,
-    read_json,
+    read_versioned,
     sha256_json,
     write_json,
 )
+from pseudoval.detectors.base import read_model_json
 from pseudoval.errors import UserError
 
 MEMBERS = "members.json"
@@ -52,16 +53,10 @@ def read_members(folder: Path) -> Members | None:
     path = folder / MEMBERS
     if not path.exists():
         return None
-    found = read_json(path, "The list of models")
-    try:
-        version, kind, names = found["format_version"], found["kind"], [*found["members"]]
-        if kind not in get_args(Kind):
-            raise ValueError(f"unknown kind {kind!r}")
-        if version != FORMAT_VERSION:
-            raise ValueError(f"format {version}, this version reads {FORMAT_VERSION}")
-    except (TypeError, KeyError, ValueError) as error:
-        raise UserError(f"{path} is not a list of models ({error}); train again.") from None
-    return Members(kind=kind, names=names)
+    found = read_versioned(path, "The list of models")
+    if found["kind"] not in get_args(Kind):
+        raise UserError(f"{path} is of an unknown kind {found['kind']!r}; train again.")
+    return Members(kind=found["kind"], names=[*found["members"]])
 
 
 def layout(folder: Path) -> tuple[Path, dict[Kind, list[str]]]:
@@ -123,7 +118,7 @@ def recorded_sha256(folder: Path) -> str:
     """
     members = read_members(folder)
     if members is None:
-        return str(read_json(folder / "model.json", "The model")["model_sha256"])
+        return str(read_model_json(folder)["model_sha256"])
     return members_sha256({name: recorded_sha256(folder / name) for name in members.names})
 
 
