@@ -1,6 +1,6 @@
 """MODEL folders that hold several models: one per seed, one per category, or both."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,13 +105,10 @@ def cache_folder(model: Path, cache: Path | bool) -> Path | None:
     return whole / "cache" if cache else None
 
 
-def members_sha256(hashes: Mapping[str, str]) -> str:
-    """One hash for several models, from those of the members by name."""
-    return sha256_json(dict(hashes))
-
-
 def recorded_sha256(folder: Path) -> str:
     """The hash that a MODEL folder says it has, without reading the weights.
+
+    That of several models is the hash of theirs by name.
 
     Raises:
         UserError: a model in it is missing or damaged.
@@ -119,7 +116,7 @@ def recorded_sha256(folder: Path) -> str:
     members = read_members(folder)
     if members is None:
         return str(read_model_json(folder)["model_sha256"])
-    return members_sha256({name: recorded_sha256(folder / name) for name in members.names})
+    return sha256_json({name: recorded_sha256(folder / name) for name in members.names})
 
 
 def check_layout(folder: Path, wanted: Members | None) -> None:
