@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pseudoval.data.files import require_folder
-from pseudoval.detectors import DETECTORS, Detector, detector_class
+from pseudoval.detectors import DETECTORS, Detector, OpenRequest, detector_class
 from pseudoval.detectors.base import read_model_json
 from pseudoval.detectors.per_category import PerCategoryDetector
 from pseudoval.errors import UserError
@@ -55,11 +55,13 @@ def open_detector(
     if seed is None:
         seed = int(about["info"].get("refit", about)["seed"])
     return found.open(
-        folder,
-        seed=seed,
-        device=find_device(device),
-        cache=cache_folder(folder, cache),
-        configure=partial(scoring_configuration, settings=settings or {}),
+        OpenRequest(
+            folder=folder,
+            seed=seed,
+            device=find_device(device),
+            cache=cache_folder(folder, cache),
+            configure=partial(scoring_configuration, settings=settings or {}),
+        )
     )
 
 
