@@ -101,12 +101,9 @@ def influence_freedom(scores: np.ndarray, anomalous: np.ndarray, group: np.ndarr
     inner[:, anomalous] = stats.rankdata(scores[:, anomalous], axis=1)
     inner[:, ~anomalous] = stats.rankdata(scores[:, ~anomalous], axis=1)
     others = ranks - inner  # images of the other class below each one, ties one half
-    images = np.where(
-        anomalous, others / (negatives * positives), (positives - others) / (negatives * positives)
-    )
-    images -= images[:, anomalous].sum(axis=1, keepdims=True) / np.where(
-        anomalous, positives, negatives
-    )
+    images = np.where(anomalous, others, positives - others) / (negatives * positives)
+    sizes = np.where(anomalous, positives, negatives)
+    images -= images[:, anomalous].sum(axis=1, keepdims=True) / sizes
     influence = np.zeros((len(scores), int(group.max()) + 1))
     np.add.at(influence.T, group, images.T)
     variance = np.zeros(len(scores))
