@@ -39,11 +39,6 @@ class Members:
         return f"{what} ({', '.join(self.names)})"
 
 
-def seed_name(seed: int) -> str:
-    """The member trained with a seed."""
-    return f"seed-{seed}"
-
-
 def read_members(folder: Path) -> Members | None:
     """The members of a MODEL folder; None if it holds a single model.
 
