@@ -7,15 +7,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from pseudoval.data.files import claim_folder, read_json, write_bytes, write_json, write_text
+from pseudoval.data.files import claim_folder, write_bytes, write_text
 from pseudoval.errors import UserError
+from pseudoval.metrics.runs import load_run as load_header
 from reports.figures.curves import curves_figure
 from reports.figures.examples import read_examples
 from reports.figures.style import png
 from reports.findings.correlation import correlate
 from reports.findings.curves import curves_table
+from reports.findings.forms import write_correlation
 from reports.findings.source import Source, load_csv, load_run
-from reports.findings.together import RUNS, SEEDS, correlate_together
+from reports.findings.together import RUNS, SEEDS, Kind, correlate_together
 from reports.page.html import render_page
 from reports.paper import extra_files
 
@@ -62,7 +64,7 @@ def write_report(
     for folder in ("figures", "tables"):
         # An earlier report may have had more of them, of a test set that is gone.
         shutil.rmtree(out / folder, ignore_errors=True)
-    write_json(out / "correlation.json", correlation)
+    write_correlation(out, correlation)
     write_text(out / "curves.csv", curves.to_csv(index=False, lineterminator="\n"))
     write_bytes(out / "curves.png", picture)
     for name, data in further.items():
@@ -73,7 +75,7 @@ def write_report(
 
 def _load(
     runs: Sequence[Path], scores: Path | None, test_scores: Path | None
-) -> tuple[list[Source], str]:
+) -> tuple[list[Source], Kind]:
     """The sources, and whether they are the seeds of one RUN."""
     if runs and (scores is not None or test_scores is not None):
         raise UserError("A report is made from a RUN or from score files; give one of the two.")
@@ -85,12 +87,12 @@ def _load(
         )
     if not runs:
         raise UserError("There is nothing to report on; give a RUN folder or --scores FILE.")
-    members = {run: _members(run) for run in runs}
-    if len(members) < len(runs):
+    if len(set(runs)) < len(runs):
         raise UserError("A RUN folder was given twice; give each once.")
-    folders = [folder for run in runs for folder in members[run] or [run]]
+    opened = [load_header(run) for run in runs]
+    folders = [member.folder for run in opened for member in run.members.values()]
     sources = [load_run(folder) for folder in folders]
-    seeds = len(runs) == 1 and bool(members[runs[0]])
+    kind = SEEDS if len(runs) == 1 and len(folders) > 1 else RUNS
     names = [folder.name for folder in folders]
     if len(set(names)) < len(names):
         names = [f"{folder.resolve().parent.name}/{folder.resolve().name}" for folder in folders]
@@ -105,14 +107,4 @@ def _load(
             )
     if len(sources) > 1:
         sources = [replace(one, name=name) for one, name in zip(sources, names, strict=True)]
-    return sources, SEEDS if seeds else RUNS
-
-
-def _members(run: Path) -> list[Path]:
-    """The RUNs inside a RUN of several seeds, none if it is a single one."""
-    header = run / "run.json"
-    if not header.is_file():
-        return []
-    found = read_json(header, "The description of the run")
-    names = found.get("members") if isinstance(found, dict) else None
-    return [run / str(name) for name in names or []]
+    return sources, kind

@@ -33,8 +33,8 @@ from studies.search.off_path import check_share
 from studies.search.search import Outcome, search
 from studies.sharing.storage import JOURNAL, Home, open_journal, shown
 
-TOLD = ("model", "pseudo", "study_file", "members_are", "versions", "defaults", "ranges",
-        "trained_sha256")  # fmt: skip
+TOLD = ("model", "pseudo", "study_file", "members_are", "versions", "device", "defaults",
+        "ranges", "trained_sha256")  # fmt: skip
 """Keys of the header that may differ from one call to the next; all others make it this study."""
 
 
@@ -153,6 +153,7 @@ def ask(order: Order) -> Asked:
         "ranges": {p.name: [p.low, p.high] for p in tuned},
         "seed": seed,
         "repeats": order.repeats,
+        "device": order.device,
         "scoring": dict(order.settings or {}),
         "trained_sha256": recorded_sha256(named) if order.settings else joint_sha256(members),
         "model_sha256": joint_sha256(members),

@@ -13,6 +13,15 @@ from pseudoval.statistics.rules import select_best
 CONFIGS = [{"t": t, "k": k} for t, k in ((100, 0), (200, 0), (300, 0), (200, 2), (200, 9))]
 
 
+HEADER = {
+    "study": "t_then_k", "model": "../model", "pseudo": ["../pseudo set"], "seed": 7,
+    "grids": {"t": [100, 200, 300], "k": [2, 9]}, "objective": "macro_image_auroc",
+    "rule": "best", "repeats": 1, "device": "cpu", "scoring": {}, "study_name": "t_then_k",
+    "storage": "postgresql://user:secret@host/db", "versions": {"numpy": "2.x"},
+}  # fmt: skip
+"""What ``run.json`` says."""
+
+
 def score_matrix(
     seed: int, categories: tuple[str, ...] = ("cable", "tire"), **more: object
 ) -> ScoreMatrix:
@@ -51,10 +60,7 @@ def make_run(
     claim_folder(folder, "run")
     best = {"params": CONFIGS[last], "pseudo_auroc": values[last], "stages": stages}
     write_json(folder / "best.json", best)
-    storage = "postgresql://user:secret@host/db"
-    run = {"study": "t_then_k", "model": "../model", "pseudo": ["../pseudo set"], "seed": 7}
-    versions = {"numpy": "2.x"}
-    write_json(folder / "run.json", {**run, "storage": storage, "versions": versions})
+    write_json(folder / "run.json", HEADER)
     pseudo.save(folder / "pseudo_scores.npz")
     if test:
         _write_test_scores(folder, categories, seed + 1)

@@ -91,3 +91,17 @@ def test_the_detector_was_tuned_and_evaluated(extended: Path) -> None:
 
 def test_the_rule_chose(extended: Path) -> None:
     assert json.loads((extended / "middle" / "run.json").read_text())["rule"] == "middle"
+
+
+def test_the_statistic_stands_in_the_report(extended: Path) -> None:
+    report = extended / "run" / "report"
+    found = json.loads((report / "correlation.json").read_text())
+    for part in (found, *found["per_category"].values()):
+        (stage,) = part["stages"]
+        curve = stage["pseudo_auroc"]
+        rise = curve[stage["values"].index(stage["selected"])] - sum(curve) / len(curve)
+        assert stage["pseudo_rise"] == pytest.approx(rise)
+        assert "pseudo_rise" in part["final"]
+    page = (report / "report.html").read_text()
+    assert "rise of the choice above the mean</th>" in page
+    assert "A rise is the pseudo AUROC of the choice" in page

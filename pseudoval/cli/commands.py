@@ -185,14 +185,14 @@ def report(
 
     Several RUNs stand side by side, with their rankings aggregated.
     """
-    from pseudoval.data.files import read_json
     from reports import verdict, write_report
+    from reports.findings.forms import read_correlation
     from reports.terminal import summary_lines
 
     if not runs and scores is None:
         runs = (Path("run"),)
     folder = write_report(runs, out, scores=scores, test_scores=test_scores)
-    correlation = read_json(folder / "correlation.json", "The report")
+    correlation = read_correlation(folder)
     click.echo(verdict(correlation))
     for line in summary_lines(correlation):
         click.echo(line)

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
-from reports.figures.style import HAIR, INK, MUTED, PSEUDO, TEST, axis_label, numeric, short
+from reports.figures.style import INK, MUTED, PSEUDO, TEST, axis_label, numeric, short, styled
+from reports.findings.names import points
 
 PANEL_INCHES = (4.7, 3.3)
 SMALL_INCHES = 1.3
@@ -28,6 +29,7 @@ LARGE, SMALL = 5.5, 2.4
 """Sizes of a mark in points, in a panel of its own and in a small one."""
 
 
+@styled
 def curves_figure(correlation: Mapping[str, Any]) -> Figure:
     """One panel per stage with the macro AUROC, and a small one per category under it.
 
@@ -56,6 +58,7 @@ def curves_figure(correlation: Mapping[str, Any]) -> Figure:
     return figure
 
 
+@styled
 def stage_figure(stage: Mapping[str, Any]) -> Figure:
     """The macro panel of one stage alone.
 
@@ -67,6 +70,7 @@ def stage_figure(stage: Mapping[str, Any]) -> Figure:
     return figure
 
 
+@styled
 def category_figures(by_category: Mapping[str, Mapping[str, Any]]) -> dict[str, Figure]:
     """The panel of each category for one stage, all with the same AUROC axis.
 
@@ -82,14 +86,14 @@ def category_figures(by_category: Mapping[str, Mapping[str, Any]]) -> dict[str, 
         _scale_x(axes, stage, small=True)
         axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.tick_params(labelsize=7.5, length=2)
-        axes.set_xlabel(axis_label(stage["param"]), fontsize=8, color=INK, labelpad=2)
-        axes.set_ylabel("image AUROC", fontsize=8, color=INK, labelpad=3)
+        axes.set_xlabel(axis_label(stage["param"]), fontsize=8, labelpad=2)
+        axes.set_ylabel("image AUROC", fontsize=8, labelpad=3)
         figures[name] = figure
     return figures
 
 
 def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(width, height), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.05)  # type: ignore[union-attr, call-arg]
     return figure
 
@@ -103,25 +107,13 @@ def _draw_stage(axes: Axes, stage: Mapping[str, Any], title: str) -> None:
     _scale_x(axes, stage, small=False)
     handles = _legend(stage)
     rows = math.ceil(len(handles) / 2)
-    axes.set_title(
-        title,
-        loc="left", fontsize=11, color=INK, pad=12 + 14 * rows,
-    )  # fmt: skip
-    axes.set_xlabel(axis_label(stage["param"]), color=INK)
-    axes.set_ylabel("image AUROC", color=INK)
+    axes.set_title(title, fontsize=11, pad=12 + 14 * rows)
+    axes.set_xlabel(axis_label(stage["param"]))
+    axes.set_ylabel("image AUROC")
     axes.legend(
-        handles=handles,
-        loc="lower left",
-        bbox_to_anchor=(-0.01, 1.0),
-        ncols=2,
-        fontsize=8.5,
-        handletextpad=0.6,
-        frameon=False,
-        labelcolor=INK,
-        columnspacing=1.2,
-        handlelength=2.8,
-        borderpad=0.2,
-    )
+        handles=handles, loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=2, fontsize=8.5,
+        handletextpad=0.6, columnspacing=1.2, handlelength=2.8, borderpad=0.2,
+    )  # fmt: skip
 
 
 def _draw_categories(
@@ -137,8 +129,9 @@ def _draw_categories(
         axes = cells[number]
         _draw_curves(axes, stage, SMALL, limits)
         _scale_x(axes, stage, small=True)
-        cost = "" if stage["regret"] is None else f"\ncost {100 * stage['regret']:.1f} points"
-        axes.set_title(short(name, 20) + cost, fontsize=7.5, color=INK, loc="left", pad=3)
+        regret = stage["regret"]
+        cost = "" if regret is None else f"\ncost {points(regret)} points"
+        axes.set_title(short(name, 20) + cost, fontsize=7.5, pad=3)
         axes.yaxis.set_major_locator(MaxNLocator(3))
         # The panels share their x axis; the lowest of each column carries its labels.
         last = number + columns >= len(by_category)
@@ -149,7 +142,7 @@ def _draw_curves(
     axes: Axes, stage: Mapping[str, Any], size: float, limits: tuple[float, float]
 ) -> None:
     xs = _positions(stage["values"])
-    joined = numeric(stage["values"])  # a line between two names would mean nothing
+    joined = numeric(stage["values"])
     width = 1.2 if size < 4 else 1.8
     selected = xs[stage["values"].index(stage["selected"])]
     axes.axvline(selected, color=INK, linewidth=0.9 if size < 4 else 1.2, zorder=1)
@@ -161,18 +154,9 @@ def _draw_curves(
         places = [x + aside for x in xs]
         _draw_band(axes, places, stage[f"{which}_interval"], style, joined)
         axes.plot(
-            places,
-            _floats(stage[f"{which}_auroc"]),
-            color=style["color"],
-            linestyle=style["linestyle"] if joined else "none",
-            marker=style["marker"],
-            markersize=size,
-            markeredgecolor="white",
-            markeredgewidth=size / 8,
-            linewidth=width,
-            zorder=4,
-            clip_on=False,
-        )
+            places, np.array(stage[f"{which}_auroc"], float), **_joined(style, joined), zorder=4,
+            markersize=size, markeredgewidth=size / 8, linewidth=width, clip_on=False,
+        )  # fmt: skip
     if stage["oracle"] is not None:
         best = stage["values"].index(stage["oracle"])
         _mark(axes, xs[best] + (0 if joined else ASIDE), stage["test_auroc"][best], "D", 2.1 * size)
@@ -181,31 +165,18 @@ def _draw_curves(
         foot = axes.get_xaxis_transform()
         at = xs[stage["values"].index(stage["default"])]
         _mark(axes, at, 0.0, "^", 1.5 * size, transform=foot)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(MUTED)
-    axes.grid(axis="y", color=HAIR, linewidth=0.7, zorder=0)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=MUTED, labelcolor=INK, labelsize=9)
+    axes.grid(axis="y")
+    axes.tick_params(labelsize=9)
     axes.margins(x=0.04)
     axes.set_ylim(*limits)
 
 
 def _mark(axes: Axes, x: float, y: float, marker: str, size: float, **options: Any) -> None:
     axes.plot(
-        [x],
-        [y],
-        marker=marker,
-        markersize=size,
-        markerfacecolor="white" if marker == "^" else "none",
-        markeredgecolor=INK,
-        markeredgewidth=1.0 if size < 8 else 1.4,
-        linestyle="none",
-        zorder=5,
-        clip_on=False,
-        **options,
-    )
+        x, y, marker=marker, markersize=size, markeredgecolor=INK, linestyle="none",
+        markerfacecolor="white" if marker == "^" else "none", zorder=5, clip_on=False,
+        markeredgewidth=1.0 if size < 8 else 1.4, **options,
+    )  # fmt: skip
 
 
 def _draw_band(
@@ -234,10 +205,10 @@ def _limits(stages: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
     values: list[float] = []
     for stage in stages:
         for which in ("pseudo", "test"):
-            values += [value for value in stage[f"{which}_auroc"] or [] if value is not None]
-            for pair in stage[f"{which}_interval"] or []:
-                values += [value for value in pair or [] if value is not None]
-    low, high = min(values), max(values)
+            pairs = [pair for pair in stage[f"{which}_interval"] or [] if pair is not None]
+            values += [*(stage[f"{which}_auroc"] or []), *(end for pair in pairs for end in pair)]
+    known = [value for value in values if value is not None]
+    low, high = min(known), max(known)
     span = max(high - low, LEAST_SPAN)
     top = min((low + high + span) / 2, 1.0)
     return top - 1.07 * span, top + 0.07 * span
@@ -275,16 +246,13 @@ def _legend(stage: Mapping[str, Any]) -> list[Line2D]:
     joined = numeric(stage["values"])
 
     def curve(style: Mapping[str, Any], label: str) -> Line2D:
-        look = {**style, "linestyle": style["linestyle"] if joined else "none"}
-        return Line2D([], [], label=label, markersize=5.5, markeredgecolor="white", **look)
+        return Line2D([], [], label=label, markersize=5.5, **_joined(style, joined))
 
     def mark(marker: str, size: float, label: str) -> Line2D:
-        handle = Line2D([], [], color=INK, marker=marker, linestyle="none", markersize=size)
-        handle.set_markerfacecolor("none")
-        handle.set_label(label)
-        return handle
+        look: dict[str, Any] = {"color": INK, "markerfacecolor": "none", "linestyle": "none"}
+        return Line2D([], [], label=label, marker=marker, markersize=size, **look)
 
-    def told(label: str, value: Any) -> str:
+    def named(label: str, value: Any) -> str:
         # A name would be longer than its place; it stands on the axis.
         return f"{label}: {value}" if joined else label
 
@@ -293,17 +261,18 @@ def _legend(stage: Mapping[str, Any]) -> list[Line2D]:
     handles = [curve(PSEUDO, f"pseudo set, {spread}")]
     if stage["test_auroc"] is not None:
         handles.append(curve(TEST, f"real test set, {spread}"))
-    handles.append(mark("|", 11, told("chosen", stage["selected"])))
+    handles.append(mark("|", 11, named("chosen", stage["selected"])))
     if stage["oracle"] is not None:
-        handles.append(mark("D", 7, told("best on the test set", stage["oracle"])))
+        handles.append(mark("D", 7, named("best on the test set", stage["oracle"])))
     if stage["default"] is not None:
-        handles.append(mark("^", 7.5, told("fixed default", stage["default"])))
+        handles.append(mark("^", 7.5, named("fixed default", stage["default"])))
     # The legend fills column by column; reordered so that it reads row by row.
     return handles[::2] + handles[1::2]
 
 
-def _floats(values: Sequence[float | None]) -> list[float]:
-    return [math.nan if value is None else value for value in values]
+def _joined(style: Mapping[str, Any], joined: bool) -> dict[str, Any]:
+    """The look of a curve; a line between two names would mean nothing."""
+    return {**style, "markeredgecolor": "white"} | ({} if joined else {"linestyle": "none"})
 
 
 def _positions(values: Sequence[Any]) -> list[float]:

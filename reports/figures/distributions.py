@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import LogLocator, NullLocator
 
-from reports.figures.style import HAIR, INK, MUTED, PSEUDO, short
+from reports.figures.style import INK, PSEUDO, short, styled, tile
 
 ROW_INCHES, LEFT_INCHES, PANEL_INCHES = 0.34, 1.35, 2.15
 MOST_DOTS = 400
@@ -21,6 +21,7 @@ MEASURES = {
 """For each: the label of its axis, the factor to its unit, and whether the axis is logarithmic."""
 
 
+@styled
 def distributions_figure(audit: Mapping[str, Any]) -> Figure | None:
     """A panel for each measure with a row of dots per category and the median as a mark.
 
@@ -30,44 +31,36 @@ def distributions_figure(audit: Mapping[str, Any]) -> Figure | None:
     Returns:
         None if there is no anomaly.
     """
-    rows = [row for row in audit["images"] if row["label"] == 1]
-    shown = [name for name in MEASURES if any(row[name] is not None for row in rows)]
+    anomalies = [one for one in audit["images"] if one["label"] == 1]
+    shown = [name for name in MEASURES if any(one[name] is not None for one in anomalies)]
     if not shown:
         return None
     names = list(audit["categories"])
     size = (LEFT_INCHES + len(shown) * PANEL_INCHES, 0.75 + ROW_INCHES * len(names))
-    figure = Figure(figsize=size, facecolor="white")
+    figure = Figure(figsize=size)
     for place, measure in enumerate(shown):
-        box = (
-            (LEFT_INCHES + place * PANEL_INCHES) / size[0],
-            0.55 / size[1],
-            (PANEL_INCHES - 0.25) / size[0],
-            ROW_INCHES * len(names) / size[1],
-        )
-        axes = figure.add_axes(box)
+        left, height = LEFT_INCHES + place * PANEL_INCHES, ROW_INCHES * len(names)
+        axes = tile(figure, left, 0.2, PANEL_INCHES - 0.25, height)
         label, factor, logarithmic = MEASURES[measure]
-        for height, name in enumerate(names):
-            found = [row[measure] for row in rows if row["category"] == name]
+        for row, name in enumerate(names):
+            found = [one[measure] for one in anomalies if one["category"] == name]
             values = factor * np.array([value for value in found if value is not None], float)
             if logarithmic:
                 values = values[values > 0]  # empty and unchanged ones are counted in the table
-            _dots(axes, np.sort(values), height)
+            _dots(axes, np.sort(values), row)
         if logarithmic:
             axes.set_xscale("log")
             axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0), numticks=8))
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.xaxis.set_major_formatter("{x:g}")
             axes.xaxis.set_minor_locator(NullLocator())
         else:
             axes.set_xlim(-4, 104)
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.set_yticks(range(len(names)), [short(n, 20) for n in names] if place == 0 else [])
-        axes.tick_params(labelsize=7.5, colors=MUTED, length=2)
-        axes.tick_params(axis="y", labelcolor=INK, labelsize=8, length=0)
-        axes.set_xlabel(label, fontsize=8, color=INK)
-        axes.grid(axis="x", color=HAIR, linewidth=0.7)
-        axes.set_axisbelow(True)
-        for side in axes.spines.values():
-            side.set_color(HAIR)
+        axes.tick_params(labelsize=7.5, length=2)
+        axes.tick_params(axis="y", labelsize=8, length=0)
+        axes.set_xlabel(label, fontsize=8)
+        axes.grid(axis="x")
     return figure
 
 

@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from reports.figures.examples import KINDS, Example, value_range
-from reports.figures.style import HEAT, INK, MUTED, outline, short, show_image
+from reports.figures.style import HEAT, outline, short, show_image, styled, tile, wide, write
 
 TILE_INCHES = 1.0
 BLOCKS = 2
@@ -16,6 +15,7 @@ BLOCKS = 2
 HEADS = ("input", "error without\nediting", "error with\nediting")
 
 
+@styled
 def errors_figure(examples: Sequence[Example]) -> Figure | None:
     """A normal and an anomalous image of each category with both errors, on one colour scale.
 
@@ -32,49 +32,32 @@ def errors_figure(examples: Sequence[Example]) -> Figure | None:
     block_width = side + 3 * (TILE_INCHES + gap) + bar
     block_height = head + 2 * (TILE_INCHES + gap) + 0.12
     size = (across * block_width, down * block_height)
-    figure = Figure(figsize=size, facecolor="white")
-
-    def box(x: float, y: float, width: float, height: float) -> tuple[float, float, float, float]:
-        """Inches from the top left corner as a share of the figure from the bottom left."""
-        return x / size[0], 1 - (y + height) / size[1], width / size[0], height / size[1]
-
-    def write(x: float, y: float, text: str, **look: Any) -> None:
-        figure.text(x / size[0], 1 - y / size[1], text, color=INK, **look)
-
+    figure = Figure(figsize=size)
     for number, (category, rows) in enumerate(blocks):
-        left = (number % across) * block_width
-        top = (number // across) * block_height
-        limits = value_range([error for one in rows for error in _errors(one)])
-        write(left + side, top + 0.2, short(category, 40), fontsize=9.5, weight="bold")
+        left, top = number % across * block_width, number // across * block_height
+        limits = wide(*value_range([error for one in rows for error in _errors(one)]))
+        write(figure, left + side, top + 0.2, short(category, 40), fontsize=9.5, weight="bold")
         for column, title in enumerate(HEADS):
             middle = left + side + column * (TILE_INCHES + gap) + TILE_INCHES / 2
-            write(middle, top + head - 0.05, title, ha="center", va="bottom", fontsize=7.5)
+            write(figure, middle, top + head - 0.05, title, ha="center", va="bottom", fontsize=7.5)
         for row, example in enumerate(rows):
             upper = top + head + row * (TILE_INCHES + gap)
-            beside = (left + side - 0.13, upper + TILE_INCHES / 2)
-            write(*beside, example.kind, rotation=90, ha="center", va="center", fontsize=7.5)
-            for column in range(3):
-                place = left + side + column * (TILE_INCHES + gap)
-                axes = figure.add_axes(box(place, upper, TILE_INCHES, TILE_INCHES))
-                if column == 0:
-                    show_image(axes, example.image)
-                    outline(axes, example.mask, 0.9)
-                    continue
+            x, y = left + side - 0.13, upper + TILE_INCHES / 2
+            write(figure, x, y, example.kind, rotation=90, ha="center", va="center", fontsize=7.5)
+            places = [left + side + column * (TILE_INCHES + gap) for column in range(3)]
+            axes = tile(figure, places[0], upper, TILE_INCHES, TILE_INCHES)
+            show_image(axes, example.image)
+            outline(axes, example.mask, 0.9)
+            for place, error in zip(places[1:], _errors(example), strict=True):
+                axes = tile(figure, place, upper, TILE_INCHES, TILE_INCHES)
                 axes.set_axis_off()
                 # Blocks, not a smooth picture: this is what the detector has, patch by patch.
-                drawn = axes.imshow(
-                    _errors(example)[column - 1],
-                    cmap=HEAT,
-                    interpolation="nearest",
-                    vmin=limits[0],
-                    vmax=limits[1] if limits[1] > limits[0] else limits[0] + 1,
-                )
+                drawn = axes.imshow(error, cmap=HEAT, interpolation="nearest", **limits)
         place = left + side + 3 * (TILE_INCHES + gap) + 0.03
-        scale = figure.add_axes(box(place, top + head, 0.09, 2 * TILE_INCHES + gap))
-        colours = figure.colorbar(drawn, cax=scale)
-        colours.outline.set_visible(False)
-        scale.tick_params(labelsize=6.5, length=2, color=MUTED, labelcolor=INK, pad=2)
-        scale.set_ylabel("feature error (L2)", fontsize=7, color=INK, labelpad=3)
+        scale = tile(figure, place, top + head, 0.09, 2 * TILE_INCHES + gap)
+        figure.colorbar(drawn, cax=scale).outline.set_visible(False)
+        scale.tick_params(labelsize=6.5, length=2, pad=2)
+        scale.set_ylabel("feature error (L2)", fontsize=7, labelpad=3)
     return figure
 
 

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from pseudoval.data.files import read_npz
-from pseudoval.errors import UserError
 from pseudoval.metrics.score_matrix import ScoreMatrix
 
 KINDS = ("normal image", "pseudo anomaly", "real defect")
+OPTIONAL = ("error_plain", "error_edited", "features", "features_noised")
+"""Arrays that not every detector explains an image with."""
 MOST = 24
 """Pictures on a page at most: five of four categories, and some to spare."""
 
@@ -59,7 +60,7 @@ def read_examples(folder: Path) -> list[Example]:
     """All examples in a folder, by category and kind; none if the folder is missing.
 
     Raises:
-        UserError: a file is damaged or lacks an array.
+        UserError: a file is damaged.
     """
     examples = [_read(path) for path in sorted(folder.glob("*.npz"))]
     return sorted(examples, key=lambda one: (one.category, KINDS.index(one.kind)))
@@ -123,42 +124,18 @@ def rank_among_normals(example: Example, matrix: ScoreMatrix | None) -> float | 
 
 def _read(path: Path) -> Example:
     arrays = read_npz(path, "The example")
-    try:
-        meta = json.loads(str(arrays["meta"]))
-        image, mask, anomaly_map = arrays["image"], arrays["mask"], arrays["map"]
-        if image.ndim != 3 or image.shape[2] != 3 or mask.shape != image.shape[:2]:
-            raise ValueError(f"image of shape {image.shape} with mask of shape {mask.shape}")
-        if anomaly_map.ndim != 2:
-            raise ValueError(f"map of shape {anomaly_map.shape}")
-        anomaly = KINDS[1] if meta["set"] == "pseudo" else KINDS[2]
-        large_t = arrays.get("large_t")
-        return Example(
-            id=str(meta["id"]),
-            category=str(meta["category"]),
-            which=str(meta["set"]),
-            kind=anomaly if meta["label"] else KINDS[0],
-            config=dict(meta["config"]),
-            score=float(meta["score"]),
-            image=image.astype(np.uint8),
-            mask=mask.astype(bool) if bool(arrays["has_mask"]) else None,
-            map=anomaly_map.astype(np.float32),
-            error_plain=_optional(arrays, "error_plain", 2),
-            error_edited=_optional(arrays, "error_edited", 2),
-            features=_optional(arrays, "features", 3),
-            features_noised=_optional(arrays, "features_noised", 3),
-            large_t=None if large_t is None else int(large_t),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{path} is not an example that tune or evaluate wrote ({error!r}); delete it or run "
-            "the command again."
-        ) from None
-
-
-def _optional(arrays: dict[str, np.ndarray], name: str, axes: int) -> np.ndarray | None:
-    array = arrays.get(name)
-    if array is None:
-        return None
-    if array.ndim != axes:
-        raise ValueError(f"{name} of shape {array.shape}")
-    return array.astype(np.float32)
+    meta = json.loads(str(arrays["meta"]))
+    anomaly = KINDS[1] if meta["set"] == "pseudo" else KINDS[2]
+    return Example(
+        id=meta["id"],
+        category=meta["category"],
+        which=meta["set"],
+        kind=anomaly if meta["label"] else KINDS[0],
+        config=meta["config"],
+        score=meta["score"],
+        image=arrays["image"],
+        mask=arrays["mask"].astype(bool) if arrays["has_mask"] else None,
+        map=arrays["map"],
+        large_t=int(arrays["large_t"]) if "large_t" in arrays else None,
+        **{name: arrays[name] for name in OPTIONAL if name in arrays},
+    )

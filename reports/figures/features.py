@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from reports.figures.examples import Example
-from reports.figures.style import HAIR, INK, MUTED, PSEUDO, TEST, short
+from reports.figures.style import HAIR, PSEUDO, TEST, short, styled
 
 ANOMALOUS_SHARE = 0.25
 """A patch is anomalous if at least this share of its pixels lies in the mask; a patch that a mask
@@ -18,6 +18,13 @@ MOST_CATEGORIES = 6
 PANEL_INCHES = 1.75
 SHOWN = 600
 """Patches of one kind in a panel at most: more cover each other."""
+LOOKS: dict[bool, dict[str, Any]] = {
+    False: {"label": "normal patch", "s": 7, "marker": "o", "color": PSEUDO["color"],
+            "alpha": 0.45, "linewidths": 0},
+    True: {"label": "patch in the mask of an anomaly", "s": 12, "marker": "x",
+           "color": TEST["color"], "alpha": 0.9, "linewidths": 0.8},
+}  # fmt: skip
+"""Of patches, by whether they lie in the mask of an anomaly."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +127,7 @@ def planes(examples: Sequence[Example]) -> list[tuple[str, Patches]]:
     return found[:MOST_CATEGORIES]
 
 
+@styled
 def features_figure(examples: Sequence[Example]) -> Figure | None:
     """Per category the patches at step 0, and the same noised to a large step under them.
 
@@ -131,7 +139,7 @@ def features_figure(examples: Sequence[Example]) -> Figure | None:
         return None
     down, across = (1, 2) if len(found) == 1 else (2, len(found))
     size = (0.5 + PANEL_INCHES * across, 0.6 + PANEL_INCHES * down)
-    figure = Figure(figsize=size, facecolor="white", layout="constrained")
+    figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(down, across, squeeze=False)
     for column, (category, patches) in enumerate(found):
         pair = grid[0] if len(found) == 1 else grid[:, column]
@@ -140,51 +148,24 @@ def features_figure(examples: Sequence[Example]) -> Figure | None:
         titles = (f"{name}, step 0", f"step {patches.large_t}")
         for axes, points, title in zip(pair, (patches.clean, patches.noised), titles, strict=True):
             _draw(axes, points, patches.anomalous, reach)
-            axes.set_title(title, fontsize=8, loc="left", color=INK, pad=3)
-            axes.set_xlabel(f"PC 1 ({patches.explained[0]:.0%})", fontsize=7.5, color=INK)
-            axes.set_ylabel(f"PC 2 ({patches.explained[1]:.0%})", fontsize=7.5, color=INK)
-    figure.legend(
-        handles=_legend(),
-        loc="outside upper left",
-        ncols=2,
-        frameon=False,
-        fontsize=8,
-        labelcolor=INK,
-        handletextpad=0.2,
-    )
+            axes.set_title(title, fontsize=8, pad=3)
+            axes.set_xlabel(f"PC 1 ({patches.explained[0]:.0%})", fontsize=7.5)
+            axes.set_ylabel(f"PC 2 ({patches.explained[1]:.0%})", fontsize=7.5)
+    # Those of one panel stand for all.
+    handles = grid[0][0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside upper left", ncols=2, fontsize=8, handletextpad=0.2)
     return figure
 
 
 def _draw(axes: Axes, points: np.ndarray, anomalous: np.ndarray, reach: float) -> None:
-    for inside, look in ((~anomalous, PSEUDO), (anomalous, TEST)):
-        shown = points[inside]
+    for kind, look in LOOKS.items():
+        shown = points[anomalous == kind]
         # Evenly over the list, which goes through the images in order.
         shown = shown[:: max(1, -(-len(shown) // SHOWN))]
-        axes.scatter(
-            shown[:, 0],
-            shown[:, 1],
-            s=7 if look is PSEUDO else 12,
-            marker="o" if look is PSEUDO else "x",
-            color=look["color"],
-            alpha=0.45 if look is PSEUDO else 0.9,
-            linewidths=0 if look is PSEUDO else 0.8,
-        )
+        axes.scatter(*shown.T, **look)
     axes.set_xlim(-reach, reach)
     axes.set_ylim(-reach, reach)
     axes.set_box_aspect(1)
     axes.axhline(0, color=HAIR, linewidth=0.7, zorder=0)
     axes.axvline(0, color=HAIR, linewidth=0.7, zorder=0)
-    axes.tick_params(labelsize=6.5, length=2, colors=MUTED, labelcolor=INK)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(MUTED)
-
-
-def _legend() -> list[Line2D]:
-    return [
-        Line2D([], [], linestyle="none", marker="o", markersize=4, color=PSEUDO["color"],
-               markeredgewidth=0, label="normal patch"),
-        Line2D([], [], linestyle="none", marker="x", markersize=5, color=TEST["color"],
-               label="patch in the mask of an anomaly"),
-    ]  # fmt: skip
+    axes.tick_params(labelsize=6.5, length=2)

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from scipy import ndimage
 
 from reports.figures.examples import KINDS, Example
-from reports.figures.style import HEAT, INK, outline, short, show_image
+from reports.figures.style import HEAT, outline, short, show_image, styled, tile, wide, write
 
 TILE_INCHES = 1.15
 PAIRS = 3
@@ -19,6 +19,7 @@ LEAST_CLOSE_UP = 0.2
 """Side of a close-up at least, as a share of the image: less shows pixels, not a defect."""
 
 
+@styled
 def sheet_figure(examples: Sequence[Example]) -> Figure | None:
     """Pseudo anomalies by category: the image with the outline of its mask, and a close-up.
 
@@ -35,26 +36,22 @@ def sheet_figure(examples: Sequence[Example]) -> Figure | None:
     columns = 2 * max(len(members) for _, members in rows)
     left, top, gap = 0.3, 0.06, 0.06
     size = (left + columns * (TILE_INCHES + gap), top + len(rows) * (TILE_INCHES + gap))
-    figure = Figure(figsize=size, facecolor="white")
+    figure = Figure(figsize=size)
     for row, (category, members) in enumerate(rows):
-        bottom = 1 - (top + (row + 1) * (TILE_INCHES + gap) - gap) / size[1]
-        middle = bottom + TILE_INCHES / 2 / size[1]
-        figure.text(
-            0.14 / size[0], middle, short(category, 18), rotation=90, ha="center", va="center",
-            fontsize=8.5, color=INK,
-        )  # fmt: skip
+        upper = top + row * (TILE_INCHES + gap)
+        name = short(category, 18)
+        y = upper + TILE_INCHES / 2
+        write(figure, 0.14, y, name, rotation=90, ha="center", va="center", fontsize=8.5)
         for place, example in enumerate(members):
-            for half in range(2):
-                x = left + (2 * place + half) * (TILE_INCHES + gap) - half * 0.7 * gap
-                box = (x / size[0], bottom, TILE_INCHES / size[0], TILE_INCHES / size[1])
-                axes = figure.add_axes(box)
-                show_image(axes, example.image)
-                if half == 0:
-                    outline(axes, example.mask, 0.9)
-                else:
-                    x0, x1, y0, y1 = close_up(example)
-                    axes.set_xlim(x0, x1)
-                    axes.set_ylim(y1, y0)
+            x = left + 2 * place * (TILE_INCHES + gap)
+            axes = tile(figure, x, upper, TILE_INCHES, TILE_INCHES)
+            show_image(axes, example.image)
+            outline(axes, example.mask, 0.9)
+            axes = tile(figure, x + TILE_INCHES + 0.3 * gap, upper, TILE_INCHES, TILE_INCHES)
+            show_image(axes, example.image)
+            x0, x1, y0, y1 = close_up(example)
+            axes.set_xlim(x0, x1)
+            axes.set_ylim(y1, y0)
     return figure
 
 
@@ -75,6 +72,7 @@ def close_up(example: Example) -> tuple[float, float, float, float]:
     return x0, x0 + side, y0, y0 + side
 
 
+@styled
 def example_figure(example: Example, limits: tuple[float, float]) -> Figure:
     """A strip of image | image with the outline of its mask | image under its anomaly map.
 
@@ -82,7 +80,7 @@ def example_figure(example: Example, limits: tuple[float, float]) -> Figure:
         limits: map values that are painted darkest and brightest.
     """
     height, width = example.image.shape[:2]
-    figure = Figure(figsize=(3 * PANEL_INCHES, PANEL_INCHES * height / width), facecolor="white")
+    figure = Figure(figsize=(3 * PANEL_INCHES, PANEL_INCHES * height / width))
     for column in range(3):
         axes = figure.add_axes((column / 3 + 0.004, 0.0, 1 / 3 - 0.008, 1.0))
         show_image(axes, example.image)
@@ -90,15 +88,8 @@ def example_figure(example: Example, limits: tuple[float, float]) -> Figure:
         if column == 1:
             outline(axes, example.mask)
         if column == 2:
-            low, high = limits
             axes.imshow(
-                example.map,
-                extent=(0, width, height, 0),
-                aspect="auto",
-                interpolation="bilinear",
-                cmap=HEAT,
-                alpha=0.6,
-                vmin=low,
-                vmax=high if high > low else low + 1,
-            )
+                example.map, extent=(0, width, height, 0), aspect="auto", alpha=0.6,
+                interpolation="bilinear", cmap=HEAT, **wide(*limits),
+            )  # fmt: skip
     return figure

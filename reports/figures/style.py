@@ -21,8 +21,35 @@ OUTLINE = "#ffdd33"
 HEAT = "inferno"
 """Lightness rises evenly from low to high, so that a map is read the same in grey."""
 
+LOOK: dict[Any, Any] = {
+    "figure.facecolor": "white",
+    "text.color": INK,
+    "axes.titlecolor": INK,
+    "axes.titlelocation": "left",
+    "axes.labelcolor": INK,
+    "axes.edgecolor": MUTED,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": HAIR,
+    "grid.linewidth": 0.7,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "legend.frameon": False,
+    "legend.labelcolor": INK,
+    # Letters as outlines, and no other id at each writing.
+    "svg.fonttype": "path",
+    "svg.hashsalt": "pseudoval",
+}
+
 AXIS_LABELS = {"t": "corruption step t", "k": "neighbours K", "configuration": "configuration"}
 PRINT_DPI = 300
+
+
+styled = matplotlib.rc_context(LOOK)
+"""Decorates what draws a figure. Ticks are made when it is encoded, which is styled too."""
 
 
 def png(figure: Figure, dpi: int = PRINT_DPI) -> bytes:
@@ -32,9 +59,7 @@ def png(figure: Figure, dpi: int = PRINT_DPI) -> bytes:
 
 def svg(figure: Figure) -> bytes:
     """Encode a figure as vectors with its letters as outlines: the same bytes, the same look."""
-    # Without a fixed salt every element would get another random id at each writing.
-    with matplotlib.rc_context({"svg.hashsalt": "pseudoval", "svg.fonttype": "path"}):
-        return _encode(figure, "svg", dpi=PRINT_DPI, metadata={"Date": None, "Creator": None})
+    return _encode(figure, "svg", dpi=PRINT_DPI, metadata={"Date": None, "Creator": None})
 
 
 def jpeg(figure: Figure, dpi: int = 150) -> bytes:
@@ -78,8 +103,28 @@ def outline(axes: Axes, mask: np.ndarray | None, width: float = 1.2) -> None:
     axes.contour(xs, ys, edges, levels=[0.5], colors=OUTLINE, linewidths=width)
 
 
+def tile(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """Axes at a place of a figure, in inches from its top left corner."""
+    across, down = figure.get_size_inches()
+    return figure.add_axes(
+        (left / across, 1 - (top + height) / down, width / across, height / down)
+    )
+
+
+def write(figure: Figure, x: float, y: float, text: str, **look: Any) -> None:
+    """A text at a place of a figure, in inches from its top left corner."""
+    across, down = figure.get_size_inches()
+    figure.text(x / across, 1 - y / down, text, **look)
+
+
+def wide(low: float, high: float) -> dict[str, Any]:
+    """The ends of a colour scale, which are never the same."""
+    return {"vmin": low, "vmax": high if high > low else low + 1}
+
+
+@styled
 def _encode(figure: Figure, kind: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     FigureCanvasAgg(figure)
-    figure.savefig(buffer, format=kind, facecolor="white", **options)
+    figure.savefig(buffer, format=kind, **options)
     return buffer.getvalue()

@@ -1,10 +1,11 @@
 """What a reader of a report has to be warned of."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pseudoval.statistics.intervals import compare
 from pseudoval.statistics.rules import BEST, RULES
+from reports.findings.forms import Agreement, Correlation, StageFindings, Which
 from reports.findings.source import Source, Stage, stage_configs
 from reports.findings.uncertainty import Evidence
 
@@ -13,7 +14,7 @@ FEW_IMAGES = 50
 """Images of a class below which the coverage of the intervals was not measured."""
 
 
-def warnings(source: Source, found: Mapping[str, Any]) -> list[dict[str, Any]]:
+def warnings(source: Source, found: Correlation) -> list[dict[str, Any]]:
     """The warnings that are due, as ``{"code", "stage", "category", "text", ...}``.
 
     Args:
@@ -21,17 +22,19 @@ def warnings(source: Source, found: Mapping[str, Any]) -> list[dict[str, Any]]:
     """
     return [
         *_saturated(found),
-        *(due for name in ("pseudo", "test") for due in _few_images(found["sets"], name)),
+        *(due for name in found["sets"] for due in _few_images(found["sets"], name)),
         *(due for stage in found["stages"] for due in _stage(source, stage)),
         *_unstable(found),
     ]
 
 
-def at_edge(stage: Stage) -> str | None:
+def at_edge(stage: Stage) -> Literal["low", "high"] | None:
     """``low`` or ``high`` if the choice is the lowest or highest of at least three numbers."""
     if len(stage.values) < 3 or any(isinstance(value, str) for value in stage.values):
         return None
-    return {0: "low", len(stage.values) - 1: "high"}.get(stage.selected)
+    if stage.selected == 0:
+        return "low"
+    return "high" if stage.selected == len(stage.values) - 1 else None
 
 
 def is_flat(evidence: Evidence, stage: Stage, category: str) -> bool:
@@ -45,7 +48,7 @@ def is_flat(evidence: Evidence, stage: Stage, category: str) -> bool:
     return bool(compare(evidence.pseudo.part(configs, category), 0).together.all())
 
 
-def _saturated(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _saturated(found: Correlation) -> list[dict[str, Any]]:
     auroc = found["final"]["pseudo_auroc"]
     if auroc is None or auroc < SATURATED:
         return []
@@ -57,7 +60,7 @@ def _saturated(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [_warning("saturated", text)]
 
 
-def _few_images(sets: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+def _few_images(sets: Mapping[Which, Any], name: Which) -> list[dict[str, Any]]:
     if sets[name] is None:
         return []
     few = {
@@ -77,7 +80,7 @@ def _few_images(sets: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     return [_warning("few_images", text, set=name, categories=few)]
 
 
-def _stage(source: Source, stage: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _stage(source: Source, stage: StageFindings) -> list[dict[str, Any]]:
     name = "K" if stage["param"] == "k" else stage["param"]
     due = []
     if stage["at_edge"] is not None and not _nothing_beyond(source, stage):
@@ -100,16 +103,16 @@ def _stage(source: Source, stage: Mapping[str, Any]) -> list[dict[str, Any]]:
         due.append(_warning("flat", text, stage=stage["name"]))
     correlation = stage["correlations"]["spearman"]
     if stage["test_auroc"] is not None and len(stage["values"]) > 2:
-        told = _not_correlated(name, correlation)
-        if told is not None:
-            due.append(_warning("correlation_zero", told, stage=stage["name"]))
+        text = _not_correlated(name, correlation)
+        if text:
+            due.append(_warning("correlation_zero", text, stage=stage["name"]))
     return due
 
 
-def _nothing_beyond(source: Source, stage: Mapping[str, Any]) -> bool:
+def _nothing_beyond(source: Source, stage: StageFindings) -> bool:
     """Whether the edge is that of what is possible, or another stage went beyond it (K = 0)."""
     param, selected = stage["param"], stage["selected"]
-    if selected in (source.run.get("ranges") or {}).get(param, ()):
+    if selected in source.run.get("ranges", {}).get(param, ()):
         return True
     chosen = next(s.configs[s.selected] for s in source.stages if s.name == stage["name"])
     beyond = [
@@ -121,9 +124,9 @@ def _nothing_beyond(source: Source, stage: Mapping[str, Any]) -> bool:
     return any(sign * (float(value) - float(selected)) > 0 for value in beyond)
 
 
-def _not_correlated(name: str, correlation: Mapping[str, Any]) -> str | None:
+def _not_correlated(name: str, correlation: Agreement) -> str:
     if correlation["differs_from_zero"]:
-        return None
+        return ""
     if correlation["value"] is None:
         return (
             f"Over {name} the pseudo and the real curve have no correlation: one of them is "
@@ -139,7 +142,7 @@ def _not_correlated(name: str, correlation: Mapping[str, Any]) -> str | None:
     )
 
 
-def _unstable(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _unstable(found: Correlation) -> list[dict[str, Any]]:
     changed = [entry for entry in found["stability"] if not entry["same"]]
     if not changed:
         return []

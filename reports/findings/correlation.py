@@ -1,8 +1,8 @@
 """What the pseudo set said and what the test set says: ``correlation.json``."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
 
@@ -14,20 +14,33 @@ from pseudoval.statistics.intervals import LEADING_SET_MEANING, LEVEL, METHOD, P
 from pseudoval.statistics.labelled_halves import LABELLED_MEANING, SPLITS
 from pseudoval.statistics.regret import random_regret, regret
 from pseudoval.statistics.rules import select_best
+from reports.findings import STATISTICS
 from reports.findings.cautions import at_edge, is_flat, warnings
 from reports.findings.curves import oracle_index, stage_curves
+from reports.findings.forms import (
+    Configuration,
+    Correlation,
+    DefaultFindings,
+    FinalFindings,
+    Part,
+    Power,
+    Results,
+    StageFindings,
+    Which,
+)
 from reports.findings.names import describe, ordered
-from reports.findings.off_path import audit
+from reports.findings.off_path import off_path
 from reports.findings.source import MACRO, POOLED, Source, Stage, set_sizes, stage_configs
 from reports.findings.stability import stability
+from reports.findings.statistic import ScoredStage
 from reports.findings.uncertainty import (
     Evidence,
-    configuration_figures,
-    correlation_figures,
-    cost,
+    configuration_results,
+    correlations,
     default_config,
     gather,
     interval_list,
+    known_regret_interval,
     labelled_choice,
     number,
     power,
@@ -35,11 +48,11 @@ from reports.findings.uncertainty import (
 )
 
 
-def correlate(source: Source, *, replicates: int = REPLICATES, seed: int = 0) -> dict[str, Any]:
+def correlate(source: Source, *, replicates: int = REPLICATES, seed: int = 0) -> Correlation:
     """The content of ``correlation.json``, as ``docs/design.md`` fixes it.
 
     Args:
-        replicates, seed: of the bootstrap; the same give the same figures to the bit.
+        replicates, seed: of the bootstrap; the same give the same results to the bit.
 
     Returns:
         ``stages``, ``final`` and ``configurations`` of the macro AUROC, and ``per_category`` with
@@ -48,14 +61,14 @@ def correlate(source: Source, *, replicates: int = REPLICATES, seed: int = 0) ->
         masks, a constant curve) is None.
     """
     evidence = gather(source, replicates=replicates, seed=seed)
-    found = {
+    found: Correlation = {
         "run": source.name,
         **_part(source, evidence, MACRO),
         "per_category": {
             name: _part(source, evidence, name) for name in source.pseudo.category_names
         },
         "stability": stability(source),
-        "audit": audit(source, evidence),
+        "audit": off_path(source, evidence),
         "defaults": source.run.get("defaults"),
         "sets": {
             "pseudo": set_sizes(source.pseudo),
@@ -72,47 +85,48 @@ def correlate(source: Source, *, replicates: int = REPLICATES, seed: int = 0) ->
             "labelled_meaning": LABELLED_MEANING.format(splits=SPLITS),
             "correlation_meaning": CORRELATION_MEANING,
         },
+        "warnings": [],
     }
     return {**found, "warnings": warnings(source, found)}
 
 
-def _part(source: Source, evidence: Evidence, category: str) -> dict[str, Any]:
+def _part(source: Source, evidence: Evidence, category: str) -> Part:
     """Everything about one category, or about their mean."""
-    configs = stage_configs(source)
     default = default_config(source)
-    configurations = configuration_figures(evidence, configs, category)
-    stages = [_stage(source, evidence, stage, category) for stage in source.stages]
-    final = _final(source, evidence, category, configurations)
-    # A single stage has been through the permutations already.
-    final["correlations"] = (
-        stages[0]["correlations"]
-        if len(stages) == 1
-        else correlation_figures(evidence, configs, category)
-    )
+    configurations: list[Configuration] = [
+        {
+            "params": config,
+            "stages": [stage.name for stage in source.stages if config in stage.configs],
+            "chosen": config == source.params,
+            "default": config == default,
+            **results,
+        }
+        for config, results in configuration_results(evidence, stage_configs(source), category)
+    ]
     return {
-        "stages": stages,
-        "final": final,
-        "configurations": [
-            {
-                **figures,
-                "stages": [s.name for s in source.stages if figures["params"] in s.configs],
-                "chosen": figures["params"] == source.params,
-                "default": figures["params"] == default,
-            }
-            for figures in configurations
-        ],
+        "stages": [_stage(source, evidence, stage, category) for stage in source.stages],
+        "final": _final(source, evidence, category, configurations),
+        "configurations": configurations,
     }
 
 
-def _stage(source: Source, evidence: Evidence, stage: Stage, category: str) -> dict[str, Any]:
+def _stage(source: Source, evidence: Evidence, stage: Stage, category: str) -> StageFindings:
     pseudo, test = stage_curves(source, stage, category)
     oracle = oracle_index(stage, test)
-    correlations = correlation_figures(evidence, stage.configs, category)
-    default = (source.run.get("defaults") or {}).get(stage.param)
+    best = None if oracle is None else stage.configs[oracle]
+    agreement = correlations(evidence, stage.configs, category)
+    default = source.run.get("defaults", {}).get(stage.param)
     fixed = stage.values.index(default) if default in stage.values else None
-    fixed_cost = cost(evidence.test, stage.configs, fixed, category)
-    paid = cost(evidence.test, stage.configs, stage.selected, category)
-    figures = {
+    sets: dict[str, Any] = {}
+    for name, sample in evidence.sets.items():
+        results = ("interval", "p_best", "leading_set")
+        sets |= {f"{name}_{key}": None for key in results}
+        if sample is not None:
+            ranks = ranking(sample, stage.configs, category)
+            sets[f"{name}_interval"] = interval_list(sample, stage.configs, category)
+            sets[f"{name}_p_best"] = ranks["p_best"]
+            sets[f"{name}_leading_set"] = _inside(stage.values, ranks["in_leading_set"])
+    found = {
         "name": stage.name,
         "param": stage.param,
         "values": stage.values,
@@ -120,126 +134,149 @@ def _stage(source: Source, evidence: Evidence, stage: Stage, category: str) -> d
         "test_auroc": None if test is None else [number(value) for value in test],
         "selected": stage.values[stage.selected],
         "oracle": None if oracle is None else stage.values[oracle],
-        **paid,
-        "regret": None if test is None else number(regret(test, stage.selected)),
-        "random_regret": None if test is None else number(random_regret(test)),
-        **{name: correlations[name]["value"] for name in correlations},
-        "correlations": correlations,
-        "default": None if fixed is None else default,
-        "default_regret": fixed_cost["regret"],
-        "default_regret_interval": fixed_cost["regret_interval"],
-        "labelled": labelled_choice(
-            evidence, stage.configs, category, None if oracle is None else stage.configs[oracle]
+        "regret": _regret(test, stage.selected),
+        "regret_interval": known_regret_interval(
+            evidence.test, stage.configs, stage.selected, category
         ),
+        "random_regret": None if test is None else number(random_regret(test)),
+        **{name: one["value"] for name, one in agreement.items()},
+        "correlations": agreement,
+        "default": None if fixed is None else default,
+        "default_regret": _regret(test, fixed),
+        "default_regret_interval": known_regret_interval(
+            evidence.test, stage.configs, fixed, category
+        ),
+        "labelled": labelled_choice(evidence, stage.configs, category, best),
         "power": _power(evidence, stage.configs, category, stage.values),
+        **sets,
+        "at_edge": at_edge(stage),
+        "flat": is_flat(evidence, stage, category),
+        **_statistics(source, stage.configs, stage.selected, category),
     }
-    for name, sample in (("pseudo", evidence.pseudo), ("test", evidence.test)):
-        ranks = None if sample is None else ranking(sample, stage.configs, category)
-        figures[f"{name}_interval"] = (
-            None if sample is None else interval_list(sample, stage.configs, category)
-        )
-        figures[f"{name}_p_best"] = None if ranks is None else ranks["p_best"]
-        figures[f"{name}_leading_set"] = (
-            None if ranks is None else _members(stage.values, ranks["in_leading_set"])
-        )
-    return {**figures, "at_edge": at_edge(stage), "flat": is_flat(evidence, stage, category)}
+    return cast(StageFindings, found)
 
 
 def _final(
-    source: Source, evidence: Evidence, category: str, configurations: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
+    source: Source, evidence: Evidence, category: str, configurations: Sequence[Configuration]
+) -> FinalFindings:
     """The chosen configuration, against all configurations scored on the test set."""
-    figures = _figures(source, source.params, category)
-    figures |= {"random_regret": None, "configurations": None, "best": None}
-    figures |= {"regret_interval": None, "test_rank": None, "top1_hit": None, "top3_hit": None}
-    test = source.test_auroc
-    best = None
+    configs, test, plain = stage_configs(source), source.test_auroc, _without_editing(source)
+    best, scored = None, configs
+    found: dict[str, Any] = {
+        **_results(source, source.params, category),
+        "random_regret": None,
+        "configurations": None,
+        "best": None,
+        "regret_interval": None,
+        "without_editing": None if plain is None else _results(source, plain, category),
+        "correlations": correlations(evidence, configs, category),
+        "default": _default(source, evidence, category),
+        "power": _power(evidence, configs, category, configs),
+    }
     if test is not None and not np.isnan(test.values[category]).all():
-        values = test.values[category]
-        best = test.configs[select_best(test.configs, values)]
-        figures["random_regret"] = number(random_regret(values))
-        figures["configurations"] = int((~np.isnan(values)).sum())
-        figures["best"] = _figures(source, best, category)
-        paid = cost(evidence.test, test.configs, test.configs.index(source.params), category)
-        figures |= {**paid, "regret": figures["regret"]}
-    plain = _without_editing(source)
-    figures["without_editing"] = None if plain is None else _figures(source, plain, category)
-    configs = stage_configs(source)
-    chosen = next(c for c in configurations if c["params"] == source.params)
-    for name in ("pseudo", "test"):
-        known = chosen[name] is not None
-        members = [c[name]["in_leading_set"] for c in configurations] if known else []
-        figures[f"{name}_interval"] = chosen[name]["interval"] if known else None
-        figures[f"{name}_leading_set"] = _members(configs, members) if known else None
+        values, scored = test.values[category], test.configs
+        best = scored[select_best(scored, values)]
+        found["random_regret"] = number(random_regret(values))
+        found["configurations"] = int((~np.isnan(values)).sum())
+        found["best"] = _results(source, best, category)
+        found["regret_interval"] = known_regret_interval(
+            evidence.test, scored, scored.index(source.params), category
+        )
+    chosen = next(one for one in configurations if one["chosen"])
+    for name in evidence.sets:
+        result = chosen[name]
+        found[f"{name}_interval"] = None if result is None else result["interval"]
+        found[f"{name}_leading_set"] = None
+        if result is not None:
+            found[f"{name}_leading_set"] = [
+                one["params"] for one in configurations if (one[name] or result)["in_leading_set"]
+            ]
     order = ranking(evidence.pseudo, configs, category)["order"]
-    figures["leader"] = configs[order[0]] if order else None
-    figures["runner_up"] = configs[order[1]] if len(order) > 1 else None
-    figures["default"] = _default(source, evidence, category)
-    figures["oracle_regret"] = None if best is None else 0.0
-    figures["labelled"] = labelled_choice(evidence, configs, category, best)
-    figures["power"] = _power(evidence, configs, category, configs)
-    return figures
+    found["leader"] = configs[order[0]] if order else None
+    found["runner_up"] = configs[order[1]] if len(order) > 1 else None
+    found["oracle_regret"] = None if best is None else 0.0
+    found["labelled"] = labelled_choice(evidence, configs, category, best)
+    found |= _statistics(source, scored, scored.index(source.params), category)
+    return cast(FinalFindings, found)
 
 
-def _default(source: Source, evidence: Evidence, category: str) -> dict[str, Any] | None:
-    """What the detector's fixed default costs, if it was scored on the test set."""
+def _statistics(
+    source: Source, configs: list[dict[str, float | str]], selected: int, category: str
+) -> dict[str, Any]:
+    """What the rows of ``STATISTICS`` say of a choice."""
+    test = source.test_auroc
+    stage = ScoredStage(
+        configs=configs,
+        pseudo=np.array(source.pseudo_auroc.curve(configs, category)),
+        test=None if test is None else np.array(test.curve(configs, category)),
+        selected=selected,
+    )
+    return {statistic.key: statistic.compute(stage) for statistic in STATISTICS}
+
+
+def _default(source: Source, evidence: Evidence, category: str) -> DefaultFindings | None:
+    """The regret of the detector's fixed default, if it was scored on the test set."""
     default = default_config(source)
     if default is None:
         return None
-    figures: dict[str, Any] = {"params": ordered(default), "test_auroc": None, "regret": None}
-    figures |= {"regret_interval": None, "reason": None}
-    if source.test is None or source.test_auroc is None:
-        return {**figures, "reason": "no real test set was scored"}
-    if default not in source.test.configs:
+    found: DefaultFindings = {
+        "params": ordered(default),
+        "test_auroc": None,
+        "regret": None,
+        "regret_interval": None,
+        "reason": None,
+    }
+    if source.test_auroc is None:
+        return {**found, "reason": "no real test set was scored"}
+    configs, values = source.test_auroc.configs, source.test_auroc.values[category]
+    if default not in configs:
         reason = f"{describe(default)} was not scored; 'pseudoval tune --audit-joint' scores it"
-        return {**figures, "reason": reason}
-    row = source.test.configs.index(default)
-    paid = cost(evidence.test, source.test.configs, row, category)
-    figures["test_auroc"] = number(source.test_auroc.values[category][row])
-    return figures | {name: paid[name] for name in ("regret", "regret_interval")}
+        return {**found, "reason": reason}
+    row = configs.index(default)
+    found["test_auroc"] = number(values[row])
+    found["regret"] = number(regret(values, row))
+    found["regret_interval"] = known_regret_interval(evidence.test, configs, row, category)
+    return found
 
 
 def _power(
     evidence: Evidence, configs: Sequence[Config], category: str, names: Sequence[Any]
-) -> dict[str, Any]:
+) -> dict[Which, Power | None]:
     """Power of both sets, the configurations by name instead of by place."""
-    found: dict[str, Any] = {}
-    for name, sample in (("pseudo", evidence.pseudo), ("test", evidence.test)):
-        figures = power(sample, configs, category)
-        if figures is not None:
-            figures["leader"] = names[figures["leader"]]
-            figures["runner_up"] = names[figures["runner_up"]]
-        found[name] = figures
+    found = {name: power(sample, configs, category) for name, sample in evidence.sets.items()}
+    for one in found.values():
+        if one is not None:
+            one["leader"], one["runner_up"] = names[one["leader"]], names[one["runner_up"]]
     return found
 
 
-def _members(names: Sequence[Any], inside: Sequence[bool]) -> list[Any]:
+def _inside(names: Sequence[Any], inside: Sequence[bool]) -> list[Any]:
     return [name for name, member in zip(names, inside, strict=True) if member]
 
 
-def _figures(source: Source, config: Config, category: str) -> dict[str, Any]:
-    """Every figure of one configuration, of one category or as the mean over categories."""
+def _regret(curve: Sequence[float] | None, row: int | None) -> float | None:
+    return None if curve is None or row is None else number(regret(curve, row))
+
+
+def _results(source: Source, config: Config, category: str) -> Results:
+    """Every metric of one configuration, of one category or as the mean over categories."""
     names = source.pseudo.category_names if category == MACRO else [category]
     pseudo, test, matrix = source.pseudo_auroc, source.test_auroc, source.test
-    figures: dict[str, Any] = {
+    found: dict[str, Any] = {
         "params": ordered(config),
         "pseudo_auroc": number(pseudo.curve([config], category)[0]),
-        "test_auroc": None,
-        "pixel_auroc": None,
-        "regret": None,
-        "image_ap": None,
-        "pixel_ap": None,
-        "pixel_aupro": None,
+        **dict.fromkeys(("test_auroc", "regret", "image_ap", *PIXEL_METRICS)),
     }
     if matrix is not None and test is not None:
         row = matrix.row(config)
-        figures["test_auroc"] = number(test.values[category][row])
-        figures["regret"] = number(regret(test.values[category], row))
+        found["test_auroc"] = number(test.values[category][row])
+        found["regret"] = number(regret(test.values[category], row))
         table = category_metrics(matrix, config)
         columns = [matrix.category_names.index(name) for name in names]
-        figures["image_ap"] = _mean(table["image_ap"][columns].tolist())
-        for metric in PIXEL_METRICS:
-            figures[metric] = _known_mean(table[metric][columns].tolist())
+        for metric in ("image_ap", *PIXEL_METRICS):
+            # The mean over the categories that have masks.
+            of_each = table[metric][columns]
+            found[metric] = _mean(of_each[~np.isnan(of_each)].tolist())
     if category == MACRO:
         for kind, aurocs in (("pseudo", pseudo), ("test", test)):
             spread, pooled = math.nan, math.nan
@@ -247,9 +284,9 @@ def _figures(source: Source, config: Config, category: str) -> dict[str, Any]:
                 # The paper's tables divide by n, not by n - 1.
                 spread = float(np.std([aurocs.curve([config], name) for name in names]))
                 pooled = aurocs.curve([config], POOLED)[0]
-            figures[f"{kind}_auroc_std"] = number(spread)
-            figures[f"{kind}_auroc_pooled"] = number(pooled)
-    return figures
+            found[f"{kind}_auroc_std"] = number(spread)
+            found[f"{kind}_auroc_pooled"] = number(pooled)
+    return cast(Results, found)
 
 
 def _without_editing(source: Source) -> Config | None:
@@ -263,10 +300,4 @@ def _without_editing(source: Source) -> Config | None:
 
 
 def _mean(values: list[float]) -> float | None:
-    return number(math.fsum(values) / len(values))
-
-
-def _known_mean(values: list[float]) -> float | None:
-    """Mean over the categories that have masks; None if none has."""
-    known = [value for value in values if not math.isnan(value)]
-    return _mean(known) if known else None
+    return number(math.fsum(values) / len(values)) if values else None

@@ -4,14 +4,22 @@ from typing import Any
 
 import numpy as np
 
-from pseudoval.statistics.intervals import paired_interval, regret_interval
+from pseudoval.statistics.intervals import paired_interval
+from pseudoval.statistics.regret import regret
 from reports.findings.names import ordered
 from reports.findings.source import MACRO, Source, stage_configs
 from reports.findings.stability import best_of
-from reports.findings.uncertainty import Evidence, Sample, interval_list, number
+from reports.findings.uncertainty import (
+    Evidence,
+    Sample,
+    interval_list,
+    known_regret_interval,
+    number,
+    pair,
+)
 
 
-def audit(source: Source, evidence: Evidence) -> dict[str, Any] | None:
+def off_path(source: Source, evidence: Evidence) -> dict[str, Any] | None:
     """The ``audit`` entry of ``correlation.json``; None if no cell off the path was scored.
 
     The cells never take part in the choice. The losses are those of the mean over categories:
@@ -23,59 +31,44 @@ def audit(source: Source, evidence: Evidence) -> dict[str, Any] | None:
     cells = [config for config in source.pseudo.configs if config not in staged]
     if not cells:
         return None
-    told = source.best.get("audit") or {}
     scored = [*staged, *cells]
     joint = scored[best_of(source, scored)]
-    figures: dict[str, Any] = {
-        "share": told.get("share"),
-        "seed": told.get("seed"),
-        "cells": told.get("cells"),
+    found: dict[str, Any] = {
+        **{key: source.audit[key] if source.audit else None for key in ("share", "seed", "cells")},
         "scored": len(cells),
         "joint_choice": ordered(joint),
+        "joint_choice_gain": None,
+        "joint_choice_gain_interval": None,
     }
-    for name, sample in (("pseudo", evidence.pseudo), ("test", evidence.test)):
-        known = sample is not None and all(config in sample.configs for config in cells)
-        loss, interval = _loss(sample, scored, source) if sample and known else (None, None)
-        figures[f"{name}_loss"], figures[f"{name}_loss_interval"] = loss, interval
-    columns = {
-        name: _column(sample, cells)
-        for name, sample in (("pseudo", evidence.pseudo), ("test", evidence.test))
-    }
-    figures["configurations"] = [
-        {"params": ordered(cell), **{name: columns[name][row] for name in columns}}
-        for row, cell in enumerate(cells)
+    columns = []
+    for name, sample in evidence.sets.items():
+        loss, interval = None, None
+        if sample is not None and all(cell in sample.configs for cell in cells):
+            chosen = scored.index(source.params)
+            loss = number(regret(sample.values(scored, MACRO), chosen))
+            interval = known_regret_interval(sample, scored, chosen, MACRO)
+        found[f"{name}_loss"], found[f"{name}_loss_interval"] = loss, interval
+        columns.append(_column(sample, cells))
+    found["configurations"] = [
+        {"params": ordered(cell), "pseudo": pseudo, "test": test}
+        for cell, pseudo, test in zip(cells, *columns, strict=True)
     ]
-    gain, interval = None, None
     test = evidence.test
     if test is not None and joint in test.configs:
-        pair = test.part([joint, source.params], MACRO)
-        gain = number(float(np.subtract(*pair.means)))
-        interval = None if gain is None else list(paired_interval(pair, 0, 1))
-    return {**figures, "joint_choice_gain": gain, "joint_choice_gain_interval": interval}
-
-
-def _loss(
-    sample: Sample, scored: list[dict[str, float | str]], source: Source
-) -> tuple[float | None, list[float] | None]:
-    chosen = scored.index(source.params)
-    values = sample.values(scored, MACRO)
-    interval = regret_interval(sample.part(scored, MACRO), chosen)
-    loss = number(float(np.nanmax(values) - values[chosen]))
-    return loss, None if interval is None or loss is None else list(interval)
+        both = test.part([joint, source.params], MACRO)
+        found["joint_choice_gain"] = number(float(np.subtract(*both.means)))
+        found["joint_choice_gain_interval"] = pair(paired_interval(both, 0, 1))
+    return found
 
 
 def _column(sample: Sample | None, cells: list[dict[str, float | str]]) -> list[Any]:
     """AUROC and interval of each cell on a set; None where it was not scored."""
-    if sample is None:
+    known = [] if sample is None else [cell for cell in cells if cell in sample.configs]
+    if sample is None or not known:
         return [None] * len(cells)
-    known = [cell for cell in cells if cell in sample.configs]
-    if not known:
-        return [None] * len(cells)
-    values = sample.values(known, MACRO)
-    intervals = interval_list(sample, known, MACRO)
-    return [
-        {"auroc": number(values[known.index(cell)]), "interval": intervals[known.index(cell)]}
-        if cell in known
-        else None
-        for cell in cells
-    ]
+    values, intervals = sample.values(known, MACRO), interval_list(sample, known, MACRO)
+    results = (
+        {"auroc": number(value), "interval": interval}
+        for value, interval in zip(values, intervals, strict=True)
+    )
+    return [next(results) if cell in known else None for cell in cells]

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from pseudoval.data.files import read_json, require_folder
 from pseudoval.errors import UserError
+from pseudoval.metrics import runs
 from pseudoval.metrics.image_metrics import (
     auroc,
     auroc_by_category,
@@ -18,12 +19,9 @@ from pseudoval.metrics.image_metrics import (
 )
 from pseudoval.metrics.score_matrix import Config, ScoreMatrix, config_name
 from pseudoval.statistics import objectives
-from pseudoval.statistics.rules import BEST, find_rule, select_best, selection_order
+from pseudoval.statistics.rules import BEST, select_best, selection_order
 
 MACRO, POOLED = "macro", "pooled"
-
-TOLERANCE = 1e-9
-"""How far a figure in best.json may lie from the recomputed one: rounding, nothing more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +72,11 @@ class Source:
         test: scores on the real test set; the same categories, at least the same configurations.
         stages: in the order in which they were searched.
         params: the configuration finally chosen.
+        rule: which configuration wins, by name; CSVs name none and get ``best``.
+        objective: what the study maximised, by name; the macro image AUROC for CSVs.
+        member_of: what the RUNs are that this one's study took the mean of, in the plural.
         run: ``run.json``, empty for CSVs.
-        best: ``best.json``, empty for CSVs.
+        audit: of ``best.json``, the cells off the path of the study; None if there are none.
         folder: the RUN folder, None for CSVs.
     """
 
@@ -86,77 +87,54 @@ class Source:
     test_auroc: Aurocs | None
     stages: list[Stage]
     params: dict[str, float | str]
+    rule: str = BEST
+    objective: str = objectives.MACRO
+    member_of: str | None = None
     run: dict[str, Any] = field(default_factory=dict)
-    best: dict[str, Any] = field(default_factory=dict)
+    audit: dict[str, Any] | None = None
     folder: Path | None = None
-
-    @property
-    def rule(self) -> str:
-        """The named rule of the choice; that of CSVs and of RUNs that name none is ``best``."""
-        return str(self.run.get("rule", BEST))
-
-    @property
-    def objective(self) -> str:
-        """What the study maximised; the macro image AUROC for CSVs."""
-        return str(self.run.get("objective", objectives.MACRO))
-
-    @property
-    def member_of(self) -> str:
-        """What the RUNs are that this one's study took the mean of, in the plural."""
-        return str(self.run.get("members_are", "seeds"))
 
 
 def load_run(folder: Path) -> Source:
-    """Read a RUN folder and check that what it says of itself follows from its scores.
+    """Read a finished RUN of one model on one pseudo set.
 
     Raises:
-        UserError: not a RUN folder, a file missing or damaged, a category with one class only,
-            a configuration without scores, a rule or objective that is not known, or an AUROC
-            in best.json that is not that of the score matrix.
+        UserError: not a finished RUN, a file missing or damaged, a category with one class only,
+            or a configuration without scores.
     """
-    require_folder(folder, "run", "pseudoval tune")
-    best = _object(folder / "best.json", "The choice of the run (written when tune finishes)")
-    run = _object(folder / "run.json", "The description of the run")
-    find_rule(str(run.get("rule", BEST)))
-    objectives.parts_of(str(run.get("objective", objectives.MACRO)))
-    pseudo = ScoreMatrix.load(folder / "pseudo_scores.npz")
-    pseudo_auroc = _aurocs(pseudo, str(folder / "pseudo_scores.npz"))
-    try:
-        stages = [_stage_of(entry) for entry in best["stages"]]
-        params = dict(best["params"])
-        told = [entry["pseudo_auroc"] for entry in best["stages"]]
-        told_final = best["pseudo_auroc"]
-        audited = best.get("audit", {"configs": [], "pseudo_auroc": []})
-        cells, told_cells = list(audited["configs"]), list(audited["pseudo_auroc"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{folder / 'best.json'} is not a choice that tune wrote ({error!r}); run "
-            "'pseudoval tune' again."
-        ) from None
-    _require_configs(pseudo, stages, params, folder / "pseudo_scores.npz", "pseudoval tune")
-    for stage, values in zip(stages, told, strict=True):
-        found = pseudo_auroc.curve(stage.configs, MACRO)
-        _require_equal(values, found, f"stage {stage.name!r}", folder)
-    _require_equal(told_cells, pseudo_auroc.curve(cells, MACRO), "the audit", folder)
-    _require_equal([told_final], pseudo_auroc.curve([params], MACRO), "the choice", folder)
-
-    test, test_auroc = None, None
-    test_path = folder / "test_scores.npz"
+    run = runs.load_run(folder)
+    pseudo_path, test_path = folder / "pseudo_scores.npz", folder / "test_scores.npz"
+    pseudo = ScoreMatrix.load(pseudo_path)
+    stages = [
+        Stage(
+            name=stage["name"],
+            param=stage["param"],
+            values=stage["values"],
+            configs=stage["configs"],
+            selected=stage["values"].index(stage["selected"]),
+        )
+        for stage in run.best["stages"]
+    ]
+    params = run.best["params"]
+    _require_configs(pseudo, stages, params, pseudo_path, "pseudoval tune")
+    test = None
     if test_path.exists():
         test = ScoreMatrix.load(test_path)
-        test_auroc = _aurocs(test, str(test_path))
-        _require_same_categories(pseudo, test, folder / "pseudo_scores.npz", test_path)
+        _require_same_categories(pseudo, test, pseudo_path, test_path)
         _require_configs(test, stages, params, test_path, "pseudoval evaluate")
     return Source(
         name=folder.resolve().name,
         pseudo=pseudo,
         test=test,
-        pseudo_auroc=pseudo_auroc,
-        test_auroc=test_auroc,
+        pseudo_auroc=_aurocs(pseudo, pseudo_path),
+        test_auroc=None if test is None else _aurocs(test, test_path),
         stages=stages,
         params=params,
-        run=run,
-        best=best,
+        rule=run.header["rule"],
+        objective=run.header["objective"],
+        member_of=run.header.get("members_are"),
+        run=run.header,
+        audit=run.best.get("audit"),
         folder=folder,
     )
 
@@ -171,11 +149,10 @@ def load_csv(scores: Path, test_scores: Path | None = None) -> Source:
             with one class only, or files with different configurations or categories.
     """
     pseudo = _read_csv(scores)
-    pseudo_auroc = _aurocs(pseudo, str(scores))
-    test, test_auroc = None, None
+    pseudo_auroc = _aurocs(pseudo, scores)
+    test = None
     if test_scores is not None:
         test = _read_csv(test_scores)
-        test_auroc = _aurocs(test, str(test_scores))
         _require_same_categories(pseudo, test, scores, test_scores)
         for one, other, path, elsewhere in (
             (pseudo, test, test_scores, scores),
@@ -193,7 +170,7 @@ def load_csv(scores: Path, test_scores: Path | None = None) -> Source:
         pseudo=pseudo,
         test=test,
         pseudo_auroc=pseudo_auroc,
-        test_auroc=test_auroc,
+        test_auroc=None if test is None or test_scores is None else _aurocs(test, test_scores),
         stages=stages,
         params=stages[-1].configs[stages[-1].selected],
     )
@@ -237,20 +214,23 @@ def stage_configs(source: Source) -> list[dict[str, float | str]]:
 
 def set_sizes(matrix: ScoreMatrix) -> dict[str, Any]:
     """Images, normal and anomalous ones, and groups, of a set and of each category."""
+    table = pd.DataFrame(
+        {"category": matrix.categories, "label": matrix.labels, "group": matrix.groups}
+    )
 
-    def counted(rows: list[int]) -> dict[str, int]:
-        labels = [int(matrix.labels[row]) for row in rows]
-        groups = {(matrix.categories[row], matrix.groups[row]) for row in rows}
-        counts = {"normal": labels.count(0), "anomalous": labels.count(1), "groups": len(groups)}
-        return {"images": len(rows), **counts}
+    def counted(rows: pd.DataFrame) -> dict[str, int]:
+        return {
+            "images": len(rows),
+            "normal": int((rows["label"] == 0).sum()),
+            "anomalous": int((rows["label"] == 1).sum()),
+            "groups": len(rows[["category", "group"]].drop_duplicates()),
+        }
 
-    rows = list(range(len(matrix.images)))
+    by_category = table.groupby("category")
+    names = matrix.category_names
     return {
-        **counted(rows),
-        "categories": {
-            name: counted([row for row in rows if matrix.categories[row] == name])
-            for name in matrix.category_names
-        },
+        **counted(table),
+        "categories": {name: counted(by_category.get_group(name)) for name in names},
     }
 
 
@@ -267,27 +247,12 @@ def _stage(param: str, configs: Sequence[Config], values: np.ndarray, rows: list
     )
 
 
-def _stage_of(entry: dict[str, Any]) -> Stage:
-    """A stage as best.json writes it."""
-    values = list(entry["values"])
-    configs = [dict(config) for config in entry["configs"]]
-    if not values or len(values) != len(configs) or len(values) != len(entry["pseudo_auroc"]):
-        raise ValueError(f"stage {entry['name']!r}: values and configs differ in length")
-    return Stage(
-        name=str(entry["name"]),
-        param=str(entry["param"]),
-        values=values,
-        configs=configs,
-        selected=values.index(entry["selected"]),
-    )
-
-
-def _aurocs(matrix: ScoreMatrix, where: str) -> Aurocs:
-    require_both_classes(matrix.categories, matrix.labels, where)
+def _aurocs(matrix: ScoreMatrix, path: Path) -> Aurocs:
+    require_both_classes(matrix.categories, matrix.labels, str(path))
     for name in (MACRO, POOLED):
         if name in matrix.categories:
             raise UserError(
-                f"Category {name!r} in {where} has a name that the report gives to the {name} "
+                f"Category {name!r} in {path} has a name that the report gives to the {name} "
                 "AUROC; rename it."
             )
     table = auroc_by_category(matrix.scores, matrix.categories, matrix.labels)
@@ -309,13 +274,6 @@ def _read_csv(path: Path) -> ScoreMatrix:
                 f"{path}: configuration {config_name(config)!r} has two columns; keep one."
             )
     return matrix
-
-
-def _object(path: Path, what: str) -> dict[str, Any]:
-    value = read_json(path, what)
-    if not isinstance(value, dict):
-        raise UserError(f"{what} in {path} is not a JSON object; run 'pseudoval tune' again.")
-    return value
 
 
 def _require_configs(
@@ -344,18 +302,6 @@ def _require_same_categories(
             f"{lacks} has no images of category {name!r}, which {has} has; score the same "
             "categories on both sets."
         )
-
-
-def _require_equal(told: list[Any], found: list[float], where: str, folder: Path) -> None:
-    """Check figures of best.json (null for an unfinished one) against the recomputed ones."""
-    for said, value in zip(told, found, strict=True):
-        if said is None and math.isnan(value):
-            continue
-        if not isinstance(said, int | float) or not abs(said - value) <= TOLERANCE:
-            raise UserError(
-                f"{folder} is inconsistent: best.json gives {where} the pseudo AUROC {said}, "
-                f"but pseudo_scores.npz gives {value:.9f}; run 'pseudoval tune' again."
-            )
 
 
 def _has_text(config: Config) -> bool:

@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
-from typing import Any
 
 import numpy as np
 
@@ -13,27 +12,24 @@ from pseudoval.statistics.bootstrap import Replicates, averaged
 from pseudoval.statistics.objectives import bootstrap, needs_pixels, values
 from pseudoval.statistics.rules import select
 from pseudoval.statistics.separation import separation
+from reports.findings.forms import LeftOut
 from reports.findings.names import ordered
 from reports.findings.source import Source, Stage
 
 
-def stability(source: Source) -> list[dict[str, Any]]:
+def stability(source: Source) -> list[LeftOut]:
     """The choice of each stage, made again without one category or generator at a time.
 
     Later stages were scored at the values that the earlier ones chose on the whole set, so each
     stage is judged by itself: ``selected`` gives the value by stage, and ``same`` says whether
     the rule of the run chooses what it chooses on the whole set.
     """
+    parts = {"category": source.pseudo.categories, "generator": image_generators(source.pseudo)}
     found = []
-    names = np.array(source.pseudo.categories)
-    if len(set(source.pseudo.categories)) > 1:
-        for name in source.pseudo.category_names:
-            found.append(_without(source, "category", name, names != name))
-    generators = np.array(image_generators(source.pseudo))
-    distinct = sorted(set(generators) - {""})
-    if len(distinct) > 1:
-        for name in distinct:
-            found.append(_without(source, "generator", name, generators != name))
+    for what, of_images in parts.items():
+        names = sorted(set(of_images) - {""})
+        if len(names) > 1:
+            found += [_without(source, what, n, np.array(of_images) != n) for n in names]
     return [entry for entry in found if entry is not None]
 
 
@@ -45,8 +41,8 @@ def image_generators(matrix: ScoreMatrix) -> list[str]:
     ]
 
 
-def _without(source: Source, what: str, name: str, kept: np.ndarray) -> dict[str, Any] | None:
-    """None if no category keeps both classes, or a part has no pixel figures of its own."""
+def _without(source: Source, what: str, name: str, kept: np.ndarray) -> LeftOut | None:
+    """None if no category keeps both classes, or a part has no pixel values of its own."""
     matrix = source.pseudo
     names = np.array(matrix.categories)
     whole = {
@@ -96,7 +92,7 @@ def alone_params(source: Source) -> dict[str, float | str]:
     return ordered(config)
 
 
-def without_each_seed(sources: Sequence[Source]) -> list[dict[str, Any]]:
+def without_each_seed(sources: Sequence[Source]) -> list[LeftOut]:
     """The choice on the mean of all seeds but one, as ``stability`` gives it for other parts."""
 
     def choice(kept: Sequence[Source]) -> dict[str, float | str]:
@@ -104,13 +100,13 @@ def without_each_seed(sources: Sequence[Source]) -> list[dict[str, Any]]:
         return {s.name: _choice(kept[0], s, matrices) for s in sources[0].stages}
 
     whole = choice(sources)
-    what = {"seeds": "seed", "pseudo sets": "pseudo set"}.get(sources[0].member_of, "scoring")
-    found = []
-    for left_out in sources:
-        selected = choice([source for source in sources if source is not left_out])
-        entry = {"left_out": what, "name": left_out.name, "selected": selected}
-        found.append({**entry, "same": selected == whole})
-    return found
+    names = {"seeds": "seed", "pseudo sets": "pseudo set"}
+    what = names.get(sources[0].member_of or "", "scoring")
+    without = {s.name: choice([one for one in sources if one is not s]) for s in sources}
+    return [
+        {"left_out": what, "name": name, "selected": selected, "same": selected == whole}
+        for name, selected in without.items()
+    ]
 
 
 def _choice(source: Source, stage: Stage, matrices: Sequence[ScoreMatrix]) -> float | str:

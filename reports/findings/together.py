@@ -2,30 +2,34 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, cast
 
 import numpy as np
+import pandas as pd
 
 from pseudoval.statistics.bootstrap import REPLICATES
 from pseudoval.statistics.rank_aggregation import borda, rank_rows
 from pseudoval.statistics.rules import select_best
 from reports.findings.cautions import warnings
 from reports.findings.correlation import correlate
+from reports.findings.forms import Choice, Correlation, Row, Together
 from reports.findings.names import ordered
 from reports.findings.source import MACRO, Source, stage_configs
 from reports.findings.stability import alone, alone_params, without_each_seed
 from reports.findings.uncertainty import number
 
-SEEDS, RUNS = "seeds", "runs"
-FIGURES = (
+Kind = Literal["seeds", "runs"]
+SEEDS: Kind = "seeds"
+RUNS: Kind = "runs"
+METRICS = (
     "pseudo_auroc", "test_auroc", "pixel_auroc", "image_ap", "pixel_ap", "pixel_aupro", "regret",
     "random_regret",
 )  # fmt: skip
 
 
 def correlate_together(
-    sources: Sequence[Source], *, kind: str = RUNS, replicates: int = REPLICATES, seed: int = 0
-) -> dict[str, Any]:
+    sources: Sequence[Source], *, kind: Kind = RUNS, replicates: int = REPLICATES, seed: int = 0
+) -> Correlation:
     """``correlation.json`` of several RUNs.
 
     Args:
@@ -36,23 +40,20 @@ def correlate_together(
         What ``correlate`` says of the first, with ``runs``, the same of each, and ``together``:
         ``noun`` (what they are, in the plural), ``rows`` (one per RUN; ``alone`` is what it would
         have chosen by itself, by stage, and ``same`` whether that is its choice), ``mean`` and
-        ``std`` over them (dividing by n - 1; None if a RUN lacks the figure), ``per_category``,
+        ``std`` over them (dividing by n - 1; None if a RUN lacks the metric), ``per_category``,
         ``choices`` (what each would have chosen by itself, and the RUNs that agree) and
         ``aggregation``.
     """
     found = [correlate(source, replicates=replicates, seed=seed) for source in sources]
-    rows = [_row(run, source) for run, source in zip(found, sources, strict=True)]
-    finals = [{name: run["final"][name] for name in FIGURES} for run in found]
-    mean, std = spread(finals)
+    mean, std = spread([run["final"] for run in found])
     per_category = {}
     for name in found[0]["per_category"]:
-        of_category = [run["per_category"][name]["final"] for run in found]
-        parts = spread([{key: final[key] for key in FIGURES} for final in of_category])
+        parts = spread([run["per_category"][name]["final"] for run in found])
         per_category[name] = dict(zip(("mean", "std"), parts, strict=True))
-    together = {
+    together: Together = {
         "kind": kind,
-        "noun": sources[0].member_of if kind == SEEDS else "runs",
-        "rows": rows,
+        "noun": sources[0].member_of or "runs",
+        "rows": [_row(run, source) for run, source in zip(found, sources, strict=True)],
         "mean": mean,
         "std": std,
         "per_category": per_category,
@@ -63,25 +64,22 @@ def correlate_together(
     if kind == SEEDS:
         left_out = [*first["stability"], *without_each_seed(sources)]
         first = {**first, "stability": left_out}
-        first["warnings"] = warnings(sources[0], first)
+        first = {**first, "warnings": warnings(sources[0], first)}
     return {**first, "runs": found, "together": together}
 
 
 def spread(
-    rows: Sequence[Mapping[str, float | None]],
+    rows: Sequence[Mapping[str, Any]],
 ) -> tuple[dict[str, float | None], dict[str, float | None]]:
-    """Mean and standard deviation (dividing by n - 1) of each figure over rows.
+    """Mean and standard deviation (dividing by n - 1) of each metric over rows.
 
-    None where a row lacks the figure; the deviation of a single row is None.
+    None where a row lacks the metric; the deviation of a single row is None.
     """
-    mean: dict[str, float | None] = {}
-    std: dict[str, float | None] = {}
-    for name in rows[0]:
-        values = [row[name] for row in rows]
-        known = [value for value in values if value is not None]
-        full = len(known) == len(values)
-        mean[name] = math.fsum(known) / len(known) if full else None
-        std[name] = float(np.std(known, ddof=1)) if full and len(known) > 1 else None
+    table = pd.DataFrame(rows, columns=list(METRICS), dtype=float)  # None is NaN
+    mean, std = (
+        {name: number(value) for name, value in one.items()}
+        for one in (table.mean(skipna=False), table.std(skipna=False))
+    )
     return mean, std
 
 
@@ -139,24 +137,25 @@ def _test_regret(source: Source, configs: Sequence[Mapping[str, Any]], row: int)
     return number(float(np.nanmax(curve) - curve[row])) if not np.isnan(curve).all() else None
 
 
-def _row(run: Mapping[str, Any], source: Source) -> dict[str, Any]:
-    final = run["final"]
+def _row(run: Correlation, source: Source) -> Row:
     own = alone(source)
     selected = {stage["name"]: stage["selected"] for stage in run["stages"]}
-    return {
+    final = cast(dict[str, Any], run["final"])
+    row = {
         "run": run["run"],
         "params": final["params"],
-        **{name: final[name] for name in FIGURES},
+        **{name: final[name] for name in METRICS},
         "spearman": {stage["name"]: stage["spearman"] for stage in run["stages"]},
         "selected": selected,
         "alone": own,
         "same": selected == own,
     }
+    return cast(Row, row)
 
 
-def _choices(sources: Sequence[Source]) -> list[dict[str, Any]]:
+def _choices(sources: Sequence[Source]) -> list[Choice]:
     """What each RUN would have chosen by itself, with the RUNs that agree, most of them first."""
-    choices: list[dict[str, Any]] = []
+    choices: list[Choice] = []
     for source in sources:
         params = alone_params(source)
         known = [choice for choice in choices if choice["params"] == params]

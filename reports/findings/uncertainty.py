@@ -1,4 +1,4 @@
-"""How sure the figures of a report are: intervals, leading sets, power, what labels would buy.
+"""How sure the results of a report are: intervals, leading sets, power, what labels would buy.
 
 All of it comes from one bootstrap per set, made once for all configurations; a part of a report
 then looks at some of the configurations in one category or in all of them.
@@ -25,11 +25,18 @@ from pseudoval.statistics.intervals import (
     resolvable_gap,
 )
 from pseudoval.statistics.labelled_halves import SMALLEST, Halves, split_halves
-from pseudoval.statistics.regret import regret
 from pseudoval.statistics.rules import selection_order
+from reports.findings.forms import (
+    Agreement,
+    Interval,
+    Labelled,
+    Params,
+    Power,
+    SetResult,
+    SetResults,
+    Which,
+)
 from reports.findings.source import MACRO, Source
-
-Interval = list[float | None] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +74,11 @@ class Evidence:
     test: Sample | None
     halves: Halves | None
     seed: int
+
+    @property
+    def sets(self) -> dict[Which, Sample | None]:
+        """The two sets by name."""
+        return {"pseudo": self.pseudo, "test": self.test}
 
 
 def gather(source: Source, *, replicates: int, seed: int) -> Evidence:
@@ -107,7 +119,7 @@ def ranking(sample: Sample, configs: Sequence[Config], category: str) -> dict[st
     """Who leads some configurations on a set, and who cannot be told apart from it.
 
     Returns:
-        ``order`` (indices, best first, those without a figure left out), ``p_best``,
+        ``order`` (indices, best first, those without a value left out), ``p_best``,
         ``in_leading_set``, ``gap`` and ``gap_interval`` (leader minus each), each by
         configuration.
     """
@@ -115,7 +127,7 @@ def ranking(sample: Sample, configs: Sequence[Config], category: str) -> dict[st
     values = part.means
     order = [row for row in selection_order(configs, values) if not math.isnan(values[row])]
     nothing = [None] * len(configs)
-    figures: dict[str, Any] = {
+    found: dict[str, Any] = {
         "order": order,
         "p_best": [number(value) for value in best_shares(part)],
         "in_leading_set": [False] * len(configs),
@@ -124,13 +136,13 @@ def ranking(sample: Sample, configs: Sequence[Config], category: str) -> dict[st
     }
     if order:
         comparison = compare(part, order[0])
-        figures["in_leading_set"] = comparison.together.tolist()
-        figures["gap"] = [number(gap) for gap in comparison.gaps]
-        figures["gap_interval"] = [pair(bounds) for bounds in comparison.intervals]
-    return figures
+        found["in_leading_set"] = comparison.together.tolist()
+        found["gap"] = [number(gap) for gap in comparison.gaps]
+        found["gap_interval"] = [pair(bounds) for bounds in comparison.intervals]
+    return found
 
 
-def power(sample: Sample | None, configs: Sequence[Config], category: str) -> dict[str, Any] | None:
+def power(sample: Sample | None, configs: Sequence[Config], category: str) -> Power | None:
     """What a set can tell apart at 80 % power; None with fewer than two configurations.
 
     ``leader`` and ``runner_up`` are indices into ``configs``; ``resolvable_gap_median`` is over
@@ -160,13 +172,15 @@ def power(sample: Sample | None, configs: Sequence[Config], category: str) -> di
     }
 
 
-def correlation_figures(
+def correlations(
     evidence: Evidence, configs: Sequence[Config], category: str
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Agreement]:
     """Spearman, Kendall and Pearson between the sets, over some configurations."""
-    nothing = {"value": None, "interval": None, "p": None, "differs_from_zero": None}
     if evidence.test is None:
-        return {name: dict(nothing) for name in ("spearman", "kendall", "pearson")}
+        return {
+            name: {"value": None, "interval": None, "p": None, "differs_from_zero": None}
+            for name in ("spearman", "kendall", "pearson")
+        }
     pseudo, test = (sample.part(configs, category) for sample in (evidence.pseudo, evidence.test))
     found = agreements(
         pseudo.means,
@@ -186,36 +200,20 @@ def correlation_figures(
     }
 
 
-def cost(
+def known_regret_interval(
     sample: Sample | None, configs: Sequence[Config], selected: int | None, category: str
-) -> dict[str, Any]:
-    """What one of some configurations costs on the test set against the best of them.
-
-    Returns:
-        ``regret``, ``regret_interval``, ``test_rank`` (1 + number strictly better), ``top1_hit``,
-        ``top3_hit``; all None without a test set or a figure.
-    """
-    names = ("regret", "regret_interval", "test_rank", "top1_hit", "top3_hit")
-    figures: dict[str, Any] = dict.fromkeys(names)
+) -> Interval:
+    """Interval of the regret of one of some configurations; None without a set or its AUROC."""
     if sample is None or selected is None:
-        return figures
-    values = sample.values(configs, category)
-    if math.isnan(values[selected]):
-        return figures
-    rank = 1 + int((values > values[selected] + 1e-12).sum())
-    interval = regret_interval(sample.part(configs, category), selected)
-    return {
-        "regret": number(regret(values, selected)),
-        "regret_interval": None if interval is None else list(interval),
-        "test_rank": rank,
-        "top1_hit": rank == 1,
-        "top3_hit": rank <= 3,
-    }
+        return None
+    part = sample.part(configs, category)
+    interval = None if math.isnan(part.means[selected]) else regret_interval(part, selected)
+    return None if interval is None else list(interval)
 
 
 def labelled_choice(
     evidence: Evidence, configs: Sequence[Config], category: str, best: Config | None
-) -> dict[str, Any] | None:
+) -> Labelled | None:
     """The regret of choosing among some configurations on one labelled half of the test set.
 
     Args:
@@ -225,55 +223,58 @@ def labelled_choice(
         return None
     halves = evidence.halves
     where = None if category == MACRO else category
-    figures = {"regret": None, "interval": None, "splits": 0, "reason": None}
+    reason = None
     lacking = halves.too_small(where)
-    values = evidence.test.values(configs, category)
     if lacking is not None:
         size = halves.sizes[halves.names.index(lacking)]
         reason = (
             f"{lacking} has {size} real test images of one class, and halves need {SMALLEST} of "
             "each class"
         )
-        return {**figures, "reason": reason}
-    if best is None or np.isnan(values).all():
-        return {**figures, "reason": "no configuration has a test AUROC"}
+    elif best is None or np.isnan(evidence.test.values(configs, category)).all():
+        reason = "no configuration has a test AUROC"
+    if reason is not None or best is None:
+        return {"regret": None, "interval": None, "splits": 0, "reason": reason}
     candidates = [configs[row] for row in selection_order(configs, np.zeros(len(configs)))]
     rows = [evidence.test.configs.index(dict(config)) for config in (best, *candidates)]
-    costs = halves.paid(rows[:1], where) - halves.paid(rows[1:], where)
+    regrets = halves.paid(rows[:1], where) - halves.paid(rows[1:], where)
     return {
-        "regret": float(costs.mean()),
-        "interval": [float(bound) for bound in np.quantile(costs, [0.025, 0.975])],
-        "splits": len(costs),
+        "regret": float(regrets.mean()),
+        "interval": [float(bound) for bound in np.quantile(regrets, [0.025, 0.975])],
+        "splits": len(regrets),
         "reason": None,
     }
 
 
-def configuration_figures(
-    evidence: Evidence, configs: Sequence[Config], category: str
-) -> list[dict[str, Any]]:
-    """Of each configuration on ``pseudo`` and ``test``: AUROC, interval, P(best), leading set."""
-    columns: dict[str, list[Any]] = {}
-    for name, sample in (("pseudo", evidence.pseudo), ("test", evidence.test)):
-        if sample is None:
-            columns[name] = [None] * len(configs)
-            continue
-        ranks = ranking(sample, configs, category)
-        values = sample.values(configs, category)
-        intervals = interval_list(sample, configs, category)
-        columns[name] = [
-            {
-                "auroc": number(values[row]),
-                "interval": intervals[row],
-                **{
-                    key: ranks[key][row]
-                    for key in ("p_best", "in_leading_set", "gap", "gap_interval")
-                },
-            }
-            for row in range(len(configs))
-        ]
+def configuration_results(
+    evidence: Evidence, configs: list[Params], category: str
+) -> list[tuple[Params, SetResults]]:
+    """Each configuration with its AUROC, interval, P(best) and leading set on both sets."""
+    columns = [_set_results(sample, configs, category) for sample in evidence.sets.values()]
+    pairs = zip(*columns, strict=True)
     return [
-        {"params": dict(config), **{name: columns[name][row] for name in columns}}
-        for row, config in enumerate(configs)
+        (config, {"pseudo": pseudo, "test": test})
+        for config, (pseudo, test) in zip(configs, pairs, strict=True)
+    ]
+
+
+def _set_results(
+    sample: Sample | None, configs: Sequence[Config], category: str
+) -> Sequence[SetResult | None]:
+    if sample is None:
+        return [None] * len(configs)
+    ranks = ranking(sample, configs, category)
+    values, intervals = sample.values(configs, category), interval_list(sample, configs, category)
+    return [
+        {
+            "auroc": number(values[row]),
+            "interval": intervals[row],
+            "p_best": ranks["p_best"][row],
+            "in_leading_set": ranks["in_leading_set"][row],
+            "gap": ranks["gap"][row],
+            "gap_interval": ranks["gap_interval"][row],
+        }
+        for row in range(len(configs))
     ]
 
 

@@ -1,12 +1,12 @@
 """The outcome in plain words, from ``correlation.json`` alone."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from reports.findings.forms import Correlation, FinalFindings, Interval, Params, Together
+from reports.findings.names import auroc, between, describe, points, with_spread
 
-from reports.findings.names import describe
+INTERVAL = " (95 % interval {})"
 
 
-def verdict(correlation: Mapping[str, Any]) -> str:
+def verdict(correlation: Correlation) -> str:
     """What was chosen, what it cost and how sure that is, in a few sentences.
 
     The same for the terminal and for the top of the page. Without a test set it says so and
@@ -23,59 +23,43 @@ def verdict(correlation: Mapping[str, Any]) -> str:
     return " ".join(_of_runs(together))
 
 
-def auroc(value: float | None) -> str:
-    """An AUROC with three digits, or a dash."""
-    return "–" if value is None else f"{value:.3f}"
-
-
-def points(value: float | None) -> str:
-    """A difference of AUROCs in percentage points, as in ``0.3``, or a dash."""
-    if value is None:
-        return "–"
-    return f"{100 * value:.1f}".replace("-0.0", "0.0")
-
-
-def between(interval: Sequence[float] | None, say: Any = auroc) -> str:
-    """`` (95 % interval .. to ..)``, or nothing where there is none."""
-    if interval is None:
-        return ""
-    return f" (95 % interval {say(interval[0])} to {say(interval[1])})"
-
-
-def _of_one(correlation: Mapping[str, Any]) -> list[str]:
+def _of_one(correlation: Correlation) -> list[str]:
     final = correlation["final"]
     tried = len(correlation["configurations"])
-    said = [f"Chosen: {describe(final['params'])}."]
+    sentences = [f"Chosen: {describe(final['params'])}."]
     if final["test_auroc"] is None:
-        measured = f"image AUROC {auroc(final['pseudo_auroc'])}{between(final['pseudo_interval'])}"
-        said.append(f"On the pseudo set: {measured}.")
-        said += [f"There {_apart(final, tried)}."] if tried > 1 else []
-        return [*said, "No real test set was scored, so nothing is known about real defects."]
+        sentences.append(_measured("pseudo", final["pseudo_auroc"], final["pseudo_interval"]))
+        sentences += [f"There {_apart(final, tried)}."] if tried > 1 else []
+        return [*sentences, "No real test set was scored, so nothing is known about real defects."]
 
-    measured = f"image AUROC {auroc(final['test_auroc'])}{between(final['test_interval'])}"
-    said.append(f"On the real test set: {measured}.")
+    sentences.append(_measured("real test", final["test_auroc"], final["test_interval"]))
     if tried == 1:
-        return [*said, "No other configuration was tried."]
-    cost = f"Choosing without labels cost {points(final['regret'])} points"
-    scored = final["configurations"]  # those of an audit too
+        return [*sentences, "No other configuration was tried."]
+    scored = final["configurations"]  # those off the path too
     if final["regret"] == 0:
-        cost = f"Choosing without labels cost nothing: it is the best of the {scored} tried"
+        regret = f"cost nothing: it is the best of the {scored} tried"
     else:
-        cost += (
-            f"{between(final['regret_interval'], points)} against the best of the {scored} tried"
+        interval = between(final["regret_interval"], points, INTERVAL)
+        regret = (
+            f"cost {points(final['regret'])} points{interval} against the best of the "
+            f"{scored} tried"
         )
-    leading = len(final["test_leading_set"])
-    of = "of which" if final["configurations"] == tried else f"of the {tried} in the stages"
+    leading = len(final["test_leading_set"] or [])
     if leading > 1:
-        cost += f", {leading} {of} cannot be told apart"
-    said.append(f"{cost}.")
-    said.append(
+        of = "of which" if scored == tried else f"of the {tried} in the stages"
+        regret += f", {leading} {of} cannot be told apart"
+    sentences.append(f"Choosing without labels {regret}.")
+    sentences.append(
         f"A choice at random would have cost {points(final['random_regret'])} points on average."
     )
-    return [*said, f"On the pseudo set {_apart(final, tried)}."]
+    return [*sentences, f"On the pseudo set {_apart(final, tried)}."]
 
 
-def _apart(final: Mapping[str, Any], tried: int) -> str:
+def _measured(name: str, value: float | None, interval: Interval) -> str:
+    return f"On the {name} set: image AUROC {auroc(value)}{between(interval, auroc, INTERVAL)}."
+
+
+def _apart(final: FinalFindings, tried: int) -> str:
     """How many configurations the pseudo set cannot tell from its leader."""
     leading = final["pseudo_leading_set"]
     if len(leading) == 1:
@@ -84,43 +68,41 @@ def _apart(final: Mapping[str, Any], tried: int) -> str:
     return f"{len(leading)} of the {tried} tried cannot be told apart, {choice}"
 
 
-def _of_seeds(together: Mapping[str, Any], params: Mapping[str, Any]) -> list[str]:
+def _of_seeds(together: Together, params: Params) -> list[str]:
     rows, mean, std = together["rows"], together["mean"], together["std"]
     count = len(rows)
     same = sum(row["same"] for row in rows)
-    said = [f"Chosen on the mean over {count} {together['noun']}: {describe(params)}."]
-    said.append(f"Alone, {same} of the {count} would have chosen the same.")
+    sentences = [f"Chosen on the mean over {count} {together['noun']}: {describe(params)}."]
+    sentences.append(f"Alone, {same} of the {count} would have chosen the same.")
     if mean["test_auroc"] is None:
-        said.append(f"On the pseudo set: image AUROC {_spread(mean, std, 'pseudo_auroc', auroc)}.")
-        return [*said, "No real test set was scored, so nothing is known about real defects."]
-    said.append(
-        f"On the real test set: image AUROC {_spread(mean, std, 'test_auroc', auroc)} over "
+        sentences.append(
+            f"On the pseudo set: image AUROC {with_spread(mean, std, 'pseudo_auroc', auroc)}."
+        )
+        return [*sentences, "No real test set was scored, so nothing is known about real defects."]
+    sentences.append(
+        f"On the real test set: image AUROC {with_spread(mean, std, 'test_auroc', auroc)} over "
         f"{count} {together['noun']}; choosing without labels cost "
-        f"{_spread(mean, std, 'regret', points)} points, a choice at random would "
+        f"{with_spread(mean, std, 'regret', points)} points, a choice at random would "
         f"have cost {points(mean['random_regret'])} on average."
     )
-    return said
+    return sentences
 
 
-def _of_runs(together: Mapping[str, Any]) -> list[str]:
+def _of_runs(together: Together) -> list[str]:
     rows, choices = together["rows"], together["choices"]
     if len(choices) == 1:
-        said = [f"All {len(rows)} runs chose {describe(choices[0]['params'])}."]
+        sentences = [f"All {len(rows)} runs chose {describe(choices[0]['params'])}."]
     else:
         each = "; ".join(f"{describe(one['params'])} ({', '.join(one['runs'])})" for one in choices)
-        said = [f"The {len(rows)} runs chose differently: {each}."]
+        sentences = [f"The {len(rows)} runs chose differently: {each}."]
     known = [row for row in rows if row["test_auroc"] is not None]
     if len(known) < len(rows):
         missing = ", ".join(row["run"] for row in rows if row["test_auroc"] is None)
-        said.append(f"No real test set was scored for {missing}.")
+        sentences.append(f"No real test set was scored for {missing}.")
     if known:
-        figures = "; ".join(
+        results = "; ".join(
             f"{row['run']} {auroc(row['test_auroc'])} (cost {points(row['regret'])} points)"
             for row in known
         )
-        said.append(f"Image AUROC on the real test set: {figures}.")
-    return said
-
-
-def _spread(mean: Mapping[str, Any], std: Mapping[str, Any], key: str, say: Any) -> str:
-    return say(mean[key]) + ("" if std[key] is None else f" ± {say(std[key])}")
+        sentences.append(f"Image AUROC on the real test set: {results}.")
+    return sentences

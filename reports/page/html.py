@@ -3,16 +3,17 @@
 import base64
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
 from reports.figures.examples import Example
-from reports.findings.names import describe
+from reports.findings.forms import Correlation
+from reports.findings.names import auroc, between, describe, points, share
 from reports.findings.source import Source
-from reports.findings.verdict import auroc, points, verdict
+from reports.findings.verdict import verdict
 from reports.page import sections
 from reports.page.pictures import category_pictures, curve_picture, example_groups, paper_pictures
 from reports.page.provenance import commands, facts
@@ -21,7 +22,7 @@ from reports.tables.tables import paper_tables
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def render_page(source: Source, correlation: Mapping[str, Any], examples: Sequence[Example]) -> str:
+def render_page(source: Source, correlation: Correlation, examples: Sequence[Example]) -> str:
     """The page as text; the same input gives the same text.
 
     Args:
@@ -29,17 +30,12 @@ def render_page(source: Source, correlation: Mapping[str, Any], examples: Sequen
         correlation: what ``correlate`` made of it, or ``correlate_together`` of several.
         examples: all that there are; some of each kind are shown.
     """
-    environment = page_environment()
-    style, script = template_text("style.css"), template_text("sort.js")
-    tested = correlation["final"]["test_auroc"] is not None
-    return environment.get_template("report.html.j2").render(
+    return render(
+        "report.html.j2",
         name=source.name,
-        style=style,
-        script=script,
-        policy=policy(style, script),
         heading=tied(sections.heading(correlation)),
         verdict=tied(verdict(correlation)),
-        tested=tested,
+        tested=correlation["final"]["test_auroc"] is not None,
         from_run=source.folder is not None,
         correlation=correlation,
         final=correlation["final"],
@@ -48,8 +44,9 @@ def render_page(source: Source, correlation: Mapping[str, Any], examples: Sequen
         tiles=sections.tiles(correlation),
         warnings=[tied(text) for text in sections.cautions(correlation)],
         stages=[_stage(correlation, index) for index in range(len(correlation["stages"]))],
-        costs=sections.costs(correlation),
+        regrets=sections.regrets(correlation),
         agreement=sections.agreement(correlation),
+        statistics=sections.statistics(correlation),
         power=sections.power(correlation),
         alike=[tied(text) for text in sections.alike(correlation)],
         stability=sections.stability(correlation),
@@ -62,8 +59,8 @@ def render_page(source: Source, correlation: Mapping[str, Any], examples: Sequen
     )
 
 
-def page_environment() -> jinja2.Environment:
-    """Where the templates of all pages live, with their filters."""
+def render(template: str, **values: Any) -> str:
+    """A page from a template of ``TEMPLATES``, with its style, script and policy inside it."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -76,26 +73,16 @@ def page_environment() -> jinja2.Environment:
         "points": points,
         "share": share,
         "count": lambda number: "–" if number is None else f"{number:,}",
-        "range": interval,
-        "points_range": lambda pair: interval(pair, points),
+        "range": between,
+        "points_range": lambda pair: between(pair, points),
         "stage_values": lambda selected: tied(sections.stage_values(selected)),
         "params": lambda params: tied(describe(params)),
     }
-    return environment
-
-
-def template_text(name: str) -> str:
-    """A file that pages carry inside them, such as the style."""
-    return (TEMPLATES / name).read_text(encoding="utf-8")
-
-
-def share(value: float | None) -> str:
-    """A share in [0, 1] in whole percent: ``41 %``, ``< 1 %``, or a dash."""
-    if value is None:
-        return "–"
-    if 0 < value < 0.005:
-        return "< 1 %"
-    return f"{100 * value:.0f} %"
+    style, script = (
+        (TEMPLATES / name).read_text(encoding="utf-8") for name in ("style.css", "sort.js")
+    )
+    fixed = {"style": style, "script": script, "policy": _policy(style, script)}
+    return environment.get_template(template).render(**fixed, **values)
 
 
 def tied(text: str) -> str:
@@ -103,15 +90,10 @@ def tied(text: str) -> str:
     return re.sub(r" (?==)|(?<==) | (?=%)", "\u00a0", text)
 
 
-def interval(pair: Sequence[float] | None, say: Any = auroc) -> str:
-    """``0.921 to 0.948``, or nothing."""
-    return "" if pair is None else f"{say(pair[0])} to {say(pair[1])}"
-
-
-def _stage(correlation: Mapping[str, Any], index: int) -> dict[str, Any]:
+def _stage(correlation: Correlation, index: int) -> dict[str, Any]:
     stage = correlation["stages"][index]
     by_category = {
-        name: figures["stages"][index] for name, figures in correlation["per_category"].items()
+        name: part["stages"][index] for name, part in correlation["per_category"].items()
     }
     return {
         **sections.stage_rows(stage),
@@ -120,7 +102,7 @@ def _stage(correlation: Mapping[str, Any], index: int) -> dict[str, Any]:
     }
 
 
-def policy(style: str, script: str) -> str:
+def _policy(style: str, script: str) -> str:
     """A content security policy that lets in this style, this script and inline pictures only."""
 
     def allowed(text: str) -> str:

@@ -25,6 +25,19 @@ from reports.findings.source import Source
 FOUND_SHARE = 0.95
 """An anomaly counts as found in the examples if it scores higher than this share of normals."""
 PHOTO_DPI = 150
+PAPER = {
+    "The pseudo anomalies": "What the choice was made on: each pseudo anomaly as a whole with the "
+    "outline of its mask, and a close-up of the largest part as the detector sees it. If these "
+    "look nothing like defects, the choice deserves less trust.",
+    "What feature editing adds": "The error of each patch between its features and their "
+    "reconstruction, without and with editing, at the chosen setting. One colour scale for each "
+    "category.",
+    "Where the patches lie": "Feature vectors of single patches in the plane of their two main "
+    "directions at step 0, before and after noising, on the same axes. Where noise brings the two "
+    "kinds together the anomaly is forgotten; where it leaves them apart, the anomaly survives "
+    "into the reconstruction.",
+}
+"""Titles and captions of the pictures that are numbered as in the paper, in their order."""
 
 
 def curve_picture(stage: Mapping[str, Any]) -> dict[str, str]:
@@ -47,7 +60,7 @@ def category_pictures(by_category: Mapping[str, Mapping[str, Any]]) -> list[dict
 
 def curve_words(stage: Mapping[str, Any]) -> str:
     """Where the curves start, peak and end."""
-    said = [f"Image AUROC over {axis_label(stage['param'])}, chosen {stage['selected']}."]
+    sentences = [f"Image AUROC over {axis_label(stage['param'])}, chosen {stage['selected']}."]
     for key, name in (("pseudo_auroc", "pseudo"), ("test_auroc", "real test")):
         known = [
             (value, auroc)
@@ -59,12 +72,12 @@ def curve_words(stage: Mapping[str, Any]) -> str:
         best = max(known, key=lambda pair: pair[1])
         if key == "test_auroc" and stage["oracle"] is not None:
             best = next(pair for pair in known if pair[0] == stage["oracle"])
-        told = f"On the {name} set it is highest at {best[0]} with {best[1]:.3f}"
+        text = f"On the {name} set it is highest at {best[0]} with {best[1]:.3f}"
         if numeric(stage["values"]) and len(known) > 1:
             (first, start), (last, end) = known[0], known[-1]
-            told += f"; it is {start:.3f} at {first} and {end:.3f} at {last}"
-        said.append(f"{told}.")
-    return " ".join(said)
+            text += f"; it is {start:.3f} at {first} and {end:.3f} at {last}"
+        sentences.append(f"{text}.")
+    return " ".join(sentences)
 
 
 def paper_pictures(examples: Sequence[Example]) -> list[dict[str, Any]]:
@@ -74,55 +87,33 @@ def paper_pictures(examples: Sequence[Example]) -> list[dict[str, Any]]:
         For each its title, caption and ``pictures``: of errors and planes one for each category,
         so that they can stand under each other where there is little room.
     """
-    found = []
     sheet = sheet_figure(examples)
-    if sheet is not None:
-        categories = _listed([one.category for one in examples if one.kind == KINDS[1]])
-        alt = (
-            f"Pseudo anomalies of {categories}, each as a whole with the outline of its mask and "
-            "as a close-up without it."
-        )
-        found.append(
-            {
-                "title": "The pseudo anomalies",
-                "pictures": [{"uri": _photo(sheet), "alt": alt}],
-                "caption": "What the choice was made on: each pseudo anomaly as a whole with the "
-                "outline of its mask, and a close-up of the largest part as the detector sees it. "
-                "If these look nothing like defects, the choice deserves less trust.",
-            }
-        )
+    names = dict.fromkeys(one.category for one in examples if one.kind == KINDS[1])
+    sheet_words = (
+        f"Pseudo anomalies of {', '.join(names)}, each as a whole with the outline of its mask "
+        "and as a close-up without it."
+    )
     errors = [
-        {"uri": _photo(figure), "alt": _error_words(category, rows)}
-        for category, rows in shown_blocks(examples)
-        if (figure := errors_figure(rows)) is not None
+        (errors_figure(rows), _error_words(name, rows)) for name, rows in shown_blocks(examples)
     ]
-    if errors:
-        found.append(
-            {
-                "title": "What feature editing adds",
-                "pictures": errors,
-                "caption": "The error of each patch between its features and their "
-                "reconstruction, without and with editing, at the chosen setting. One colour "
-                "scale for each category.",
-            }
-        )
     flat = [
-        {"uri": _photo(figure), "alt": _plane_words(category, patches)}
-        for category, patches in planes(examples)
-        if (figure := features_figure([one for one in examples if one.category == category]))
-    ]
-    if flat:
-        found.append(
-            {
-                "title": "Where the patches lie",
-                "pictures": flat,
-                "caption": "Feature vectors of single patches in the plane of their two main "
-                "directions at step 0, before and after noising, on the same axes. Where noise "
-                "brings the two kinds together the anomaly is forgotten; where it leaves them "
-                "apart, the anomaly survives into the reconstruction.",
-            }
+        (
+            features_figure([one for one in examples if one.category == name]),
+            _plane_words(name, one),
         )
-    return found
+        for name, one in planes(examples)
+    ]
+    found = [
+        {
+            "title": title,
+            "pictures": [{"uri": _photo(one), "alt": alt} for one, alt in drawn if one is not None],
+            "caption": caption,
+        }
+        for (title, caption), drawn in zip(
+            PAPER.items(), ([(sheet, sheet_words)], errors, flat), strict=True
+        )
+    ]
+    return [one for one in found if one["pictures"]]
 
 
 def example_groups(source: Source, examples: Sequence[Example]) -> list[dict[str, Any]]:
@@ -170,15 +161,15 @@ def _peak_words(example: Example) -> str:
 
 
 def _error_words(category: str, rows: Sequence[Example]) -> str:
-    said = [f"{category}: inputs and error maps."]
+    sentences = [f"{category}: inputs and error maps."]
     for one in rows:
         assert one.error_plain is not None and one.error_edited is not None
         plain, edited = value_range([one.error_plain])[1], value_range([one.error_edited])[1]
-        said.append(
+        sentences.append(
             f"On the {one.kind} the highest error is {plain:.1f} without editing and "
             f"{edited:.1f} with it."
         )
-    return " ".join(said)
+    return " ".join(sentences)
 
 
 def _plane_words(category: str, patches: Patches) -> str:
@@ -189,18 +180,14 @@ def _plane_words(category: str, patches: Patches) -> str:
     )
 
 
-def _listed(names: Sequence[str]) -> str:
-    distinct = list(dict.fromkeys(names))
-    return distinct[0] if len(distinct) == 1 else ", ".join(distinct[:-1]) + " and " + distinct[-1]
-
-
 def _vectors(figure: Figure) -> str:
-    return _uri(svg(figure), "svg+xml")
+    return data_uri(svg(figure), "svg+xml")
 
 
 def _photo(figure: Figure) -> str:
-    return _uri(jpeg(figure, PHOTO_DPI), "jpeg")
+    return data_uri(jpeg(figure, PHOTO_DPI), "jpeg")
 
 
-def _uri(data: bytes, kind: str) -> str:
+def data_uri(data: bytes, kind: str) -> str:
+    """A picture such as ``jpeg`` or ``svg+xml`` as text that stands in the page itself."""
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

@@ -1,13 +1,14 @@
 """Where a report comes from: hashes, seeds, versions and the commands that make it again."""
 
+import os
 import re
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pseudoval
-from pseudoval.statistics.objectives import MACRO
-from pseudoval.statistics.rules import BEST
+from pseudoval.metrics.runs import Run, load_run
 from reports.findings.source import Source
 
 TITLES = {
@@ -21,47 +22,53 @@ TITLES = {
 def commands(source: Source, correlation: Mapping[str, Any]) -> list[str]:
     """The commands that make the run and this report again.
 
-    Paths are as seen from the RUN folder, or from beside the folders of several. Of score files
-    and of several RUNs only the report can be made again.
+    Paths are as seen from beside the RUN folders. Of score files and of several RUNs only the
+    report can be made again.
     """
     together = correlation.get("together")
-    if together is not None:
-        rows = [row["run"] for row in together["rows"]] if together["kind"] == "runs" else ["."]
-        return [shlex.join(["pseudoval", "report", *rows])]
+    if together is not None and together["kind"] == "runs":
+        return [shlex.join(["pseudoval", "report", *(row["run"] for row in together["rows"])])]
     if source.folder is None:
-        files = [source.pseudo, *([source.test] if source.test is not None else [])]
-        words = ["pseudoval", "report"]
-        for option, matrix in zip(("--scores", "--test-scores"), files, strict=False):
-            words += [option, str(matrix.header.get("source", "scores.csv"))]
-        return [shlex.join(words)]
-    run = source.run
-    tune = ["pseudoval", "tune"]
-    for option, key in (("study", "study_file" if "study_file" in run else "study"),
-                        ("model", "model")):  # fmt: skip
-        if key in run:
-            tune += [f"--{option}", str(run[key])]
-    pseudo = run.get("pseudo", [])
-    for path in pseudo if isinstance(pseudo, list) else [pseudo]:
-        tune += ["--pseudo", str(path)]
-    grids = run.get("grids", {}) if "study_file" not in run else {}
-    for name in ("t", "k"):
-        if name in grids:
-            tune += [f"--{name}", ",".join(f"{value:g}" for value in grids[name])]
-    if source.objective != MACRO:
-        tune += ["--objective", source.objective]
-    if source.rule != BEST:
-        tune += ["--rule", source.rule]
-    if "seed" in run:
-        tune += ["--seed", str(run["seed"])]
-    if run.get("repeats", 1) > 1:
-        tune += ["--repeats", str(run["repeats"])]
-    share = (source.best.get("audit") or {}).get("share")
-    if share is not None:
-        tune += ["--audit-joint", f"{share:g}"]
-    made = [shlex.join([*tune, "--out", "."])]
-    if source.test is not None:
-        made.append("pseudoval evaluate . DATA")
-    return [*made, "pseudoval report ."]
+        matrices = {"--scores": source.pseudo, "--test-scores": source.test}
+        files = [
+            word
+            for option, matrix in matrices.items()
+            if matrix is not None
+            for word in (option, matrix.header["source"])
+        ]
+        return [shlex.join(["pseudoval", "report", *files])]
+    run = load_run(source.folder if together is None else source.folder.parent)
+    out = run.folder.resolve().name
+    evaluate = [["evaluate", out, "DATA"]] if source.test is not None else []
+    made = [_tune(run, out), *evaluate, ["report", out]]
+    return [shlex.join(["pseudoval", *words]) for words in made]
+
+
+def _tune(run: Run, out: str) -> list[str]:
+    """The ``tune`` that made a RUN, with every option that its result depends on.
+
+    Those that equal today's defaults too: a study file may name others, and defaults may change.
+    """
+    header = run.header
+
+    def beside(path: str) -> str:
+        return Path(os.path.normpath(Path(out, path))).as_posix()
+
+    options = [("model", beside(header["model"]))]
+    options += [("pseudo", beside(path)) for path in header["pseudo"]]
+    if "study_file" in header:
+        options.append(("study", beside(header["study_file"])))
+    else:
+        grids = {name: header["grids"].get(name) for name in ("t", "k")}
+        options.append(("study", header["study"]))
+        options += [(name, ",".join(map(str, grid))) for name, grid in grids.items() if grid]
+    options += [("set", f"{name}={value}") for name, value in header["scoring"].items()]
+    options += [(name, header[name]) for name in ("objective", "rule", "seed", "repeats", "device")]
+    options.append(("study-name", header["study_name"]))
+    if "audit" in run.best:
+        options.append(("audit-joint", run.best["audit"]["share"]))
+    options.append(("out", out))
+    return ["tune", *(word for name, value in options for word in (f"--{name}", str(value)))]
 
 
 def facts(source: Source, correlation: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -71,20 +78,16 @@ def facts(source: Source, correlation: Mapping[str, Any]) -> list[tuple[str, str
         ("report made with", f"pseudoval {pseudoval.__version__}"),
         ("bootstrap", f"{bootstrap['replicates']} replicates, seed {bootstrap['seed']}"),
     ]
-    known = {**{k: v for k, v in source.best.items() if k in FROM_BEST}, **source.run}
-    for key, value in known.items():
+    for key, value in source.run.items():
         rows += _flat(TITLES.get(key, key.replace("_", " ")), value)
     for title, matrix in (("pseudo scores", source.pseudo), ("real test scores", source.test)):
         if matrix is None:
             continue
         rows.append((title, f"{len(matrix.configs)} configurations × {len(matrix.images)} images"))
         for key, value in matrix.header.items():
-            if known.get(key) != value:
+            if source.run.get(key) != value:
                 rows += _flat(f"{title}: {TITLES.get(key, key.replace('_', ' '))}", value)
     return rows
-
-
-FROM_BEST = ("objective", "seed", "split_sha256", "model_sha256")
 
 
 def _flat(name: str, value: Any) -> list[tuple[str, str]]:

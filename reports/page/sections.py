@@ -1,14 +1,15 @@
 """What the sections of the page say, from ``correlation.json``: plain values for the template."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from reports.figures.style import axis_label
-from reports.findings.names import describe
+from reports.findings import STATISTICS
+from reports.findings.forms import Correlation, Interval, Judged, StageFindings, Together, Which
+from reports.findings.names import auroc, between, describe, points, with_spread
 from reports.findings.source import Source
-from reports.findings.verdict import auroc, points
 
-STATISTICS = {
+CORRELATIONS = {
     "spearman": "Spearman's rank correlation",
     "kendall": "Kendall's rank correlation",
     "pearson": "Pearson's correlation",
@@ -18,7 +19,7 @@ NAMED = 8
 """Names of configurations in a sentence at most."""
 
 
-def heading(correlation: Mapping[str, Any]) -> str:
+def heading(correlation: Correlation) -> str:
     """The outcome in one line."""
     together = correlation.get("together")
     if together is None or together["kind"] == "seeds" or len(together["choices"]) == 1:
@@ -26,8 +27,8 @@ def heading(correlation: Mapping[str, Any]) -> str:
     return f"{len(together['rows'])} runs, {len(together['choices'])} different choices"
 
 
-def tiles(correlation: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The key figures: what they are called, the value, its unit and a line under it.
+def tiles(correlation: Correlation) -> list[dict[str, str]]:
+    """The key numbers: what they are called, the value, its unit and a line under it.
 
     Of seeds their means; of several runs none, since each has its own.
     """
@@ -38,7 +39,7 @@ def tiles(correlation: Mapping[str, Any]) -> list[dict[str, str]]:
     if final["test_auroc"] is None:
         found = [
             _tile("Image AUROC, pseudo set", auroc(final["pseudo_auroc"]),
-                  _interval(final["pseudo_interval"])),
+                  _between(final["pseudo_interval"])),
             _tile("Real test set", "not scored", "nothing is known about real defects"),
         ]  # fmt: skip
         alike = len(final["pseudo_leading_set"])
@@ -48,15 +49,15 @@ def tiles(correlation: Mapping[str, Any]) -> list[dict[str, str]]:
         return found
     found = [
         _tile("Image AUROC, real test set", auroc(final["test_auroc"]),
-              _interval(final["test_interval"])),
+              _between(final["test_interval"])),
     ]  # fmt: skip
     if tried == 1:
         return found
-    leading = len(final["test_leading_set"])
+    leading = len(final["test_leading_set"] or [])
     default = final["default"]
     found += [
         _tile("Cost of the choice", points(final["regret"]),
-              _interval(final["regret_interval"], points), "points"),
+              _between(final["regret_interval"], points), "points"),
         _tile("Rank, real test set", f"{final['test_rank']}",
               f"{leading} cannot be told from the best" if leading > 1 else
               "the best stands alone at 95 %", f"of {final['configurations']}"),
@@ -67,32 +68,28 @@ def tiles(correlation: Mapping[str, Any]) -> list[dict[str, str]]:
     return found
 
 
-def _seed_tiles(together: Mapping[str, Any]) -> list[dict[str, str]]:
+def _seed_tiles(together: Together) -> list[dict[str, str]]:
     rows, mean, std = together["rows"], together["mean"], together["std"]
     over = f"mean ± deviation over {len(rows)} {together['noun']}"
-
-    def spread(key: str, say: Any) -> str:
-        return say(mean[key]) + ("" if std[key] is None else f" ± {say(std[key])}")
-
     same = sum(row["same"] for row in rows)
     alone = _tile(f"{together['noun'].capitalize()} that agree", f"{same}", "chosen by each alone",
                   f"of {len(rows)}")  # fmt: skip
     if mean["test_auroc"] is None:
         scored = _tile("Real test set", "not scored", "nothing is known about real defects")
         return [
-            _tile("Image AUROC, pseudo set", spread("pseudo_auroc", auroc), over),
+            _tile("Image AUROC, pseudo set", with_spread(mean, std, "pseudo_auroc"), over),
             alone,
             scored,
         ]
     return [
-        _tile("Image AUROC, real test set", spread("test_auroc", auroc), over),
-        _tile("Cost of the choice", spread("regret", points), over, "points"),
+        _tile("Image AUROC, real test set", with_spread(mean, std, "test_auroc"), over),
+        _tile("Cost of the choice", with_spread(mean, std, "regret", points), over, "points"),
         alone,
         _tile("Cost of a random choice", points(mean["random_regret"]), "on average", "points"),
     ]
 
 
-def cautions(correlation: Mapping[str, Any]) -> list[str]:
+def cautions(correlation: Correlation) -> list[str]:
     """The warnings, of several runs with the names of those that they are about."""
     together = correlation.get("together")
     if together is None or together["kind"] == "seeds":
@@ -104,7 +101,7 @@ def cautions(correlation: Mapping[str, Any]) -> list[str]:
     return [f"{', '.join(runs)}: {text}" for text, runs in named.items()]
 
 
-def stage_rows(stage: Mapping[str, Any]) -> dict[str, Any]:
+def stage_rows(stage: StageFindings) -> dict[str, Any]:
     """A stage with a row for each of its values."""
     tested = stage["test_auroc"] is not None
     rows = []
@@ -127,19 +124,18 @@ def stage_rows(stage: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def costs(correlation: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What each way of choosing costs on the real test set, overall and by stage.
+def regrets(correlation: Correlation) -> dict[str, Any] | None:
+    """The regret of each way of choosing on the real test set, overall and by stage.
 
     Returns:
         ``heads`` and ``rows`` of (name, cells of ``{"value", "interval"}``); None without a test
         set or with a single configuration.
     """
-    final, stages = correlation["final"], correlation["stages"]
+    final, parts = correlation["final"], _parts(correlation)
     if final["test_auroc"] is None or len(correlation["configurations"]) < 2:
         return None
-    parts = [final, *(stages if len(stages) > 1 else [])]
 
-    def cell(value: float | None, interval: Sequence[float] | None = None) -> dict[str, Any]:
+    def cell(value: float | None, interval: Interval = None) -> dict[str, Any]:
         return {"value": value, "interval": interval if value is not None else None}
 
     default = final["default"] or {"regret": None, "regret_interval": None, "reason": None}
@@ -149,7 +145,8 @@ def costs(correlation: Mapping[str, Any]) -> dict[str, Any] | None:
         ("a choice at random, on average", [cell(part["random_regret"]) for part in parts]),
         ("the detector's fixed default",
          [cell(default["regret"], default["regret_interval"]),
-          *(cell(s["default_regret"], s["default_regret_interval"]) for s in parts[1:])]),
+          *(cell(s["default_regret"], s["default_regret_interval"])
+            for s in correlation["stages"] if len(parts) > 1)]),
         ("a choice on labelled real images (half of them)",
          [cell(part["labelled"]["regret"], part["labelled"]["interval"]) if part["labelled"]
           else cell(None) for part in parts]),
@@ -163,46 +160,49 @@ def costs(correlation: Mapping[str, Any]) -> dict[str, Any] | None:
     }
 
 
-def agreement(correlation: Mapping[str, Any]) -> dict[str, Any] | None:
+def agreement(correlation: Correlation) -> dict[str, Any] | None:
     """How well pseudo and real AUROC agree; None without a test set or any correlation."""
-    final, stages = correlation["final"], correlation["stages"]
-    if final["test_auroc"] is None or len(correlation["configurations"]) < 2:
+    if correlation["final"]["test_auroc"] is None or len(correlation["configurations"]) < 2:
         return None
-    parts = [final, *(stages if len(stages) > 1 else [])]
     rows = []
-    for key, name in STATISTICS.items():
+    for key, name in CORRELATIONS.items():
         cells = []
-        for part in parts:
+        for part in _parts(correlation):
             found = part["correlations"][key]
             doubt = found["differs_from_zero"] is False
-            said = "–" if found["value"] is None else f"{found['value']:.2f}"
-            cells.append({"text": said, "interval": found["interval"], "doubt": doubt})
+            text = "–" if found["value"] is None else f"{found['value']:.2f}"
+            cells.append({"text": text, "interval": found["interval"], "doubt": doubt})
         rows.append((name, cells))
-    hits = [
-        ("rank of the choice on the real test set",
-         [_plain(_rank(part)) for part in parts]),
-        ("is it among the three best there?",
-         [_plain({True: "yes", False: "no", None: "–"}[part["top3_hit"]]) for part in parts]),
-    ]  # fmt: skip
-    return {"heads": _heads(correlation), "rows": [*rows, *hits]}
+    return {"heads": _heads(correlation), "rows": rows}
 
 
-def power(correlation: Mapping[str, Any]) -> list[dict[str, Any]]:
+def statistics(correlation: Correlation) -> dict[str, Any] | None:
+    """What the rows of ``findings.STATISTICS`` say, overall and by stage; None of nothing."""
+    parts: list[Mapping[str, Any]] = list(_parts(correlation))
+    found = [(one, [part[one.key] for part in parts]) for one in STATISTICS]
+    shown = [(one, values) for one, values in found if any(value is not None for value in values)]
+    if not shown:
+        return None
+    return {
+        "heads": _heads(correlation),
+        "rows": [(one.heading, [_in_words(value) for value in values]) for one, values in shown],
+        "meanings": [one.meaning for one, _ in shown if one.meaning],
+    }
+
+
+def power(correlation: Correlation) -> list[dict[str, Any]]:
     """How small a gap each set can resolve, overall and by stage."""
-    final, stages = correlation["final"], correlation["stages"]
-    parts = [("all configurations", final)]
-    if len(stages) > 1:
-        parts += [(f"stage {_title(stage)}", stage) for stage in stages]
-    rows = []
-    for which, name in (("pseudo", "pseudo set"), ("test", "real test set")):
-        for title, part in parts:
-            found = part["power"][which]
-            if found is not None:
-                rows.append({"name": f"{name}, {title}", **found})
-    return rows
+    titles = ["all configurations", *(f"stage {_title(one)}" for one in correlation["stages"])]
+    sets: dict[Which, str] = {"pseudo": "pseudo set", "test": "real test set"}
+    return [
+        {"name": f"{name}, {title}", **found}
+        for which, name in sets.items()
+        for title, part in zip(titles, _parts(correlation), strict=False)
+        if (found := part["power"][which]) is not None
+    ]
 
 
-def alike(correlation: Mapping[str, Any]) -> list[str]:
+def alike(correlation: Correlation) -> list[str]:
     """The configurations that the pseudo set cannot tell from its leader, by stage.
 
     Empty if the leader stands alone.
@@ -229,7 +229,7 @@ def alike(correlation: Mapping[str, Any]) -> list[str]:
     return parts
 
 
-def stability(correlation: Mapping[str, Any]) -> list[dict[str, str]]:
+def stability(correlation: Correlation) -> list[dict[str, str]]:
     """What would be chosen without each category, generator or seed."""
     return [
         {
@@ -248,35 +248,21 @@ def stage_values(selected: Mapping[str, Any]) -> str:
     return describe(selected)
 
 
-def categories(source: Source, correlation: Mapping[str, Any]) -> dict[str, Any]:
+def categories(source: Source, correlation: Correlation) -> dict[str, Any]:
     """Rows by category: AUROCs, cost, agreement of the curves, and numbers of images."""
-    matrix = source.test or source.pseudo
-    rows = []
+    sizes = correlation["sets"]["test"] or correlation["sets"]["pseudo"]
+    rows, reasons = [], []
     for column, (name, part) in enumerate(correlation["per_category"].items()):
-        final = part["final"]
-        inside = [
-            int(label)
-            for label, category in zip(matrix.labels, matrix.categories, strict=True)
-            if category == name
-        ]
-        reason = ""
-        if source.test is not None and final["pixel_auroc"] is None:
-            told = source.test.pixel_reason
-            reason = told[column] if column < len(told) else ""
+        if source.test is not None and part["final"]["pixel_auroc"] is None:
+            reasons.append((name, source.test.pixel_reason[column]))
+        spearman = [stage["spearman"] for stage in part["stages"]]
         rows.append(
-            {
-                "name": name,
-                "final": final,
-                "spearman": [stage["spearman"] for stage in part["stages"]],
-                "normal": inside.count(0),
-                "anomalous": inside.count(1),
-                "reason": reason,
-            }
+            {"name": name, "final": part["final"], "spearman": spearman} | sizes["categories"][name]
         )
     return {
         "rows": rows,
         "stages": [_title(stage) for stage in correlation["stages"]],
-        "reasons": [(row["name"], row["reason"]) for row in rows if row["reason"]],
+        "reasons": [(name, reason) for name, reason in reasons if reason],
     }
 
 
@@ -284,38 +270,37 @@ def _tile(name: str, value: str, more: str, unit: str = "") -> dict[str, str]:
     return {"name": name, "value": value, "unit": unit, "more": more}
 
 
-def _interval(pair: Sequence[float] | None, say: Any = auroc) -> str:
-    return "" if pair is None else f"95 % interval {say(pair[0])} to {say(pair[1])}"
+def _between(pair: Sequence[float] | None, form: Callable[[Any], str] = auroc) -> str:
+    return between(pair, form, "95 % interval {}")
 
 
 def _of_set(stage: Mapping[str, Any], which: str, at: int) -> dict[str, Any]:
-    intervals = stage[f"{which}_interval"]
-    chances = stage[f"{which}_p_best"]
     return {
-        "auroc": stage[f"{which}_auroc"][at],
-        "interval": None if intervals is None else intervals[at],
-        "p_best": None if chances is None else chances[at],
-        "leading": stage["values"][at] in (stage[f"{which}_leading_set"] or []),
+        "leading": stage["values"][at] in stage[f"{which}_leading_set"],
+        **{key: stage[f"{which}_{key}"][at] for key in ("auroc", "interval", "p_best")},
     }
 
 
-def _heads(correlation: Mapping[str, Any]) -> list[str]:
+def _parts(correlation: Correlation) -> list[Judged]:
+    """What the columns of a table are about: all configurations, and each of several stages."""
+    stages = correlation["stages"]
+    return [correlation["final"], *(stages if len(stages) > 1 else [])]
+
+
+def _heads(correlation: Correlation) -> list[str]:
     stages = correlation["stages"]
     if len(stages) == 1:
         return [axis_label(stages[0]["param"])]
     return ["all configurations", *(f"stage\u00a0{_title(stage)}" for stage in stages)]
 
 
-def _title(stage: Mapping[str, Any]) -> str:
+def _title(stage: StageFindings) -> str:
     return "K" if stage["name"] == "k" else str(stage["name"])
 
 
-def _rank(part: Mapping[str, Any]) -> str:
-    if part["test_rank"] is None:
+def _in_words(value: float | str | bool | None) -> str:
+    if value is None:
         return "–"
-    tried = len(part["values"]) if "values" in part else part["configurations"]
-    return f"{part['test_rank']} of {tried}"
-
-
-def _plain(text: str) -> dict[str, Any]:
-    return {"text": text, "interval": None, "doubt": False}
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,6 +1,5 @@
 """``audit.html``: what ``pseudoval audit`` found, as one self-contained page."""
 
-import base64
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,8 @@ from pseudoval.data.files import FORMAT_VERSION, read_json, require_folder, writ
 from pseudoval.errors import UserError
 from reports.figures.distributions import distributions_figure
 from reports.figures.style import svg
-from reports.page.html import page_environment, policy, template_text, tied
+from reports.page.html import render, tied
+from reports.page.pictures import data_uri
 
 AUDIT, PAGE = "audit.json", "audit.html"
 
@@ -30,13 +30,13 @@ def write_audit_page(folder: Path) -> Path:
     if not isinstance(audit, dict) or audit.get("format_version") != FORMAT_VERSION:
         raise UserError(f"{folder / AUDIT} is of another format; run 'pseudoval audit' again.")
     sheets = {}
-    for name, figures in audit["categories"].items():
-        if figures["sheet"] is None:
+    for name, entry in audit["categories"].items():
+        if entry["sheet"] is None:
             continue
-        path = folder / figures["sheet"]
+        path = folder / entry["sheet"]
         if not path.is_file():
             raise UserError(f"The contact sheet {path} is missing; run 'pseudoval audit' again.")
-        sheets[name] = _uri("image/png", path.read_bytes())
+        sheets[name] = data_uri(path.read_bytes(), "png")
     write_text(folder / PAGE, render_audit(audit, sheets))
     return folder / PAGE
 
@@ -49,29 +49,22 @@ def render_audit(audit: Mapping[str, Any], sheets: Mapping[str, str]) -> str:
         sheets: contact sheet of each category as a data URI.
     """
     figure = distributions_figure(audit)
-    style, script = template_text("style.css"), template_text("sort.js")
-    return (
-        page_environment()
-        .get_template("audit.html.j2")
-        .render(
-            style=style,
-            script=script,
-            policy=policy(style, script),
-            heading=heading(audit),
-            verdict=tied(audit_verdict(audit)),
-            audit=audit,
-            generator=_generator(audit["generator"]),
-            warnings=[tied(warning["text"]) for warning in audit["warnings"]],
-            spread=None if figure is None else _uri("image/svg+xml", svg(figure)),
-            pairs=[
-                pair
-                for figures in audit["categories"].values()
-                if figures["near_duplicates"]
-                for pair in figures["near_duplicates"]["pairs"]
-            ],
-            sheets=sheets,
-            facts=_facts(audit),
-        )
+    return render(
+        "audit.html.j2",
+        heading=heading(audit),
+        verdict=tied(audit_verdict(audit)),
+        audit=audit,
+        generator=audit["generator"]["name"],
+        warnings=[tied(warning["text"]) for warning in audit["warnings"]],
+        spread=None if figure is None else data_uri(svg(figure), "svg+xml"),
+        pairs=[
+            pair
+            for entry in audit["categories"].values()
+            if entry["near_duplicates"]
+            for pair in entry["near_duplicates"]["pairs"]
+        ],
+        sheets=sheets,
+        facts=_facts(audit),
     )
 
 
@@ -90,40 +83,30 @@ def heading(audit: Mapping[str, Any]) -> str:
 def audit_verdict(audit: Mapping[str, Any]) -> str:
     """What the set is and how hard it is, in two sentences."""
     categories = audit["categories"].values()
-    normals = sum(figures["normals"] for figures in categories)
-    anomalies = sum(figures["anomalies"] for figures in categories)
+    normals = sum(entry["normals"] for entry in categories)
+    anomalies = sum(entry["anomalies"] for entry in categories)
     count = len(categories)
-    said = (
+    sentence = (
         f"{normals} held-out normals and {anomalies} pseudo anomalies of {count} "
-        f"{'category' if count == 1 else 'categories'}, by {_generator(audit['generator'])}."
+        f"{'category' if count == 1 else 'categories'}, by {audit['generator']['name']}."
     )
     if audit["image_auroc"] is None:
         reason = audit["reference_reason"] or "a category lacks normals or anomalies"
-        return f"{said} How hard it is was not measured: {reason}."
+        return f"{sentence} How hard it is was not measured: {reason}."
     return (
-        f"{said} Nearest neighbours ({audit['reference']['backbone']}, K = 1) reach a mean image "
-        f"AUROC of {audit['image_auroc']:.3f}."
+        f"{sentence} Nearest neighbours ({audit['reference']['backbone']}, K = 1) reach a mean "
+        f"image AUROC of {audit['image_auroc']:.3f}."
     )
 
 
-def _generator(generator: Any) -> str:
-    return str(generator["name"]) if isinstance(generator, Mapping) else str(generator)
-
-
 def _facts(audit: Mapping[str, Any]) -> list[tuple[str, str]]:
-    generator = audit["generator"]
-    options = generator.get("parameters", {}) if isinstance(generator, Mapping) else {}
-    reference = audit["reference"] or {}
+    generator, reference = audit["generator"], audit["reference"] or {}
     return [
         ("pseudoval", audit["package_version"]),
         ("manifest SHA-256", audit["manifest_sha256"]),
         ("split SHA-256", audit["split_sha256"]),
         ("seed, split seed", f"{audit['seed']}, {audit['split_seed']}"),
-        ("generator", _generator(generator)),
-        *((f"generator: {name}", str(value)) for name, value in options.items()),
+        ("generator", generator["name"]),
+        *((f"generator: {name}", str(value)) for name, value in generator["parameters"].items()),
         *((f"reference: {name}", str(value)) for name, value in reference.items()),
     ]
-
-
-def _uri(kind: str, data: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

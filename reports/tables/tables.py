@@ -1,17 +1,16 @@
-"""Tables 1 to 5 for a paper: one figure per table, by category, as Markdown, CSV and LaTeX."""
+"""Tables 1 to 5 for a paper: one metric per table, by category, as Markdown, CSV and LaTeX."""
 
-import csv
-import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from reports.findings.names import describe
 
-FIGURES = {
+METRICS = {
     "test_auroc": "image AUROC",
     "pixel_auroc": "pixel AUROC",
     "image_ap": "image AP",
@@ -19,7 +18,7 @@ FIGURES = {
     "pixel_aupro": "AUPRO",
 }
 """What each table shows, in the order of their numbers."""
-PSEUDO_FIGURES = {"pseudo_auroc": "image AUROC on the pseudo set"}
+PSEUDO_METRICS = {"pseudo_auroc": "image AUROC on the pseudo set"}
 MISSING = "n/a"
 MEAN, STD = "mean", "std between categories"
 LATEX = str.maketrans(
@@ -34,51 +33,44 @@ LATEX = str.maketrans(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
-    """One figure in [0, 1], None where it is not known, and its spread over seeds if there are
-    several (standard deviation, dividing by n - 1)."""
-
-    value: float | None
-    spread: float | None = None
-
-    def percent(self) -> str:
-        """``98.4`` or ``98.4 ± 0.3``, in percent as papers print it."""
-        if self.value is None:
-            return MISSING
-        text = f"{100 * self.value:.1f}"
-        return text if self.spread is None else f"{text} ± {100 * self.spread:.1f}"
-
-
-@dataclass(frozen=True, kw_only=True)
 class Table:
-    """One figure by category under some settings.
+    """One metric by category under some settings.
 
     Attributes:
         number: of the table, from 1.
         name: of its files, such as ``table1_image_auroc``.
-        title: the figure.
+        title: the metric.
         about: what the settings and deviations are, in a sentence or three; the same for all.
-        columns: the settings.
-        rows: for each category a cell per column.
-        foot: the mean over categories and the deviation between them (dividing by n); empty for
-            one category.
+        values: in [0, 1], a row per category and a column per setting, NaN where not known; of
+            several categories the last two rows are their mean and the deviation between them
+            (dividing by n).
+        spread: of the same form, the standard deviation over seeds (dividing by n - 1); NaN where
+            there is one seed only.
+        foot: number of rows that are no category, 0 or 2.
     """
 
     number: int
     name: str
     title: str
     about: str
-    columns: list[str]
-    rows: dict[str, list[Cell]]
-    foot: dict[str, list[Cell]]
+    values: pd.DataFrame
+    spread: pd.DataFrame
+    foot: int
 
     def caption(self) -> str:
-        """What is shown, and where figures are missing what the mean is over."""
-        said = f"{self.title[0].upper()}{self.title[1:]} in percent. {self.about}"
-        known = sum(all(cell.value is not None for cell in row) for row in self.rows.values())
-        if self.foot and 0 < known < len(self.rows):
-            said += f" The mean is over the {known} of {len(self.rows)} categories that have masks."
-        return said
+        """What is shown, and where values are missing what the mean is over."""
+        text = f"{self.title[0].upper()}{self.title[1:]} in percent. {self.about}"
+        rows = self.values.iloc[: len(self.values) - self.foot]
+        known = len(rows.dropna())
+        if self.foot and 0 < known < len(rows):
+            text += f" The mean is over the {known} of {len(rows)} categories that have masks."
+        return text
+
+    def percent(self) -> pd.DataFrame:
+        """The cells as papers print them: ``98.4``, ``98.4 ± 0.3``, or ``n/a``."""
+        text = (100 * self.values).map("{:.1f}".format, na_action="ignore")
+        spread = (100 * self.spread).map(" ± {:.1f}".format, na_action="ignore")
+        return (text + spread.astype(object).fillna("")).fillna(MISSING)
 
 
 def paper_tables(correlation: Mapping[str, Any]) -> list[Table]:
@@ -88,34 +80,23 @@ def paper_tables(correlation: Mapping[str, Any]) -> list[Table]:
     seeds their means; of several RUNs the chosen configuration of each.
     """
     tested = correlation["final"]["test_auroc"] is not None
-    figures = FIGURES if tested else PSEUDO_FIGURES
     settings = _settings(correlation)
-    about = _about(correlation, tested)
     categories = list(correlation["per_category"])
     tables = []
-    for number, (figure, title) in enumerate(figures.items(), start=1):
-        # [settings][categories] arrays over seeds, NaN where a figure is not known.
-        found = [[read(figure, name) for name in categories] for read in settings.values()]
-        rows = {
-            name: [_cell(column[index]) for column in found]
-            for index, name in enumerate(categories)
+    for number, (metric, title) in enumerate((METRICS if tested else PSEUDO_METRICS).items(), 1):
+        columns = {
+            name: _column(pd.DataFrame([read(metric, one) for one in categories], categories))
+            for name, read in settings.items()
         }
-        foot = {}
-        if len(categories) > 1:
-            foot = {
-                MEAN: [_cell(_known_mean(column)) for column in found],
-                STD: [_between(column) for column in found],
-            }
-        slug = figure.replace("test_auroc", "image_auroc")
         tables.append(
             Table(
                 number=number,
-                name=f"table{number}_{slug}",
+                name=f"table{number}_{metric.replace('test_auroc', 'image_auroc')}",
                 title=title,
-                about=about,
-                columns=list(settings),
-                rows=rows,
-                foot=foot,
+                about=_about(correlation, tested),
+                values=pd.DataFrame({name: column[0] for name, column in columns.items()}),
+                spread=pd.DataFrame({name: column[1] for name, column in columns.items()}),
+                foot=2 if len(categories) > 1 else 0,
             )
         )
     return tables
@@ -123,69 +104,56 @@ def paper_tables(correlation: Mapping[str, Any]) -> list[Table]:
 
 def table_files(correlation: Mapping[str, Any]) -> dict[str, bytes]:
     """Every table as ``tables/NAME.md``, ``.csv`` and ``.tex``."""
-    files = {}
-    for table in paper_tables(correlation):
-        files[f"tables/{table.name}.md"] = markdown(table).encode()
-        files[f"tables/{table.name}.csv"] = csv_text(table).encode()
-        files[f"tables/{table.name}.tex"] = latex(table).encode()
-    return files
+    forms = {"md": markdown, "csv": csv_text, "tex": latex}
+    return {
+        f"tables/{table.name}.{ending}": write(table).encode()
+        for table in paper_tables(correlation)
+        for ending, write in forms.items()
+    }
 
 
 def markdown(table: Table) -> str:
-    """A table in Markdown, figures in percent."""
-    lines = [["category", *table.columns], [":--", *["--:"] * len(table.columns)]]
-    lines += [[name, *(cell.percent() for cell in row)] for name, row in _all_rows(table)]
-    body = "\n".join("| " + " | ".join(_bar(text) for text in line) + " |" for line in lines)
+    """A table in Markdown, in percent."""
+    percent = table.percent()
+    lines = [["category", *percent.columns], [":--", *["--:"] * percent.shape[1]]]
+    lines += percent.reset_index().to_numpy().tolist()
+    # A name with a bar in it would end its cell.
+    cells = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+    body = "\n".join(f"| {' | '.join(line)} |" for line in cells)
     return f"**Table {table.number}.** {table.caption()}\n\n{body}\n"
 
 
 def csv_text(table: Table) -> str:
-    """A table as CSV with every digit, figures in [0, 1]; a column more for each spread."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    spread = any(cell.spread is not None for _, row in _all_rows(table) for cell in row)
-    heads = [*table.columns, *(f"{name} (std over seeds)" for name in table.columns if spread)]
-    writer.writerow(["category", *heads])
-    for name, row in _all_rows(table):
-        cells = [cell.value for cell in row] + [cell.spread for cell in row if spread]
-        writer.writerow([name, *(MISSING if cell is None else repr(cell) for cell in cells)])
-    return buffer.getvalue()
+    """A table as CSV with every digit, in [0, 1]; a column more for each spread."""
+    frames = [table.values]
+    if table.spread.notna().any(axis=None):
+        frames.append(table.spread.add_suffix(" (std over seeds)"))
+    joined = pd.concat(frames, axis=1)
+    return str(joined.to_csv(index_label="category", na_rep=MISSING, lineterminator="\n"))
 
 
 def latex(table: Table) -> str:
-    """A table for LaTeX with the package booktabs, figures in percent."""
-
-    def line(cells: Sequence[str]) -> str:
-        return " & ".join(cell.translate(LATEX) for cell in cells) + r" \\"
-
-    def body(rows: Mapping[str, Sequence[Cell]]) -> list[str]:
-        return [line([name, *(cell.percent() for cell in row)]) for name, row in rows.items()]
-
-    lines = [
-        r"% needs \usepackage{booktabs}",
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{table.caption().translate(LATEX)}}}",
-        rf"\label{{tab:{table.name.replace('_', '-')}}}",
-        rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
-        r"\toprule",
-        line(["category", *table.columns]),
-        r"\midrule",
-        *body(table.rows),
-        *([r"\midrule", *body(table.foot)] if table.foot else []),
-        r"\bottomrule",
-        r"\end{tabular}",
-        r"\end{table}",
-    ]
+    """A table for LaTeX with the package booktabs, in percent."""
+    percent = table.percent().reset_index(names="category").map(_escaped).rename(columns=_escaped)
+    text = percent.style.hide(axis="index").to_latex(
+        column_format="l" + "r" * (percent.shape[1] - 1),
+        position_float="centering",
+        hrules=True,
+        caption=_escaped(table.caption()),
+        label=f"tab:{table.name.replace('_', '-')}",
+    )
+    lines = [r"% needs \usepackage{booktabs}", *text.splitlines()]
+    if table.foot:
+        lines.insert(-table.foot - 3, r"\midrule")  # below it foot, bottom rule and two ends
     return "\n".join(lines) + "\n"
 
 
-Read = Callable[[str, str], np.ndarray]
-"""(figure, category) to its values, one per seed."""
+Read = Callable[[str, str], list[float]]
+"""(metric, category) to its values, one per seed."""
 
 
 def _settings(correlation: Mapping[str, Any]) -> dict[str, Read]:
-    """The columns: a name, and how to read a figure of a category."""
+    """The columns: a name, and how to read a metric of a category."""
     together = correlation.get("together")
     if together and together["kind"] == "runs":
         names = [row["run"] for row in together["rows"]]
@@ -205,10 +173,10 @@ def _settings(correlation: Mapping[str, Any]) -> dict[str, Read]:
 
 
 def _reader(runs: Sequence[Mapping[str, Any]], part: str | None) -> Read:
-    def read(figure: str, category: str) -> np.ndarray:
+    def read(metric: str, category: str) -> list[float]:
         finals = [run["per_category"][category]["final"] for run in runs]
-        values = [(final if part is None else final[part])[figure] for final in finals]
-        return np.array([math.nan if value is None else value for value in values])
+        values = [(final if part is None else final[part])[metric] for final in finals]
+        return [math.nan if value is None else value for value in values]
 
     return read
 
@@ -218,47 +186,36 @@ def _about(correlation: Mapping[str, Any], tested: bool) -> str:
     together = correlation.get("together")
     final = correlation["final"]
     if together and together["kind"] == "runs":
-        said = "Each run with its own choice."
+        text = "Each run with its own choice."
     else:
-        said = f"Chosen without labels: {describe(final['params'])}"
+        text = f"Chosen without labels: {describe(final['params'])}"
         plain = final["without_editing"]
         if plain is not None and plain["params"] != final["params"]:
-            said += f"; without editing: {describe(plain['params'])}"
-        said += "."
+            text += f"; without editing: {describe(plain['params'])}"
+        text += "."
     if together and together["kind"] == "seeds":
         count = len(together["rows"])
-        said += f" Mean ± standard deviation over {count} {together['noun']} (dividing by n - 1)."
+        text += f" Mean ± standard deviation over {count} {together['noun']} (dividing by n - 1)."
     if len(correlation["per_category"]) > 1:
-        said += " The deviation between categories divides by their number n."
+        text += " The deviation between categories divides by their number n."
     if not tested:
-        said += " No real test set was scored; this says nothing about real defects."
-    return said
+        text += " No real test set was scored; this says nothing about real defects."
+    return text
 
 
-def _cell(values: np.ndarray) -> Cell:
-    """Mean and spread over seeds; unknown if any of them is."""
-    if np.isnan(values).any():
-        return Cell(value=None)
-    spread = float(values.std(ddof=1)) if len(values) > 1 else None
-    return Cell(value=float(values.mean()), spread=spread)
+def _column(of_seeds: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Mean and spread over seeds of ``[categories, seeds]``, and of several categories the foot.
+
+    A category is unknown if it is for any seed; the mean over the others is taken seed by seed.
+    """
+    means, spreads = of_seeds.mean(axis=1, skipna=False), of_seeds.std(axis=1, skipna=False)
+    if len(of_seeds) > 1:
+        of_all = of_seeds.dropna().mean()  # of each seed
+        foot = [of_all.mean(), means.std(ddof=0)]
+        means = pd.concat([means, pd.Series(foot, [MEAN, STD])])
+        spreads = pd.concat([spreads, pd.Series([of_all.std(), np.nan], [MEAN, STD])])
+    return means, spreads
 
 
-def _known_mean(column: Sequence[np.ndarray]) -> np.ndarray:
-    """Mean over the categories that have the figure, for each seed."""
-    known = [values for values in column if not np.isnan(values).any()]
-    return np.mean(known, axis=0) if known else np.array([math.nan])
-
-
-def _between(column: Sequence[np.ndarray]) -> Cell:
-    """Deviation between the categories' means over seeds, as the paper divides: by n."""
-    known = [float(values.mean()) for values in column if not np.isnan(values).any()]
-    return Cell(value=float(np.std(known)) if known else None)
-
-
-def _all_rows(table: Table) -> list[tuple[str, list[Cell]]]:
-    return [*table.rows.items(), *table.foot.items()]
-
-
-def _bar(text: str) -> str:
-    """A name with a bar in it would end its cell."""
-    return text.replace("|", "\\|")
+def _escaped(text: str) -> str:
+    return text.translate(LATEX)

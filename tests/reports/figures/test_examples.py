@@ -34,23 +34,16 @@ def test_examples_take_turns_and_share_a_scale(tmp_path: Path) -> None:
     assert chosen[1].mask is not None and chosen[2].mask is None
 
 
-@pytest.mark.parametrize("array", ["mask", "map", "meta", "image"])
-def test_a_damaged_example_is_named(array: str, tmp_path: Path) -> None:
-    write_example(tmp_path / "test-0.npz", "test", 1, "a", **{array: np.array("x")})
-    with pytest.raises(UserError, match=r"test-0.npz is not an example"):
-        read_examples(tmp_path)
-
-
-def test_figures_of_older_examples_have_no_features(tmp_path: Path) -> None:
+def test_examples_without_features_are_read_too(tmp_path: Path) -> None:
     write_example(tmp_path / "test-0.npz", "test", 1, "a")
     features = np.zeros((5, 6, 8), dtype=np.float32)
     more = {"features": features, "features_noised": features, "large_t": np.array(400)}
     write_example(tmp_path / "test-1.npz", "test", 1, "a", **more)
-    older, newer = read_examples(tmp_path)
-    assert older.features is None and older.large_t is None
-    assert newer.large_t == 400 and newer.features_noised.shape == (5, 6, 8)
-    write_example(tmp_path / "test-2.npz", "test", 1, "a", **{**more, "features": features[0]})
-    with pytest.raises(UserError, match=r"test-2.npz is not an example .*features of shape"):
+    without, whole = read_examples(tmp_path)
+    assert without.features is None and without.large_t is None
+    assert whole.large_t == 400 and whole.features_noised.shape == (5, 6, 8)
+    (tmp_path / "test-2.npz").write_bytes(b"cut short")
+    with pytest.raises(UserError, match=r"test-2\.npz"):
         read_examples(tmp_path)
 
 

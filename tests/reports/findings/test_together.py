@@ -24,14 +24,19 @@ def seeds(tmp_path: Path) -> Path:
     """A RUN of three seeds that chose t = 200, K = 2 on their mean."""
     run = tmp_path / "run"
     claim_folder(run, "run")
-    write_json(run / "run.json", {"members": ["seed-0", "seed-1", "seed-2"], "seed": 7})
     for number in range(3):
         member = make_run(run / f"seed-{number}", seed=1 + number)
         best = read_json(member / "best.json", "")
         values = macro_auroc(*matrix(member))
         for stage, chosen in zip(best["stages"], (200, 2), strict=True):
             stage["selected"] = chosen
-        write_json(member / "best.json", {**best, "params": CONFIGS[3], "pseudo_auroc": values[3]})
+        best |= {"params": CONFIGS[3], "pseudo_auroc": values[3]}
+        header = read_json(member / "run.json", "")
+        write_json(member / "best.json", best)
+        write_json(member / "run.json", {**header, "members_are": "seeds"})
+    names = ["seed-0", "seed-1", "seed-2"]
+    write_json(run / "run.json", {**header, "members": names, "members_are": "seeds"})
+    write_json(run / "best.json", best)
     return run
 
 
@@ -83,10 +88,10 @@ def test_what_each_seed_would_have_chosen(seeds: Path) -> None:
 
 
 def test_spread_divides_by_n_less_one_and_needs_every_row() -> None:
-    mean, std = spread([{"a": 1.0, "b": None}, {"a": 2.0, "b": 3.0}])
-    assert mean == {"a": 1.5, "b": None}
-    assert std == {"a": pytest.approx(math.sqrt(0.5)), "b": None}
-    assert spread([{"a": 1.0}])[1] == {"a": None}
+    mean, std = spread([{"regret": 1.0, "image_ap": None}, {"regret": 2.0, "image_ap": 3.0}])
+    assert (mean["regret"], mean["image_ap"]) == (1.5, None)
+    assert (std["regret"], std["image_ap"]) == (pytest.approx(math.sqrt(0.5)), None)
+    assert spread([{"regret": 1.0}])[1]["regret"] is None
 
 
 def csv_run(path: Path, aurocs: dict[str, float], test: dict[str, float]) -> object:

@@ -10,7 +10,6 @@ import pytest
 from report_runs import make_run
 
 from pseudoval.data.files import read_json, write_json
-from pseudoval.errors import UserError
 from pseudoval.metrics.image_metrics import macro_auroc
 from pseudoval.metrics.score_matrix import ScoreMatrix
 from reports import correlate, load_csv, load_run
@@ -172,7 +171,7 @@ def test_small_and_degenerate_inputs(
 
 def test_the_fixed_default_is_judged_where_it_was_scored(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
-    assert strict(load_run(run))["final"]["default"] is None, "an older RUN does not say it"
+    assert strict(load_run(run))["final"]["default"] is None
     write_json(
         run / "run.json", {**read_json(run / "run.json", ""), "defaults": {"t": 300, "k": 9}}
     )
@@ -327,10 +326,6 @@ def test_a_test_set_without_the_audited_cells_leaves_their_loss_open(tmp_path: P
     pseudo = ScoreMatrix.load(run / "pseudo_scores.npz")
     value = macro_auroc(pseudo.scores, pseudo.categories, pseudo.labels)[5]
     told = {"share": 0.5, "seed": 3, "cells": 4, "configs": [{"t": 100, "k": 9}]}
-    spoilt = {**best, "audit": {**told, "pseudo_auroc": [value - 0.01]}}
-    write_json(run / "best.json", spoilt)
-    with pytest.raises(UserError, match=r"inconsistent: best\.json gives the audit"):
-        load_run(run)
     write_json(run / "best.json", {**best, "audit": {**told, "pseudo_auroc": [value]}})
     audit = strict(load_run(run))["audit"]
     assert (audit["share"], audit["seed"], audit["cells"], audit["scored"]) == (0.5, 3, 4, 1)

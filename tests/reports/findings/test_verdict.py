@@ -8,7 +8,7 @@ import pytest
 from report_runs import CONFIGS, make_run
 
 from reports import correlate, load_run, verdict
-from reports.findings.verdict import points
+from reports.findings.names import points
 
 
 @pytest.fixture(scope="module")

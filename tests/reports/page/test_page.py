@@ -11,15 +11,16 @@ from report_runs import CONFIGS, make_run, write_example
 
 from reports import Source, correlate, load_run
 from reports.figures.examples import read_examples
-from reports.page.html import interval, render_page, share, tied
+from reports.findings.names import between, share
+from reports.page.html import render_page, tied
 from reports.page.pictures import curve_words, example_groups, paper_pictures
 from reports.page.provenance import commands, facts
 from reports.page.sections import (
     alike,
     cautions,
-    costs,
     heading,
     power,
+    regrets,
     stage_rows,
     stage_values,
     tiles,
@@ -37,7 +38,7 @@ def correlation(source: Source) -> dict[str, Any]:
 
 
 def test_each_way_of_choosing_has_its_cost(correlation: dict[str, Any]) -> None:
-    found = costs(correlation)
+    found = regrets(correlation)
     assert found is not None
     assert found["heads"] == ["all configurations", "stage\u00a0t", "stage\u00a0K"]
     rows = dict(found["rows"])
@@ -50,7 +51,7 @@ def test_each_way_of_choosing_has_its_cost(correlation: dict[str, Any]) -> None:
 
 def test_without_a_test_set_there_is_no_cost(tmp_path: Path) -> None:
     correlation = correlate(load_run(make_run(tmp_path / "run", test=False)))
-    assert costs(correlation) is None
+    assert regrets(correlation) is None
     assert [tile["value"] for tile in tiles(correlation)][-1] == "not scored"
     assert all(row["name"].startswith("pseudo set") for row in power(correlation))
     assert len(power(correlation)) == 3
@@ -112,21 +113,19 @@ def test_small_words() -> None:
         "100 %",
         "–",
     ]
-    assert interval([0.5, 0.75]) == "0.500 to 0.750" and interval(None) == ""
+    assert between([0.5, 0.75]) == "0.500 to 0.750" and between(None) == ""
     assert tied("t = 5 at 95 % of a") == "t\u00a0=\u00a05 at 95\u00a0% of a"
 
 
-def test_commands_make_the_run_again(source: Source, correlation: dict[str, Any]) -> None:
-    tune, evaluate, report = commands(source, correlation)
-    assert tune == (
-        "pseudoval tune --study t_then_k --model ../model --pseudo '../pseudo set' --seed 7 --out ."
-    )
-    assert (evaluate, report) == ("pseudoval evaluate . DATA", "pseudoval report .")
-    audited = replace(source, best={**source.best, "audit": {"share": 0.25}})
-    assert commands(audited, correlation)[0].endswith(" --seed 7 --audit-joint 0.25 --out .")
+def test_commands_of_several_runs_and_of_score_files(
+    source: Source, correlation: dict[str, Any]
+) -> None:
     rows = [{"run": "one"}, {"run": "run two"}]
     together = correlation | {"together": {"kind": "runs", "rows": rows}}
     assert commands(source, together) == ["pseudoval report one 'run two'"]
+    source.pseudo.header["source"] = "pseudo scores.csv"
+    alone = replace(source, folder=None, test=None)
+    assert commands(alone, correlation) == ["pseudoval report --scores 'pseudo scores.csv'"]
 
 
 def test_facts_hide_passwords_and_repeat_nothing(
