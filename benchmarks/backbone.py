@@ -28,7 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from harness import result, show
 from lafite_core.backbones import make_backbone
 from lafite_core.config import FeatureConfig
-from lafite_core.feature_source import FeatureSource
+from lafite_core.feature_cache import FeatureSource
 from lafite_core.features import FeatureExtractor, aggregate, preprocess
 from lafite_core.parallel import on_each_core
 from pseudoval.data.files import write_json
@@ -90,7 +90,7 @@ def measure(
     peer = Peer(weights, device)
 
     def ours() -> Tensor:
-        return torch.stack([features for _, features in source.stream(images)])
+        return torch.stack(list(source.stream(images)))
 
     def with_reading() -> None:
         for _ in source.stream(on_each_core(read_rgb, files)):

@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from lafite_core.fit import FEATURES
 from lafite_core.model import LafiteModel
+from lafite_core.train_features import FEATURES
 from pseudoval.detectors.banks import Banks
 from pseudoval.detectors.knn import KnnDetector
 from pseudoval.errors import UserError

@@ -27,7 +27,7 @@ from pseudoval.models.open import open_detector
 from pseudoval.pseudo_set.manifest import load_manifest, pseudo_items
 from pseudoval.scoring.blocks import score_images
 from studies import Stage, joint, run_study
-from studies.sharing.storage import Home, finished, open_journal, open_stage, record
+from studies.sharing.storage import StudyStorage, finished, open_journal, open_stage, record
 
 SEED = 0
 T_GRID = tuple(range(25, 525, 25))
@@ -116,11 +116,11 @@ def measure_storage(folder: Path, trials: int) -> dict[str, Any]:
         for value in values.tolist()
     ]
     started = time.perf_counter()
-    home = Home(storage=open_journal(folder), name="benchmark")
-    record(open_stage(home, stage, SEED), stage, configs, values, attributes)
+    storage = StudyStorage(storage=open_journal(folder), name="benchmark")
+    record(open_stage(storage, stage, SEED), stage, configs, values, attributes)
     written = time.perf_counter()
-    home = Home(storage=open_journal(folder), name="benchmark")
-    found = finished(open_stage(home, stage, SEED), stage, configs)
+    storage = StudyStorage(storage=open_journal(folder), name="benchmark")
+    found = finished(open_stage(storage, stage, SEED), configs)
     read = time.perf_counter()
     if len(found) != len(configs):
         raise UserError(f"{len(found)} of {len(configs)} trials came back from the storage.")

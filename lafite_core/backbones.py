@@ -44,10 +44,8 @@ class TimmBackbone(nn.Module):
         super().__init__()
         name = config.backbone
         if not timm.is_model(name):
-            near = ", ".join(timm.list_models(f"*{name.split('_')[-1]}*")[:3])
-            hint = f" (similar: {near})" if near else ""
             raise LafiteError(
-                f"There is no backbone {name!r}; give a timm model name{hint} or 'filterbank'."
+                f"There is no backbone {name!r}; give a timm model name or 'filterbank'."
             )
         self.network = _create(name, pretrained, config.backbone_args)
         if not hasattr(self.network, "prune_intermediate_layers"):
@@ -124,17 +122,11 @@ def load_weights(network: nn.Module, path: Path, name: str) -> None:
     except (SafetensorError, OSError) as error:
         raise LafiteError(f"The weights file {path} is not a safetensors file: {error}.") from None
     wanted = network.state_dict()
-    missing = [key for key in wanted if key not in state]
-    odd = [k for k in wanted if k in state and state[k].shape != wanted[k].shape]
-    if missing or odd:
-        what = (
-            f"{len(missing)} of {len(wanted)} tensors are missing, such as {missing[0]!r}"
-            if missing
-            else f"{odd[0]!r} has shape {tuple(state[odd[0]].shape)}, expected "
-            f"{tuple(wanted[odd[0]].shape)}"
-        )
+    unfit = [k for k in wanted if k not in state or state[k].shape != wanted[k].shape]
+    if unfit:
         raise LafiteError(
-            f"The weights file {path} does not belong to {name}: {what}. Give the file of "
+            f"The weights file {path} does not belong to {name}: {len(unfit)} of {len(wanted)} "
+            f"tensors are missing or of another shape, such as {unfit[0]!r}. Give the file of "
             f"{name}, or name its architecture with --backbone."
         )
     network.load_state_dict({key: state[key] for key in wanted}, strict=True)

@@ -1,9 +1,8 @@
 """Section 3.2: the memory bank, its nearest neighbours, and feature editing."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from threading import Lock
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -11,18 +10,7 @@ from torch import Tensor
 from lafite_core.config import EditConfig
 from lafite_core.coreset import first_equal, greedy_coreset
 from lafite_core.errors import LafiteError
-from lafite_core.nearest import (
-    Search,
-    checked_search,
-    folded_search,
-    integer_scan,
-    product_scan,
-    rough_faiss,
-    rough_product,
-)
-
-TRIED = 64
-"""Patches at most that the forms of the search are tried on."""
+from lafite_core.nearest import Search, checked_search, fast_search
 
 
 def kept(count: int, config: EditConfig) -> int:
@@ -50,14 +38,13 @@ class Neighbours:
 class MemoryBank:
     """Standardised normal patch features ``[M, C]``, cut to a core set, on the CPU.
 
-    Searched with matrix products, on a CPU of 8-bit integers or with faiss where that is faster.
+    Args:
+        device: where neighbours are searched (``cpu``, ``cuda``, ``cuda:1``).
     """
 
     def __init__(self, vectors: Tensor, device: str = "cpu") -> None:
         self.vectors = vectors.contiguous()
         self.device = device
-        self._index: Search | None = None
-        self._choosing = Lock()
 
     @classmethod
     def build(
@@ -86,10 +73,9 @@ class MemoryBank:
     def search(self, patches: Tensor, k: int) -> Neighbours:
         """The k nearest members of each of ``[P, C]`` patches, as float64 brute force finds them.
 
-        A fast search finds members by distances that are rough, and knows how rough; whatever
-        that leaves in question is ranked by distances in float64 (``lafite_core.nearest``). Of
-        members at equal distances the earlier row of the bank comes first, so that those found
-        for a smaller k are a prefix of those for a larger one.
+        Many patches at once are searched fastest; what is found of one does not depend on the
+        others. Of members at equal distances the earlier row of the bank comes first, so that those
+        found for a smaller k are a prefix of those for a larger one.
 
         Raises:
             LafiteError: k is larger than the bank.
@@ -99,38 +85,12 @@ class MemoryBank:
                 f"K = {k} neighbours were asked of a memory bank of {len(self)} patches; "
                 f"use K between 1 and {len(self)}."
             )
-        with self._choosing:
-            if self._index is None:
-                self._index = self._fastest(patches, k)
-        distance, index = self._index(patches, k)
+        distance, index = checked_search(self.vectors, self._fast_search, patches, k)
         return Neighbours(index=index, distance=distance.float())
 
-    def _fastest(self, patches: Tensor, k: int) -> Search:
-        """The form of the search that answers sooner here; the members found are the same.
-
-        Processors differ in how fast they multiply integers of 8 bits, and banks in how many
-        members these leave to be ranked. faiss comes with linear algebra of its own, which does
-        not know every processor: it was five times slower than torch's on one, and may be the
-        faster one elsewhere.
-        """
-        plain = checked_search(self.vectors, rough_product(self.vectors, self.device))
-        if self.device != "cpu":
-            return plain
-        forms = [folded_search(self.vectors, product_scan(self.vectors), plain)]
-        if (scan := integer_scan(self.vectors)) is not None:
-            forms.append(folded_search(self.vectors, scan, forms[0]))
-        if (rough := rough_faiss(self.vectors)) is not None:
-            forms.append(checked_search(self.vectors, rough))
-        if len(forms) == 1:
-            return forms[0]
-        patches = patches[:: -(-len(patches) // TRIED)]
-        seconds = []
-        for form in forms:
-            form(patches[:4], k)  # the first call pays for waking up
-            started = time.perf_counter()
-            form(patches, k)
-            seconds.append(time.perf_counter() - started)
-        return forms[seconds.index(min(seconds))]
+    @cached_property
+    def _fast_search(self) -> Search:
+        return fast_search(self.vectors, self.device)
 
     def edit(self, neighbours: Neighbours, config: EditConfig) -> Tensor:
         """Feature editing: each patch becomes a weighted mean of its neighbours, ``[P, C]``."""

@@ -1,6 +1,5 @@
 """The state of a training: what the next epoch depends on, as a file that is whole or refused."""
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from lafite_core.backbones import state_sha256
 from lafite_core.errors import LafiteError
+from lafite_core.files import replacing
 from lafite_core.unet import UNet
 
 FORMAT_VERSION = 2
@@ -43,9 +43,8 @@ def save_checkpoint(state: TrainState, path: Path, key: str) -> None:
     """Write the state atomically, with a hash over all of it."""
     tensors = {name: t.detach().cpu().contiguous() for name, t in _tensors(state).items()}
     about = {"format": str(FORMAT_VERSION), "key": key, "sha256": state_sha256(tensors)}
-    temporary = path.with_suffix(".tmp")
-    save_file(tensors, temporary, about)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, about)
 
 
 def load_checkpoint(state: TrainState, path: Path, key: str) -> None:
@@ -54,29 +53,22 @@ def load_checkpoint(state: TrainState, path: Path, key: str) -> None:
     Raises:
         LafiteError: the file is cut short, was changed, or belongs to another training.
     """
+
+    def refusal(reason: str) -> LafiteError:
+        return LafiteError(f"The checkpoint {path} {reason}; train again with --overwrite.")
+
     try:
         with safe_open(path, "pt") as file:
             about = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise LafiteError(
-            f"The checkpoint {path} is damaged ({error}); train again with --overwrite."
-        ) from None
+        raise refusal(f"is damaged ({error})") from None
     if about.get("format") != str(FORMAT_VERSION):
-        raise LafiteError(
-            f"The checkpoint {path} was written by another version of pseudoval; train again with "
-            "--overwrite."
-        )
+        raise refusal("was written by another version of pseudoval")
     if about.get("key") != key:
-        raise LafiteError(
-            f"The checkpoint {path} belongs to another training (other images, options or seed); "
-            "train again with --overwrite, or into another folder."
-        )
+        raise refusal("belongs to another training (other images, options or seed)")
     if state_sha256(tensors) != about.get("sha256"):
-        raise LafiteError(
-            f"The checkpoint {path} does not match its own hash: it was changed or damaged; train "
-            "again with --overwrite."
-        )
+        raise refusal("does not match its own hash: it was changed or damaged")
     for prefix, module in (("network.", state.network), ("average.", state.average)):
         part = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         module.load_state_dict(part)
@@ -94,14 +86,6 @@ def load_checkpoint(state: TrainState, path: Path, key: str) -> None:
                 slot[name] = torch.empty_like(parameter, requires_grad=False).copy_(value)
     state.losses = tensors["losses"].tolist()
     state.norms = tensors["norms"].tolist()
-
-
-def first_bad(values: Tensor) -> int | None:
-    """Place of the first value that is not finite."""
-    for place, value in enumerate(values.tolist()):
-        if not math.isfinite(value):
-            return place
-    return None
 
 
 def _tensors(state: TrainState) -> dict[str, Tensor]:

@@ -17,12 +17,9 @@ Resize = Literal["area", "bilinear"]
 Normalise = Literal["channel", "global", "none"]
 NeighbourWeights = Literal["inverse_distance", "softmax", "uniform"]
 Target = Literal["epsilon", "x0", "v"]
-Solver = Literal["ddim", "dpmpp_2m"]
-Spacing = Literal["time", "log_snr"]
 Reduction = Literal["max", "top_mean"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Switch = Literal["auto", "on", "off"]
-Coreset = Literal["exact", "sharded"]
 FeaturePrecision = Literal["float32", "bfloat16", "float16"]
 
 
@@ -73,13 +70,6 @@ class EditConfig:
     temperature: float = 1.0
     """Scale of ``softmax`` weights, in units of the root-mean-square distance to the K
     neighbours."""
-    coreset: Coreset = "exact"
-    """How the core set is picked. ``exact`` is greedy over all patches, as the paper has it;
-    ``sharded`` is greedy over parts of them and then over what the parts picked, for millions of
-    patches: memory is bounded by a part, at the price of a slightly larger radius."""
-    shard_patches: int = 200_000
-    """Patches in a part of ``sharded`` at most; with 272 channels that is 218 MB. With fewer
-    patches in all, ``sharded`` is ``exact``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,16 +113,9 @@ class DiffusionConfig:
     gives every t the same cost and lets different t share a batch."""
     evaluations: int = 0
     """At how many of these steps the network is asked, the first and the last among them; *open*,
-    0: at all. At the others of ``ddim`` the clean features are extrapolated from what it said
-    before, see ``diffusion.extrapolated``. Half of the steps all but lead to the same scores, which
-    no solver does that takes half as many steps: ``benchmarks/solver.py`` compares them."""
-    solver: Solver = "ddim"
-    """How a trajectory is integrated; *open*. ``ddim`` (Song et al. 2021) is of first order;
-    ``dpmpp_2m``, DPM-Solver++(2M) (Lu et al. 2022), of second, for one evaluation a step too."""
-    spacing: Spacing = "time"
-    """Where the network is evaluated between t and 0; *open*. ``time``: evenly in time.
-    ``log_snr``: evenly in the logarithm of the signal-to-noise ratio, with the first and the last
-    evaluation where ``time`` has them; few steps of ``dpmpp_2m`` lead farther with it."""
+    0: at all. At the others the clean features are extrapolated from earlier predictions, see
+    ``diffusion.extrapolated``. Half of the steps lead to nearly the same scores, unlike DDIM in
+    half as many steps: ``benchmarks/solver.py`` compares them."""
     eta: float = 0.0
     """Fresh noise in each DDIM step (Song et al. 2021, eq. 16): 0 is deterministic, 1 is as much
     as DDPM; *open*. 0: a score should not carry more chance than the first noising brings."""
@@ -217,15 +200,8 @@ class LafiteConfig:
         check(self)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON-able form without the options of ``LATER`` that have their default;
-        ``from_json`` is its inverse.
-        """
-        sections: dict[str, Any] = dataclasses.asdict(self)
-        for name, options in LATER.items():
-            for option in options:
-                if sections[name][option] == getattr(SECTIONS[name](), option):
-                    del sections[name][option]
-        return sections
+        """Plain JSON-able form; ``from_json`` is its inverse."""
+        return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "LafiteConfig":
@@ -236,7 +212,7 @@ class LafiteConfig:
         """
         parts: dict[str, Any] = {}
         for name, section in SECTIONS.items():
-            options = value.get(name, {})
+            options = value[name]
             known = {option.name for option in dataclasses.fields(section)}
             unknown = sorted(set(options) - known)
             if unknown:
@@ -251,21 +227,9 @@ class LafiteConfig:
 
 
 SECTIONS: dict[str, Any] = {
-    "features": FeatureConfig,
-    "edit": EditConfig,
-    "unet": UNetConfig,
-    "diffusion": DiffusionConfig,
-    "train": TrainConfig,
-    "score": ScoreConfig,
+    section.name: section.default_factory for section in dataclasses.fields(LafiteConfig)
 }
-
-LATER: dict[str, tuple[str, ...]] = {
-    "features": ("precision",),
-    "edit": ("coreset", "shard_patches"),
-    "diffusion": ("evaluations", "solver", "spacing"),
-}
-"""Options that the first models of this format did not have. Written only where they differ from
-the default, so that those models keep their hash."""
+"""The class of each section by its name."""
 
 
 def check(config: LafiteConfig) -> None:
@@ -284,7 +248,6 @@ def check(config: LafiteConfig) -> None:
         ("features.grid", 1 <= config.features.grid <= size, "between 1 and image_size"),
         ("edit.keep_rate", 0 < config.edit.keep_rate <= 1, "in (0, 1]"),
         ("edit.temperature", config.edit.temperature > 0, "above 0"),
-        ("edit.shard_patches", config.edit.shard_patches >= 1000, "at least 1000"),
         ("unet.base_channels", config.unet.base_channels >= 8
          and config.unet.base_channels % 8 == 0, "a multiple of 8"),
         ("unet.multipliers", bool(multipliers) and min(multipliers) >= 1, "at least 1 each"),
@@ -298,13 +261,9 @@ def check(config: LafiteConfig) -> None:
         ("diffusion.sampling_steps", config.diffusion.sampling_steps >= 1, "at least 1"),
         ("diffusion.evaluations", 0 <= config.diffusion.evaluations
          <= config.diffusion.sampling_steps, "between 0 and diffusion.sampling_steps"),
-        ("diffusion.evaluations", config.diffusion.solver == "ddim"
-         or config.diffusion.evaluations == 0, f"0 with the solver {config.diffusion.solver}"),
         ("diffusion.evaluations", config.diffusion.eta == 0 or config.diffusion.evaluations == 0,
          "0 with diffusion.eta above 0"),
         ("diffusion.eta", 0 <= config.diffusion.eta <= 1, "in [0, 1]"),
-        ("diffusion.eta", config.diffusion.solver == "ddim" or config.diffusion.eta == 0,
-         f"0 with the solver {config.diffusion.solver}"),
         ("train.epochs", config.train.epochs >= 1, "at least 1"),
         ("train.min_steps", config.train.min_steps >= 0, "at least 0"),
         ("train.batch_size", config.train.batch_size >= 1, "at least 1"),

@@ -1,6 +1,8 @@
 """Section 3.2: greedy k-center core set, exact, with the arithmetic in matrix products."""
 
+import hashlib
 import math
+import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lafite_core.device import halving, near
 from lafite_core.errors import LafiteError
 from lafite_core.parallel import on_each_core
 
@@ -20,6 +23,13 @@ GPU_ROWS = 65536
 """Points of one matrix product on a GPU: with 512 centres 134 MB."""
 SPARE = 2
 """How many times its share of the core set each shard picks; see ``sharded_coreset``."""
+
+SHARD = 200_000
+"""Points of a shard at most; with 272 channels that is 218 MB."""
+OPERATIONS = {"cpu": 1e11, "cuda": 1e13}
+"""Multiplications and additions of an exact core set a second, at the slow end of what
+``benchmarks/coreset.py`` measures for two cores, and for a GPU."""
+HOUR = 3600
 
 Advance = Callable[[int], None]
 
@@ -118,11 +128,7 @@ class _Distances:
     def __init__(self, points: Tensor, device: str) -> None:
         self.device = device
         self.rows = TILE if device == "cpu" else GPU_ROWS
-        self.points = points.contiguous()
-        try:
-            self.points = self.points.to(device)
-        except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()  # the tiles are moved one by one instead
+        self.points = near(points.contiguous(), device)  # else tiles are moved one by one
         norms = [(part.double() ** 2).sum(1).float() for part in points.split(GPU_ROWS)]
         self.norms = torch.cat(norms).to(device)
         self.nearest = torch.full((len(points),), math.inf, device=device)
@@ -162,16 +168,13 @@ class _Distances:
 
         Work that is done twice has the same result: minima only get smaller.
         """
-        while True:
-            tiles = [slice(at, min(at + self.rows, count)) for at in range(0, count, self.rows)]
-            try:
-                deque(on_each_core(work, tiles, device=self.device), maxlen=0)
-                return
-            except torch.OutOfMemoryError:
-                if self.rows == 1:
-                    raise
-                self.rows = max(1, self.rows // 2)
-                torch.cuda.empty_cache()
+
+        def on_tiles(rows: int) -> None:
+            tiles = [slice(at, min(at + rows, count)) for at in range(0, count, rows)]
+            deque(on_each_core(work, tiles, device=self.device), maxlen=0)
+            self.rows = rows
+
+        halving(on_tiles, self.rows)
 
 
 def _partial(points: Tensor, centres: Tensor, norms: Tensor) -> Tensor:
@@ -183,24 +186,28 @@ def _partial(points: Tensor, centres: Tensor, norms: Tensor) -> Tensor:
 
 
 def first_equal(points: Tensor) -> Tensor:
-    """For every row of ``[N, C]`` float32 the first row that is equal to it, ``[N]`` int64.
+    """For every row of ``[N, C]`` float32 the first row that is equal to it, ``[N]`` int64."""
+    known: dict[bytes, int] = {}
+    same: list[int] = []
+    for part in points.split(GPU_ROWS):
+        for row in (part + 0.0).numpy():  # adding 0 makes the two zeros one
+            digest = hashlib.blake2b(row.tobytes(), digest_size=16).digest()
+            same.append(known.setdefault(digest, len(same)))
+    return torch.tensor(same)
 
-    Rows are told apart by a 64-bit hash, and rows of one hash are compared.
+
+def shards_needed(count: int, keep: int, channels: int, device: str) -> int:
+    """How many shards a core set is picked from; 1 is all points at once, the exact core set.
+
+    It is exact unless the points take more than half of the machine's memory, or picking would take
+    more than an hour: ``2 count keep channels`` operations, at ``OPERATIONS`` a second. With a
+    tenth of the points kept, and 272 channels, that is 2.5 million points on a CPU.
     """
-    generator = torch.Generator().manual_seed(0)
-    odd = torch.randint(-(2**62), 2**62, (points.shape[1],), generator=generator) * 2 + 1
-    # Adding 0 makes the two zeros one.
-    parts = [
-        ((part + 0.0).view(torch.int32).long() * odd).sum(1) for part in points.split(TILE * 8)
-    ]
-    _, first, place = np.unique(torch.cat(parts).numpy(), return_index=True, return_inverse=True)
-    same = torch.from_numpy(first[place])
-    own = torch.arange(len(points))
-    moved = (same != own).nonzero()[:, 0]
-    for part in moved.split(TILE * 8):
-        differ = (points[part] != points[same[part]]).any(1)
-        same[part[differ]] = part[differ]
-    return same
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    seconds = 2 * count * keep * channels / OPERATIONS[torch.device(device).type]
+    if 4 * count * channels <= memory / 2 and seconds <= HOUR:
+        return 1
+    return math.ceil(count / SHARD)
 
 
 def sharded_coreset(
@@ -261,20 +268,3 @@ def sharded_picks(sizes: Sequence[int], keep: int) -> int:
 
 def _share(size: int, count: int, keep: int) -> int:
     return min(size, math.ceil(SPARE * keep * size / count))
-
-
-def coreset_radius(points: Tensor, centres: Tensor) -> float:
-    """Largest distance of any of ``[N, C]`` points to its nearest centre, in float64.
-
-    Args:
-        centres: ``[P]`` indices of points, or vectors ``[P, C]``.
-    """
-    there = (points[centres] if centres.ndim == 1 else centres).double()
-    norms = there.square().sum(1)
-
-    def farthest(part: Tensor) -> float:
-        wide = part.double()
-        squared = _partial(wide, there, norms).amin(1) + wide.square().sum(1)
-        return float(squared.clamp_min(0).max())
-
-    return math.sqrt(max(on_each_core(farthest, points.split(TILE))))

@@ -1,4 +1,4 @@
-"""Section 3.3: cosine schedule, forward noising, and the solvers from step t back to 0.
+"""Section 3.3: cosine schedule, forward noising, and DDIM from step t back to 0.
 
 Notation as in DDIM (Song et al. 2021): ``alpha_bar[t]`` is the share of signal power left at
 step t; ``alpha_bar[0] = 1`` is the clean input, steps count from 1 to T.
@@ -8,6 +8,7 @@ import hashlib
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -44,26 +45,13 @@ def shares(alpha_bar: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     return a.sqrt(), (1 - a).sqrt()
 
 
-def log_snr(alpha_bar: Tensor) -> Tensor:
-    """lambda, half the logarithm of the signal-to-noise ratio; infinite at step 0."""
-    return (alpha_bar / (1 - alpha_bar)).log() / 2
-
-
-def trajectory(t: int, config: DiffusionConfig, alpha_bar: Tensor) -> list[int]:
-    """Timesteps from t to 0, rounded, ``config.sampling_steps + 1`` of them.
+def trajectory(t: int, count: int) -> list[int]:
+    """Timesteps from t to 0, even in time and rounded, ``count + 1`` of them.
 
     The first is t itself: the network is first called at exactly the noise level that the input
-    was brought to. With a small t some repeat; such a step changes nothing. See ``Spacing`` in
-    the configuration for where the others lie.
+    was brought to. With a small t some repeat; such a step changes nothing.
     """
-    count = config.sampling_steps
-    if config.spacing == "time" or count == 1:
-        return [round(t * i / count) for i in range(count, -1, -1)]
-    levels = log_snr(alpha_bar)[1:]  # steps 1 to T, falling
-    last = max(1, round(t / count))
-    places = torch.linspace(float(levels[t - 1]), float(levels[last - 1]), count)
-    near = (levels[:, None] - places.to(levels)).abs().argmin(0) + 1
-    return [*near.tolist(), 0]
+    return [round(t * i / count) for i in range(count, -1, -1)]
 
 
 def training_target(x0: Tensor, noise: Tensor, alpha_bar: Tensor, target: Target) -> Tensor:
@@ -108,29 +96,6 @@ def ddim_parts(now: Tensor, then: Tensor, eta: float) -> tuple[Tensor, Tensor, T
     return then.sqrt(), (1 - then - sigma**2).clamp_min(0).sqrt(), sigma
 
 
-def dpmpp_2m_parts(now: Tensor, then: Tensor, before: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """One step of DPM-Solver++(2M) (Lu et al. 2022, algorithm 2), data prediction, as factors.
-
-    With lambda the log SNR, h the step in it and r the step before as a share of h: from x to
-    ``sigma_then / sigma_now x + alpha_then (1 - exp(-h)) D``, D being the prediction extrapolated
-    to the middle of the step, ``x_0 + (x_0 - earlier) / 2r``. To the clean input, where h is
-    infinite, the step is of first order and leads to ``x_0``.
-
-    Args:
-        now, then: ``alpha_bar`` before and after; any shape.
-        before: ``alpha_bar`` where the prediction ``earlier`` was made; where it equals ``now``
-            there is none, and the step is of first order.
-
-    Returns:
-        Of x, of the clean features ``x_0`` predicted from it, and of ``earlier``.
-    """
-    kept = ((1 - then) / (1 - now)).sqrt()
-    share = then.sqrt() - now.sqrt() * kept
-    weight = (log_snr(then) - log_snr(now)) / (2 * (log_snr(now) - log_snr(before)))
-    weight = torch.where((then < 1) & (before != now), weight, 0)
-    return kept, share * (1 + weight), -share * weight
-
-
 def extrapolated(config: DiffusionConfig) -> dict[int, list[float]]:
     """The steps that the network is not asked at, and what its latest predictions weigh there.
 
@@ -143,11 +108,11 @@ def extrapolated(config: DiffusionConfig) -> dict[int, list[float]]:
     """
     count = config.sampling_steps
     calls = config.evaluations or count
-    asked = [math.floor(place + 0.5) for place in np.linspace(0, count - 1, calls)]
+    evaluated = [math.floor(place + 0.5) for place in np.linspace(0, count - 1, calls)]
     weights = {}
     for step in range(count):
-        known = [one for one in asked if one < step][-POINTS:]
-        if step not in asked:
+        known = [one for one in evaluated if one < step][-POINTS:]
+        if step not in evaluated:
             weights[step] = [
                 math.prod((step - other) / (one - other) for other in known if other != one)
                 for one in known
@@ -155,48 +120,54 @@ def extrapolated(config: DiffusionConfig) -> dict[int, list[float]]:
     return weights
 
 
-def step_factors(levels: Tensor, config: DiffusionConfig) -> Tensor:
-    """Every step of every trajectory as factors, ``[8, S, B]``.
+class Coefficients(NamedTuple):
+    """What the next x is made of, for every step of every trajectory, ``[S, B, 1, 1, 1]`` each.
 
-    They are of x, of the network's output, of fresh noise and of the clean features predicted one
-    step earlier, which add up to the next x; then of x and of the output in the clean features;
-    then of x and of the clean features in the next x, for DDIM without a network's output. A
-    step that repeats its level, also the clean one, leaves x as it is.
+    The next x is ``of_x x + of_output output + of_noise noise``, with fresh standard normal noise.
+    The clean features in a prediction are ``x_in_clean x + output_in_clean output``; from clean
+    features without a network's output the next x is ``of_x_alone x + of_clean clean``.
+    """
+
+    of_x: Tensor
+    of_output: Tensor
+    of_noise: Tensor
+    x_in_clean: Tensor
+    output_in_clean: Tensor
+    of_x_alone: Tensor
+    of_clean: Tensor
+
+
+def coefficients(levels: Tensor, config: DiffusionConfig) -> Coefficients:
+    """Those of DDIM; a step that repeats its level, also the clean one, leaves x as it is.
 
     Args:
         levels: ``alpha_bar`` along the trajectories, ``[S + 1, B]`` float64.
     """
     now, then = levels[:-1], levels[1:]
     clean, epsilon = prediction_parts(now, config.target)
-    fresh = earlier = x_alone = clean_alone = torch.zeros_like(now)
-    if config.solver == "ddim":
-        of_clean, of_epsilon, fresh = ddim_parts(now, then, config.eta)
-        of_x = of_clean * clean[0] + of_epsilon * epsilon[0]
-        of_output = of_clean * clean[1] + of_epsilon * epsilon[1]
-        x_alone = of_epsilon / (1 - now).sqrt()
-        clean_alone = of_clean - x_alone * now.sqrt()
-    else:
-        before = torch.cat([now[:1], now[:-1]])
-        kept, of_clean, earlier = dpmpp_2m_parts(now, then, before)
-        of_x, of_output = kept + of_clean * clean[0], of_clean * clean[1]
-    found = torch.stack([of_x, of_output, fresh, earlier, *clean, x_alone, clean_alone])
-    nothing = torch.tensor([1.0, 0, 0, 0, 0, 0, 1, 0]).to(found)[:, None, None]
-    return torch.where(now == then, nothing, found)
-
-
-def maps_at_once(device: str, count: int) -> int:
-    """How many of so many maps arithmetic is done on at once.
-
-    It waits for memory. On a CPU one map stays in the cache from one operation to the next; on a
-    GPU all maps together need the fewest calls.
-    """
-    return 1 if device == "cpu" else count
+    of_clean, of_epsilon, of_noise = ddim_parts(now, then, config.eta)
+    of_x_alone = of_epsilon / (1 - now).sqrt()
+    found = Coefficients(
+        of_x=of_clean * clean[0] + of_epsilon * epsilon[0],
+        of_output=of_clean * clean[1] + of_epsilon * epsilon[1],
+        of_noise=of_noise,
+        x_in_clean=clean[0],
+        output_in_clean=clean[1],
+        of_x_alone=of_x_alone,
+        of_clean=of_clean - of_x_alone * now.sqrt(),
+    )
+    unchanged = Coefficients(1, 0, 0, 0, 0, 1, 0)  # type: ignore[arg-type]
+    pairs = zip(found, unchanged, strict=True)
+    return Coefficients(*(
+        torch.where(now == then, repeated, factor)[..., None, None, None]
+        for factor, repeated in pairs
+    ))  # fmt: skip
 
 
 def denoise(
-    x0: Tensor | Sequence[Tensor],
-    noise: Tensor | Sequence[Tensor],
-    t: list[int],
+    x0: Sequence[Tensor],
+    noise: Sequence[Tensor],
+    t: Sequence[int],
     network: Network,
     alpha_bar: Tensor,
     config: DiffusionConfig,
@@ -208,8 +179,8 @@ def denoise(
         noise: standard normal of each, B of ``[noise_draws(config), C, h, w]``.
         t: corruption step of each map, 1 to T.
         alpha_bar: of ``cosine_schedule``.
-        config: solver, number of steps (the same for every t, so that different t share a batch)
-            and their spacing, evaluations, eta, and the network's target.
+        config: number of steps (the same for every t, so that different t share a batch),
+            evaluations, eta, and the network's target.
 
     Raises:
         LafiteError: a step outside 1 to T.
@@ -218,44 +189,29 @@ def denoise(
     for step in t:
         if not 1 <= step <= last:
             raise LafiteError(f"The corruption step t = {step} is outside 1 to {last}.")
-    paths = {step: trajectory(step, config, alpha_bar) for step in set(t)}
-    steps = torch.tensor([paths[step] for step in t]).T  # [S + 1, B]
-    size = maps_at_once(x0[0].device.type, len(t))
-    starts, draws = (
-        [one[None] for one in maps] if size == 1 else list(torch.stack(list(maps)).split(size))
-        for maps in (x0, noise)
+    steps = torch.tensor([trajectory(step, config.sampling_steps) for step in t]).T  # [S + 1, B]
+    x = add_noise(
+        torch.stack(list(x0)), torch.stack([draws[0] for draws in noise]), alpha_bar[steps[0]]
     )
-    x = starts[0].new_empty(len(t), *starts[0].shape[1:])
-    parts = x.split(size)
-    for part, start, draw, *share in zip(
-        parts, starts, draws, *(s.split(size) for s in shares(alpha_bar[steps[0]], x)), strict=True
-    ):
-        torch.mul(start, share[0], out=part).add_(draw[:, 0] * share[1])
-    factors = step_factors(alpha_bar[steps], config).to(x)[..., None, None, None]
-    two_steps, left_out = config.solver != "ddim", extrapolated(config)
-    remembers = two_steps or bool(left_out)
-    if not remembers and config.eta == 0:
-        factors = factors[:2]  # of x and of the output; making views of the others takes time
-    said: list[deque[Tensor]] = [deque(maxlen=POINTS) for _ in parts]
+    by_step = Coefficients(*(part.to(x) for part in coefficients(alpha_bar[steps], config)))
+    left_out = extrapolated(config)
+    clean: deque[Tensor] = deque(maxlen=POINTS)
     # The clean level, which a short trajectory repeats, is one that no network was trained at.
     times = steps.clamp_min(1).to(x.device)
     for number in range(config.sampling_steps):
-        of = [factor.chunk(len(parts)) for factor in factors[:, number]]
+        now = Coefficients(*(part[number] for part in by_step))
         if number in left_out:
-            for i, (part, known) in enumerate(zip(parts, said, strict=True)):
-                part.mul_(of[6][i])
-                for clean, weight in zip(known, left_out[number], strict=True):
-                    part.addcmul_(clean, of[7][i], value=weight)
+            x.mul_(now.of_x_alone)
+            for known, weight in zip(clean, left_out[number], strict=True):
+                x.addcmul_(known, now.of_clean, value=weight)
             continue
-        outputs = network(x, times[number]).chunk(len(parts))
-        for i, (part, output, known) in enumerate(zip(parts, outputs, said, strict=True)):
-            if remembers:
-                known.append((part * of[4][i]).addcmul_(output, of[5][i]))
-            part.mul_(of[0][i]).addcmul_(output, of[1][i])
-            if config.eta > 0:
-                part.addcmul_(draws[i][:, number + 1], of[2][i])
-            if two_steps and len(known) > 1:
-                part.addcmul_(known[-2], of[3][i])
+        output = network(x, times[number])
+        if left_out:
+            clean.append((x * now.x_in_clean).addcmul_(output, now.output_in_clean))
+        x.mul_(now.of_x).addcmul_(output, now.of_output)
+        if config.eta > 0:
+            fresh = torch.stack([draws[number + 1] for draws in noise])
+            x.addcmul_(fresh, now.of_noise)
     return x
 
 

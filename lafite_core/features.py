@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lafite_core.arithmetic import exact_convolutions, reduced
 from lafite_core.backbones import Backbone
 from lafite_core.config import FeatureConfig, Normalise, Resize
+from lafite_core.device import exact_convolutions, reduced
 from lafite_core.errors import LafiteError
 from lafite_core.parallel import single_threaded
 

@@ -1,39 +1,34 @@
 """From normal images to a model: features, core set, diffusion training; each part resumable."""
 
+import dataclasses
 import hashlib
 import json
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from lafite_core.backbones import Backbone, state_sha256
 from lafite_core.bank import MemoryBank, kept
 from lafite_core.config import LafiteConfig
-from lafite_core.coreset import sharded_coreset, sharded_picks
+from lafite_core.coreset import sharded_coreset, sharded_picks, shards_needed
 from lafite_core.distributed import ALONE, Group
 from lafite_core.errors import LafiteError
-from lafite_core.feature_cache import (
-    FULL,
-    FeatureCache,
-    feature_file,
-    feature_settings,
-    is_intact,
-)
-from lafite_core.feature_source import FeatureSource
+from lafite_core.feature_cache import FeatureCache, FeatureSource, feature_settings
 from lafite_core.features import FeatureExtractor, Standardiser, standardised_patches
-from lafite_core.model import LafiteModel, Progress
-from lafite_core.step import Notice
+from lafite_core.files import is_full
+from lafite_core.model import LafiteModel
+from lafite_core.progress import Notice, Progress, silent
 from lafite_core.train import train_unet
+from lafite_core.train_features import FEATURES, read_features, writing_features
 from lafite_core.unet import UNet
 
-FEATURES = "train_features.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
 LOSSES = "losses.csv"
 
@@ -41,82 +36,87 @@ LOSSES = "losses.csv"
 WORKING = ("checkpoint_seconds", "micro_batch", "compile")
 
 
-def fit(
-    images: Iterable[np.ndarray],
-    keys: Sequence[str],
-    config: LafiteConfig,
-    backbone: Backbone,
-    folder: Path,
-    *,
-    seed: int,
-    diffusion: bool = True,
-    device: str = "cpu",
-    resume: bool = False,
-    progress: Progress | None = None,
-    notice: Notice | None = None,
-    group: Group = ALONE,
-    info: dict[str, Any] | None = None,
-    cache: Path | None = None,
-) -> LafiteModel:
-    """Fit a model on normal images and write it to ``folder``.
+@dataclass(frozen=True, kw_only=True)
+class FitRequest:
+    """What a model is fitted with, and where it is written.
 
-    The standardised training features stay in the folder, so that another bank or head can be
-    fitted without the images.
-
-    Args:
-        images: uint8 RGB ``[H, W, 3]`` each; read only if the features are not there yet.
-        keys: one content hash per image, in the same order.
+    Attributes:
+        keys: one content hash per image, in the order of the images.
         backbone: of ``make_backbone`` for ``config.features``.
+        folder: gets the model, and the training features, so that another bank or head can be
+            fitted without the images.
         diffusion: False leaves the noise predictor out.
         resume: go on from the features and the checkpoint in the folder.
-        notice: told what a user should know, such as a smaller micro-batch.
+        cache: folder of a ``FeatureCache``; None keeps no features but those in ``folder``.
         group: the processes that train together. The first one extracts, picks and writes; the
             others train along, and return the same model.
         info: provenance written to the model as it is.
-        cache: folder of a ``FeatureCache``; None keeps no features but those in ``folder``.
+    """
+
+    keys: Sequence[str]
+    config: LafiteConfig
+    backbone: Backbone
+    folder: Path
+    seed: int
+    diffusion: bool = True
+    device: str = "cpu"
+    resume: bool = False
+    cache: Path | None = None
+    group: Group = ALONE
+    info: Mapping[str, Any] = field(default_factory=dict)
+    progress: Progress = silent
+    notice: Notice = silent
+
+
+def fit(images: Iterable[np.ndarray], request: FitRequest) -> LafiteModel:
+    """Fit a model on normal images and write it to a folder.
+
+    Args:
+        images: uint8 RGB ``[H, W, 3]`` each; read only if the features are not there yet.
 
     Raises:
         LafiteError: there are no images; see ``train_unet`` for the rest.
     """
-    if not keys:
+    if not request.keys:
         raise LafiteError("There are no normal images to train on.")
-    report = progress or _silent
+    config, folder, group = request.config, request.folder, request.group
     if group.leads:
-        raw = _features(images, keys, config, backbone, folder, device, resume, report, cache)
-        bank = _bank(raw, config, seed, device, report)
+        raw = _features(images, request)
+        standardiser = Standardiser.fit(raw, config.features.normalise)
+        bank = _bank(raw, standardiser, request)
     group.wait()
     if not group.leads:
-        raw = _features((), keys, config, backbone, folder, device, True, report)
-    standardiser = Standardiser.fit(raw, config.features.normalise)
+        raw = _features((), dataclasses.replace(request, resume=True))
+        standardiser = Standardiser.fit(raw, config.features.normalise)
     unet: UNet | None = None
     facts: dict[str, Any] = {"losses": []}
-    if diffusion:
+    if request.diffusion:
         trained = train_unet(
             standardiser(raw),
             config,
-            seed=seed,
-            device=device,
+            seed=request.seed,
+            device=request.device,
             checkpoint=folder / CHECKPOINT,
-            key=_training_key(config, keys, seed),
-            resume=resume,
-            hook=lambda done, total, loss: report(f"training, loss {loss:.4f}", done, total),
+            key=_training_key(request),
+            resume=request.resume,
+            hook=lambda n, total, loss: request.progress(f"training, loss {loss:.4f}", n, total),
             log=folder / LOSSES,
             group=group,
-            notice=notice,
+            notice=request.notice,
         )
         unet, facts = trained.unet, {"losses": trained.losses, "training": trained.how}
     if not group.leads:
         group.wait()
-        return LafiteModel.load(folder, device)
+        return LafiteModel.load(folder, request.device)
     model = LafiteModel(
         config=config,
-        backbone=backbone,
+        backbone=request.backbone,
         standardiser=standardiser,
         bank=bank,
         unet=unet,
-        seed=seed,
-        info={**(info or {}), "images": len(keys), **facts},
-        device=device,
+        seed=request.seed,
+        info={**request.info, "images": len(request.keys), **facts},
+        device=request.device,
     )
     model.save(folder)
     (folder / CHECKPOINT).unlink(missing_ok=True)
@@ -124,27 +124,62 @@ def fit(
     return model
 
 
-def _bank(
-    raw: Tensor, config: LafiteConfig, seed: int, device: str, report: Progress
-) -> MemoryBank:
-    standardiser = Standardiser.fit(raw, config.features.normalise)
-    count = len(raw) * raw.shape[2] * raw.shape[3]
-    keep = kept(count, config.edit)
-    shards = min(len(raw), math.ceil(count / config.edit.shard_patches))
-    if config.edit.coreset == "exact" or shards == 1 or keep == count:
+def _features(images: Iterable[np.ndarray], request: FitRequest) -> Tensor:
+    """Raw features ``[N, C, grid, grid]``, from the folder if they are these images' features.
+
+    They are memory-mapped from the file, and written to it image by image.
+    """
+    config, path = request.config.features, request.folder / FEATURES
+    weights = state_sha256(request.backbone.state_dict())
+    key = _digest({"features": vars(config), "weights": weights, "keys": list(request.keys)})
+    if request.resume and (found := read_features(path, key)) is not None:
+        return found
+    extractor = FeatureExtractor(request.backbone, config, request.device)
+    source = FeatureSource(extractor)
+    if request.cache is not None:
+        settings = feature_settings(config, request.backbone, request.device)
+        source.cache = FeatureCache(request.cache, settings)
+    step = _counter(request.progress, "features", len(request.keys))
+    shape = (len(request.keys), extractor.channels, config.grid, config.grid)
+    try:
+        with writing_features(path, shape, key) as append:
+            for features in source.stream(images):
+                append(features)
+                step(1)
+    except OSError as error:
+        if not is_full(error):
+            raise
+        raise LafiteError(
+            f"The disk is full: {path} cannot be written. Free some space and go on with --resume."
+        ) from None
+    with safe_open(path, "pt") as file:
+        return file.get_tensor("features")
+
+
+def _bank(raw: Tensor, standardiser: Standardiser, request: FitRequest) -> MemoryBank:
+    """The core set of all patches; of so many that it takes too long or too much, in shards."""
+    options: dict[str, Any] = {"seed": request.seed, "device": request.device}
+    cells = raw.shape[2] * raw.shape[3]
+    count = len(raw) * cells
+    keep = kept(count, request.config.edit)
+    shards = min(len(raw), shards_needed(count, keep, raw.shape[1], request.device))
+    if shards == 1 or keep == count:
         vectors = standardised_patches(raw, standardiser)
-        step = _counter(report, "core set", keep)
-        return MemoryBank.build(vectors, config.edit, seed=seed, device=device, advance=step)
-    sizes = [len(raw[first::shards]) * raw.shape[2] * raw.shape[3] for first in range(shards)]
+        advance = _counter(request.progress, "core set", keep)
+        return MemoryBank.build(vectors, request.config.edit, advance=advance, **options)
+    request.notice(
+        f"An exact core set of {keep} of {count} patches would take more than an hour or half of "
+        f"the memory; it is picked in {shards} parts, with a slightly larger radius."
+    )
+    sizes = [len(raw[first::shards]) * cells for first in range(shards)]
     found, numbers = sharded_coreset(
         [partial(_shard, raw, standardiser, first, shards) for first in range(shards)],
         count,
         keep,
-        seed=seed,
-        device=device,
-        advance=_counter(report, "core set", sharded_picks(sizes, keep)),
+        advance=_counter(request.progress, "core set", sharded_picks(sizes, keep)),
+        **options,
     )
-    return MemoryBank(found[numbers.argsort()], device)
+    return MemoryBank(found[numbers.argsort()], request.device)
 
 
 def _shard(
@@ -157,69 +192,12 @@ def _shard(
     return standardised_patches(raw[first::shards], standardiser), numbers.reshape(-1)
 
 
-def _training_key(config: LafiteConfig, keys: Sequence[str], seed: int) -> str:
+def _training_key(request: FitRequest) -> str:
     """What a checkpoint belongs to."""
-    options = config.to_json()
+    options = request.config.to_json()
     for name in WORKING:
         del options["train"][name]
-    return _digest({"config": options, "keys": list(keys), "seed": seed})
-
-
-def _features(
-    images: Iterable[np.ndarray],
-    keys: Sequence[str],
-    config: LafiteConfig,
-    backbone: Backbone,
-    folder: Path,
-    device: str,
-    resume: bool,
-    report: Progress,
-    cache: Path | None = None,
-) -> Tensor:
-    """Raw features ``[N, C, grid, grid]``, from the folder if they are these images' features.
-
-    They are memory-mapped from the file, and written to it image by image.
-    """
-    path = folder / FEATURES
-    key = _digest(
-        {
-            "features": config.to_json()["features"],
-            "weights": state_sha256(backbone.state_dict()),
-            "keys": list(keys),
-        }
-    )
-    if resume and path.exists():
-        try:
-            with safe_open(path, "pt") as file:
-                known = file.metadata() or {}
-                # Files of the first version have no checksums.
-                if known.get("key") == key and ("checksums" not in known or is_intact(path)):
-                    return file.get_tensor("features")
-        except (SafetensorError, OSError):
-            pass  # cut short: computed again below
-    extractor = FeatureExtractor(backbone, config.features, device)
-    settings = feature_settings(config.features, backbone, device)
-    store = FeatureCache(cache or folder, settings)
-    source = FeatureSource(extractor, None if cache is None else store)
-    step = _counter(report, "features", len(keys))
-    shape = (extractor.channels, config.features.grid, config.features.grid)
-    for left in folder.glob(f".{FEATURES}.*.tmp"):
-        left.unlink()  # of a process that was killed
-    try:
-        with feature_file(path, len(keys), shape, store.key, key=key) as append:
-            for digest, features in source.stream(images):
-                append(digest, features)
-                step(1)
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-        raise LafiteError(
-            f"The disk is full: {path} cannot be written. Free some space and go on with --resume."
-        ) from None
-    if cache is not None:
-        store.adopt(path)
-    with safe_open(path, "pt") as file:
-        return file.get_tensor("features")
+    return _digest({"config": options, "keys": list(request.keys), "seed": request.seed})
 
 
 def _counter(report: Progress, name: str, total: int) -> Callable[[int], None]:
@@ -235,7 +213,3 @@ def _counter(report: Progress, name: str, total: int) -> Callable[[int], None]:
 
 def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def _silent(name: str, done: int, total: int) -> None:
-    pass

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,14 @@ from torch import Tensor
 
 from lafite_core.backbones import Backbone, make_backbone, state_sha256
 from lafite_core.bank import MemoryBank
-from lafite_core.config import FeatureConfig, LafiteConfig
+from lafite_core.config import LafiteConfig
 from lafite_core.errors import LafiteError
-from lafite_core.feature_cache import FeatureCache, feature_settings
-from lafite_core.feature_source import FeatureSource
+from lafite_core.feature_cache import FeatureCache, FeatureSource, feature_settings
 from lafite_core.features import FeatureExtractor, Standardiser
+from lafite_core.files import replacing
 from lafite_core.unet import UNet
 
 FORMAT_VERSION = 2
-Progress = Callable[[str, int, int], None]
-"""Called with (what is being done, steps done, steps in all)."""
 
 
 @dataclass(kw_only=True)
@@ -107,9 +105,8 @@ class LafiteModel:
         text = json.dumps(
             {**self.header(), "model_sha256": self.sha256(), "info": self.info}, indent=2
         )
-        temporary = folder / ".model.json.tmp"
-        temporary.write_text(text + "\n", encoding="utf-8")
-        temporary.replace(folder / "model.json")
+        with replacing(folder / "model.json") as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> "LafiteModel":
@@ -126,9 +123,12 @@ class LafiteModel:
             )
         config = LafiteConfig.from_json(found["config"])
         bank = _load_tensors(folder / "bank.safetensors")
+        fixed = config.features.backbone == "filterbank"
         model = cls(
             config=config,
-            backbone=_saved_backbone(config.features, folder),
+            backbone=make_backbone(
+                config.features, None if fixed else folder / "backbone.safetensors"
+            ),
             standardiser=Standardiser(bank["mean"], bank["std"]),
             bank=MemoryBank(bank["vectors"], device),
             unet=_saved_unet(config, folder, len(bank["mean"])),
@@ -146,14 +146,13 @@ class LafiteModel:
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write a safetensors file atomically."""
-    temporary = path.with_name(f".{path.name}.tmp")
     # Contiguous in the default layout: channels-last is how they are used, not what they are.
     plain = {
         name: t.detach().cpu().contiguous(memory_format=torch.contiguous_format)
         for name, t in tensors.items()
     }
-    save_file(plain, temporary)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        save_file(plain, temporary)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -175,12 +174,6 @@ def _load_tensors(path: Path) -> dict[str, Tensor]:
     except (OSError, SafetensorError) as error:
         raise LafiteError(f"The model file {path} cannot be read: {error}.") from None
     return tensors
-
-
-def _saved_backbone(config: FeatureConfig, folder: Path) -> Backbone:
-    if config.backbone == "filterbank":
-        return make_backbone(config)
-    return make_backbone(config, folder / "backbone.safetensors")
 
 
 def _saved_unet(config: LafiteConfig, folder: Path, channels: int) -> UNet | None:

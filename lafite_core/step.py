@@ -1,6 +1,5 @@
 """One optimisation step: forward and backward in as many parts as memory asks for, one update."""
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -8,15 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from lafite_core.arithmetic import autocast
 from lafite_core.checkpoint import TrainState
-from lafite_core.config import LafiteConfig, Switch
-from lafite_core.diffusion import add_noise, training_target
+from lafite_core.config import LafiteConfig
+from lafite_core.device import autocast, halving
+from lafite_core.diffusion import add_noise, cosine_schedule, training_target
 from lafite_core.distributed import Group
 from lafite_core.errors import LafiteError
-
-Notice = Callable[[str], None]
-"""Takes one sentence for the user."""
+from lafite_core.progress import Notice
 
 
 class Stepper:
@@ -31,19 +28,19 @@ class Stepper:
         self,
         state: TrainState,
         config: LafiteConfig,
-        alpha_bar: Tensor,
         device: str,
         group: Group,
         notice: Notice,
     ) -> None:
         self.state = state
         self.config = config
-        self.alpha_bar = alpha_bar.to(device)
+        self.alpha_bar = cosine_schedule(config.diffusion).to(device)
         self.device = device
         self.group = group
         self.notice = notice
         self.micro = config.train.micro_batch or config.train.batch_size
-        self.compiled = _wants_compile(config.train.compile, device)
+        switch = config.train.compile
+        self.compiled = switch == "on" or (switch == "auto" and device.startswith("cuda"))
         self._call = self._network()
 
     def __call__(self, x0: Tensor, t: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -69,20 +66,25 @@ class Stepper:
 
     def _backward(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """Gradients of the batch's mean loss, tried again in smaller parts if memory runs out."""
-        while True:
-            self.state.optimiser.zero_grad(set_to_none=True)
-            try:
-                return self._accumulate(x0, t, noise)
-            except torch.OutOfMemoryError:
-                self._refuse_or_halve(len(x0))
-            except Exception as error:
-                if not self.compiled:
-                    raise
-                self._without_compile(error)
-            if self.device.startswith("cuda"):
-                torch.cuda.empty_cache()
 
-    def _accumulate(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        def gradients(micro: int) -> Tensor:
+            self.state.optimiser.zero_grad(set_to_none=True)
+            return self._accumulate(x0, t, noise, micro)
+
+        size = min(self.micro, len(x0))
+        try:
+            if self.group.size > 1:  # the others would have to take smaller parts as well
+                return gradients(size)
+            return halving(gradients, size, halved=self._halved)
+        except torch.OutOfMemoryError:
+            raise self._out_of_memory(size) from None
+        except Exception as error:
+            if not self.compiled:
+                raise
+            self._without_compile(error)
+        return self._backward(x0, t, noise)
+
+    def _accumulate(self, x0: Tensor, t: Tensor, noise: Tensor, micro: int) -> Tensor:
         rows = torch.arange(len(x0), device=x0.device)[self.group.rank :: self.group.size]
         weight = 1.0
         if not len(rows):  # more processes than images: take part with a gradient of zero
@@ -90,7 +92,7 @@ class Stepper:
         # Processes average their gradients; times the size of the group that is a sum.
         scale = weight * self.group.size / x0.numel()
         total = torch.zeros((), device=x0.device)
-        parts = rows.split(self.micro)
+        parts = rows.split(micro)
         for number, part in enumerate(parts, start=1):
             with self._quiet(number < len(parts)):
                 loss = self._loss(x0[part], t[part], noise[part]) * scale
@@ -125,23 +127,23 @@ class Stepper:
             return self._parallel.no_sync()
         return nullcontext()
 
-    def _refuse_or_halve(self, batch: int) -> None:
-        size = min(self.micro, batch)
+    def _halved(self, before: int, after: int) -> None:
+        self.micro = after
+        self.notice(
+            f"The GPU ran out of memory with {before} images at a time; going on with {after} at a "
+            f"time and the same batch size of {self.config.train.batch_size}."
+        )
+
+    def _out_of_memory(self, size: int) -> LafiteError:
         if self.group.size > 1:
-            raise LafiteError(
+            return LafiteError(
                 f"A GPU ran out of memory with {size} images at a time; with several processes "
                 f"that is not mended on the way: set train.micro_batch={max(1, size // 2)} and go "
                 "on with --resume."
             )
-        if size == 1:
-            raise LafiteError(
-                "The GPU ran out of memory with a single image; choose a smaller grid "
-                "(features.grid) or network (unet.base_channels), or free memory on the GPU."
-            )
-        self.micro = (size + 1) // 2
-        self.notice(
-            f"The GPU ran out of memory with {size} images at a time; going on with {self.micro} "
-            f"at a time and the same batch size of {self.config.train.batch_size}."
+        return LafiteError(
+            "The GPU ran out of memory with a single image; choose a smaller grid "
+            "(features.grid) or network (unet.base_channels), or free memory on the GPU."
         )
 
     def _without_compile(self, error: Exception) -> None:
@@ -149,7 +151,3 @@ class Stepper:
         self._call = self._parallel
         reason = str(error).strip().splitlines() or [type(error).__name__]
         self.notice(f"torch.compile does not work here ({reason[0][:100]}); training without it.")
-
-
-def _wants_compile(switch: Switch, device: str) -> bool:
-    return switch == "on" or (switch == "auto" and device.startswith("cuda"))

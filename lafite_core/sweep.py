@@ -1,19 +1,21 @@
 """Scoring a whole grid of (t, K) at once, and explaining images."""
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lafite_core.bank import Neighbours
+from lafite_core.device import autocast, exact_convolutions, halving
 from lafite_core.diffusion import (
     add_noise,
     cosine_schedule,
+    denoise,
     image_noise,
-    maps_at_once,
     noise_draws,
 )
 from lafite_core.errors import LafiteError
@@ -21,7 +23,8 @@ from lafite_core.features import patches
 from lafite_core.maps import error_map, image_scores, render
 from lafite_core.model import LafiteModel
 from lafite_core.parallel import on_each_core, single_threaded
-from lafite_core.reconstruction import Trajectory, reconstruct, to_host
+
+LOG = logging.getLogger(__name__)
 
 
 def lafite_errors(
@@ -50,12 +53,17 @@ def lafite_errors(
     _require_network(model)
     grid = model.config.features.grid
     errors = np.empty((len(configs), len(images), grid, grid), dtype=np.float32)
-    prepare = partial(_prepare, model, {k for _, k in configs}, seed)
-    prepared = list(on_each_core(prepare, images, device=model.device))
-    batches = _batches(_trajectories(prepared, configs), model.config.score.batch_size)
-    found = on_each_core(partial(_batch_errors, model), batches, device=model.device)
-    for cells, grids in to_host(found, model.device):
-        for cell, grid_errors in zip(cells, grids.numpy(), strict=False):  # padding comes last
+    prepared = _prepared(model, images, {k for _, k in configs}, seed)
+
+    def batch_errors(batch: list[Trajectory]) -> tuple[list[tuple[int, int]], Tensor]:
+        cells, _, found = _batch_maps(model, batch)
+        return cells, found
+
+    batches = _batches(model, prepared, configs)
+    # Waited for only when a GPU has been given all batches, so that it never waits in between.
+    found = list(on_each_core(batch_errors, batches, device=model.device))
+    for cells, grids in found:
+        for cell, grid_errors in zip(cells, grids.cpu().numpy(), strict=False):  # padding is last
             errors[cell] = grid_errors
     return errors
 
@@ -67,16 +75,12 @@ def knn_errors(model: LafiteModel, images: Sequence[np.ndarray], ks: Sequence[in
         ``[ks, images, grid, grid]`` float32, in units of standardised features.
     """
 
-    @torch.inference_mode()
-    def distances(image: np.ndarray) -> Tensor:
-        """Mean distances ``[ks, grid * grid]``."""
-        neighbours = model.bank.search(patches(model.features(image)[None]), max(ks))
-        sums = neighbours.distance.double().cumsum(1)
-        return torch.stack([sums[:, k - 1] / k for k in ks])
-
+    maps = list(on_each_core(model.features, images, device=model.device))
     grid = model.config.features.grid
     errors = np.empty((len(ks), len(images), grid, grid), dtype=np.float32)
-    for column, means in enumerate(on_each_core(distances, images, device=model.device)):
+    for column, neighbours in enumerate(_neighbours(model, maps, max(ks))):
+        sums = neighbours.distance.double().cumsum(1)
+        means = torch.stack([sums[:, k - 1] / k for k in ks])  # [ks, grid * grid]
         errors[:, column] = means.reshape(len(ks), grid, grid).numpy()
     return errors
 
@@ -131,10 +135,8 @@ def explain(
         LafiteError: as ``lafite_errors``.
     """
     _require_network(model)
-    prepare = partial(_prepare, model, {0, k}, seed)
-    prepared = list(on_each_core(prepare, images, device=model.device))
-    jobs = _trajectories(prepared, list(dict.fromkeys([(t, 0), (t, k)])))
-    batches = _batches(jobs, model.config.score.batch_size)
+    prepared = _prepared(model, images, {0, k}, seed)
+    batches = _batches(model, prepared, list(dict.fromkeys([(t, 0), (t, k)])))
     found: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
     run = partial(_batch_maps, model)
     for cells, maps, errors in on_each_core(run, batches, device=model.device):
@@ -172,38 +174,70 @@ class Prepared:
     starts: dict[int, Tensor]
 
 
-@torch.inference_mode()
-def _prepare(model: LafiteModel, ks: set[int], seed: int, image: np.ndarray) -> Prepared:
-    """Features, noise and edited feature maps of one image."""
-    features = model.features(image)
-    noise = image_noise((noise_draws(model.config.diffusion), *features.shape), image, seed)
-    starts = {0: features}
-    if max(ks, default=0) > 0:
-        neighbours = model.bank.search(patches(features[None]), max(ks))
-        for k in sorted(ks - {0}):
-            edited = model.bank.edit(neighbours.first(k), model.config.edit)
-            starts[k] = edited.T.reshape(features.shape)
-    there = {k: start.to(model.device) for k, start in starts.items()}
-    return Prepared(features=there[0], noise=noise.to(model.device), starts=there)
+@dataclass(frozen=True, kw_only=True)
+class Trajectory:
+    """One (image, configuration): where it starts, and which cell of the result it fills.
+
+    Tensors are on the model's device; ``start`` and ``target`` are ``[C, grid, grid]``, ``noise``
+    is ``[noise_draws, C, grid, grid]``.
+    """
+
+    start: Tensor
+    noise: Tensor
+    target: Tensor
+    t: int
+    cell: tuple[int, int]
 
 
-def _trajectories(
-    prepared: Sequence[Prepared], configs: Sequence[tuple[int, int]]
-) -> Iterator[Trajectory]:
-    for column, image in enumerate(prepared):
-        for row, (t, k) in enumerate(configs):
-            yield Trajectory(
-                start=image.starts[k],
-                noise=image.noise,
-                target=image.features,
-                t=t,
-                cell=(row, column),
-            )
+def _prepared(
+    model: LafiteModel, images: Sequence[np.ndarray], ks: set[int], seed: int
+) -> list[Prepared]:
+    """Features, noise and edited feature maps of every image."""
+    maps = list(on_each_core(model.features, images, device=model.device))
+    deepest = max(ks, default=0)
+    neighbours = _neighbours(model, maps, deepest) if deepest > 0 else [None] * len(maps)
+
+    @torch.inference_mode()
+    def prepare(one: tuple[np.ndarray, Tensor, Neighbours | None]) -> Prepared:
+        image, features, near = one
+        noise = image_noise((noise_draws(model.config.diffusion), *features.shape), image, seed)
+        starts = {0: features}
+        if near is not None:
+            for k in sorted(ks - {0}):
+                edited = model.bank.edit(near.first(k), model.config.edit)
+                starts[k] = edited.T.reshape(features.shape)
+        there = {k: start.to(model.device) for k, start in starts.items()}
+        return Prepared(features=there[0], noise=noise.to(model.device), starts=there)
+
+    parts = zip(images, maps, neighbours, strict=True)
+    return list(on_each_core(prepare, parts, device=model.device))
 
 
-def _batches(jobs: Iterator[Trajectory], size: int) -> Iterator[list[Trajectory]]:
-    while batch := list(islice(jobs, size)):
-        yield batch
+def _neighbours(model: LafiteModel, maps: Sequence[Tensor], k: int) -> list[Neighbours]:
+    """The k nearest bank members of each map's patches, searched for all maps together."""
+    found = model.bank.search(patches(torch.stack(list(maps))), k)
+    cells = model.config.features.grid**2
+    pairs = zip(found.index.split(cells), found.distance.split(cells), strict=True)
+    return [Neighbours(index=index, distance=distance) for index, distance in pairs]
+
+
+def _batches(
+    model: LafiteModel, prepared: Sequence[Prepared], configs: Sequence[tuple[int, int]]
+) -> list[list[Trajectory]]:
+    """The trajectories of all images and configurations, in batches of one size but the last."""
+    jobs = [
+        Trajectory(
+            start=image.starts[k],
+            noise=image.noise,
+            target=image.features,
+            t=t,
+            cell=(row, column),
+        )
+        for column, image in enumerate(prepared)
+        for row, (t, k) in enumerate(configs)
+    ]
+    size = model.config.score.batch_size
+    return [jobs[first : first + size] for first in range(0, len(jobs), size)]
 
 
 @torch.inference_mode()
@@ -214,23 +248,66 @@ def _batch_maps(
 
     The latter two are padded to the batch size, and on the device.
     """
-    found = reconstruct(model, batch)
+    found = _reconstruct(model, batch)
     targets = [job.target for job in batch]
     targets += targets[-1:] * (len(found) - len(batch))
-    size = maps_at_once(found.device.type, len(found))
-    errors = torch.cat([
-        error_map(torch.stack(targets[first : first + size]), found[first : first + size])
-        for first in range(0, len(found), size)
-    ])  # fmt: skip
+    errors = error_map(torch.stack(targets), found)
     return [job.cell for job in batch], found, errors
 
 
-def _batch_errors(
-    model: LafiteModel, batch: list[Trajectory]
-) -> tuple[list[tuple[int, int]], Tensor]:
-    """The cells and the error grids of ``_batch_maps``."""
-    cells, _, errors = _batch_maps(model, batch)
-    return cells, errors
+@torch.inference_mode()
+def _reconstruct(model: LafiteModel, batch: list[Trajectory]) -> Tensor:
+    """``[batch_size, C, grid, grid]`` on the device, the batch padded with its last trajectory.
+
+    Where a GPU's memory does not hold the batch, it is taken in smaller pieces, of one size for
+    the rest of the model's life: the result is the same up to rounding.
+
+    Raises:
+        LafiteError: not even one trajectory fits.
+    """
+    size = model.config.score.batch_size
+    padded = batch + [batch[-1]] * (size - len(batch))
+
+    def in_pieces(piece: int) -> Tensor:
+        parts = [_run(model, padded[at : at + piece], piece) for at in range(0, size, piece)]
+        return torch.cat(parts)[:size]
+
+    def halved(before: int, after: int) -> None:
+        if model.piece is None:
+            LOG.warning(
+                "The GPU's memory does not hold batches of %d; scoring goes on in smaller ones, "
+                "with the same result up to rounding.",
+                before,
+            )
+        model.piece = after
+
+    try:
+        return halving(in_pieces, model.piece or size, halved=halved)
+    except torch.OutOfMemoryError:
+        raise LafiteError(
+            "The GPU's memory does not hold one trajectory of this model; use --device cpu, or "
+            "free memory on the GPU."
+        ) from None
+
+
+def _run(model: LafiteModel, jobs: list[Trajectory], size: int) -> Tensor:
+    """One run of the sampler over ``size`` trajectories, of which ``jobs`` are the first."""
+    unet, precision = model.unet, model.config.score.precision
+    assert unet is not None  # checked before anything is prepared
+
+    def network(x: Tensor, t: Tensor) -> Tensor:
+        with autocast(precision, model.device), exact_convolutions(model.device):
+            return unet(x, t).float()
+
+    padded = jobs + [jobs[-1]] * (size - len(jobs))
+    return denoise(
+        [job.start for job in padded],
+        [job.noise for job in padded],
+        [job.t for job in padded],
+        network,
+        cosine_schedule(model.config.diffusion),
+        model.config.diffusion,
+    )
 
 
 def _require_network(model: LafiteModel) -> None:

@@ -10,13 +10,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lafite_core.arithmetic import uses_bfloat16
-from lafite_core.checkpoint import TrainState, first_bad, load_checkpoint, save_checkpoint
+from lafite_core.checkpoint import TrainState, load_checkpoint, save_checkpoint
 from lafite_core.config import LafiteConfig, TrainConfig
-from lafite_core.diffusion import cosine_schedule
+from lafite_core.device import near, uses_bfloat16
 from lafite_core.distributed import ALONE, Group
 from lafite_core.errors import LafiteError
-from lafite_core.step import Notice, Stepper
+from lafite_core.files import replacing
+from lafite_core.progress import Notice, silent
+from lafite_core.step import Stepper
 from lafite_core.unet import UNet
 
 EpochHook = Callable[[int, int, float], None]
@@ -66,7 +67,7 @@ def train_unet(
     hook: EpochHook | None = None,
     log: Path | None = None,
     group: Group = ALONE,
-    notice: Notice | None = None,
+    notice: Notice = silent,
 ) -> Trained:
     """Train on standardised feature maps ``[N, C, h, w]``.
 
@@ -79,7 +80,7 @@ def train_unet(
         resume: go on from ``checkpoint`` if it exists.
         log: CSV file for loss, learning rate and gradient norm of every epoch.
         group: the processes that train together; all of them call with the same arguments.
-        notice: told about a smaller micro-batch or a missing compiler.
+        notice: gets a sentence about a smaller micro-batch or a missing compiler.
 
     Raises:
         LafiteError: the checkpoint is damaged or of another training, the loss is not finite, or
@@ -90,9 +91,8 @@ def train_unet(
     state = _fresh(features.shape[1], config, seed, device)
     if resume and checkpoint is not None and checkpoint.exists():
         load_checkpoint(state, checkpoint, key)
-    alpha_bar = cosine_schedule(config.diffusion)
-    stepper = Stepper(state, config, alpha_bar, device, group, notice or _silent)
-    features = _near(features, device)
+    stepper = Stepper(state, config, device, group, notice)
+    features = near(features, device)
     due = time.monotonic() + options.checkpoint_seconds
     # Dropout, and nothing else, draws from the global generator; the fork gives it back untouched.
     with torch.random.fork_rng(devices=[device] if device.startswith("cuda") else []):
@@ -148,8 +148,9 @@ def _epoch(
         done = state.epoch * len(batches) + number + 1
         _average(state, min(config.train.ema_decay, (1 + done) / (10 + done)))
     losses, norms = stepper.group.add(record[0]).cpu(), record[1].cpu()
-    bad = first_bad(losses + norms)
-    if bad is not None:
+    broken = (~(losses + norms).isfinite()).nonzero()
+    if len(broken):
+        bad = int(broken[0])
         kept = (
             f" The checkpoint {checkpoint}, from before that, is kept."
             if checkpoint is not None and checkpoint.exists()
@@ -172,14 +173,12 @@ def write_log(
     if path is None:
         return
     per_epoch = math.ceil(images / options.batch_size)
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", encoding="utf-8", newline="") as file:
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["epoch", "steps", "learning_rate", "loss", "gradient_norm"])
         for epoch, (loss, norm) in enumerate(zip(state.losses, state.norms, strict=True)):
             rate = learning_rate(options, epoch, epochs)
             table.writerow([epoch + 1, (epoch + 1) * per_epoch, rate, loss, norm])
-    temporary.replace(path)
 
 
 def _fresh(channels: int, config: LafiteConfig, seed: int, device: str) -> TrainState:
@@ -204,20 +203,8 @@ def _fresh(channels: int, config: LafiteConfig, seed: int, device: str) -> Train
     return TrainState(network=network, average=average, optimiser=optimiser)
 
 
-def _near(features: Tensor, device: str) -> Tensor:
-    """The features on the device, if they take no more than half of its free memory."""
-    if not device.startswith("cuda"):
-        return features
-    free, _ = torch.cuda.mem_get_info(device)
-    return features.to(device) if features.nbytes <= free / 2 else features.pin_memory()
-
-
 @torch.no_grad()
 def _average(state: TrainState, decay: float) -> None:
     averaged: list[Tensor] = list(state.average.parameters())
     current: list[Tensor] = list(state.network.parameters())
     torch._foreach_lerp_(averaged, current, 1 - decay)
-
-
-def _silent(sentence: str) -> None:
-    pass

@@ -3,10 +3,8 @@
 The real test set cannot be reached from here: a study takes pseudo sets and a model, nothing else.
 """
 
-from studies.design.stages import (
+from studies.design.built_in import (
     STUDIES,
-    Stage,
-    Study,
     joint,
     joint_tpe,
     k_only,
@@ -14,9 +12,9 @@ from studies.design.stages import (
     stages_then_k,
     t_then_k,
 )
+from studies.design.stages import Stage, Study
 from studies.design.study_files import read_study
-from studies.run import run_study
-from studies.search.search import Outcome
+from studies.run import Outcome, run_study
 
 __all__ = [
     "STUDIES", "Outcome", "Stage", "Study", "joint", "joint_tpe", "k_only", "k_then_t",

@@ -5,22 +5,87 @@ from pathlib import Path
 from typing import Any
 
 from pseudoval.data.dataset import ImageItem
-from pseudoval.detectors import Detector
 from pseudoval.errors import UserError
 from pseudoval.statistics.objectives import needs_pixels
-from pseudoval.statistics.rules import RULES
-from studies.design.stages import Study
+from pseudoval.statistics.rules import find_rule
+from studies.design.stages import GRID, Study
 from studies.search.members import Member, paired
+from studies.search.prepared import PreparedStudy
 
 
-def check_fit(
-    plan: Study, detector: Detector, manifest: Mapping[str, Any], model: Path, pseudo: Path
-) -> None:
-    """Refuse a model and a pseudo set that do not belong together.
+def check_numbers(repeats: int, workers: int | None) -> None:
+    """Refuse counts that leave nothing to do, or nobody to do it.
+
+    Raises:
+        UserError: naming the number.
+    """
+    for value, what in ((repeats, "repeats"), (workers, "workers")):
+        if value is not None and value < 1:
+            raise UserError(f"{value} {what} score nothing; give at least 1.")
+
+
+def check_objective(objective: str, rule: str) -> None:
+    """Refuse an objective or a rule that there is not, or that do not go together.
+
+    Raises:
+        UserError: see the sentence.
+    """
+    if find_rule(rule).needs_bootstrap and needs_pixels(objective):
+        raise UserError(
+            f"The rule {rule} needs a bootstrap, and the objective {objective} has none: pixel "
+            "figures are kept by category, not by image. Choose --rule best, or an image objective."
+        )
+
+
+def check_sets(manifests: Sequence[tuple[Path, Mapping[str, Any]]]) -> None:
+    """Refuse pseudo sets that one choice cannot be made on.
+
+    Raises:
+        UserError: none, one twice, other splits or other categories.
+    """
+    if not manifests:
+        raise UserError("There is no pseudo set to choose on; give one with --pseudo.")
+    first, one = manifests[0]
+    for place, (folder, manifest) in enumerate(manifests[1:], start=1):
+        if manifest in [other for _, other in manifests[:place]]:
+            raise UserError(f"The pseudo set in {folder} was given twice; give each once.")
+        for name, what in (("split_sha256", "split"), ("categories", "list of categories")):
+            if sorted(manifest[name]) != sorted(one[name]):
+                raise UserError(
+                    f"{folder} has another {what} than {first}; one choice needs sets of the same. "
+                    "Build them from the same data with the same --split-seed and --holdout."
+                )
+
+
+def check_study(study: PreparedStudy, manifest: Mapping[str, Any], share: float | None) -> None:
+    """Refuse a study whose parts do not go together.
+
+    Args:
+        manifest: of its first pseudo set.
+        share: of the cells off the path that are wanted; None is none.
+
+    Raises:
+        UserError: see the sentence.
+    """
+    plan, objective, rule = study.plan, study.header["objective"], study.header["rule"]
+    check_objective(objective, rule)
+    check_paired(study.members, rule)
+    if share is not None:
+        check_share(plan, share)
+    for member in study.members:
+        check_member(plan, member, manifest)
+        check_masks(objective, member.items, member.pseudo)
+        for config in plan.cells():
+            member.detector.check(config)
+
+
+def check_member(plan: Study, member: Member, manifest: Mapping[str, Any]) -> None:
+    """Refuse a model that does not belong to a study and a pseudo set.
 
     Raises:
         UserError: another detector's study, another split, or other categories.
     """
+    detector, model, pseudo = member.detector, member.model, member.pseudo
     if plan.detector != detector.name:
         raise UserError(
             f"The study {plan.name} is for the detector {plan.detector}, but {model} holds "
@@ -45,56 +110,13 @@ def check_fit(
         )
 
 
-def check_sets(manifests: Sequence[tuple[Path, Mapping[str, Any]]]) -> None:
-    """Refuse pseudo sets that one choice cannot be made on.
-
-    Raises:
-        UserError: none, one twice, other splits or other categories.
-    """
-    if not manifests:
-        raise UserError("There is no pseudo set to choose on; give one with --pseudo.")
-    first, one = manifests[0]
-    for place, (folder, manifest) in enumerate(manifests[1:], start=1):
-        if manifest in [other for _, other in manifests[:place]]:
-            raise UserError(f"The pseudo set in {folder} was given twice; give each once.")
-        for name, what in (("split_sha256", "split"), ("categories", "list of categories")):
-            if sorted(manifest[name]) != sorted(one[name]):
-                raise UserError(
-                    f"{folder} has another {what} than {first}; one choice needs sets of the same. "
-                    "Build them from the same data with the same --split-seed and --holdout."
-                )
-
-
-def check_configs(plan: Study, detector: Detector) -> None:
-    """Refuse grids that cannot be scored, before anything is.
-
-    Raises:
-        UserError: naming the parameter, its value and its range.
-    """
-    for config in plan.cells():
-        detector.check(config)
-
-
-def check_objective(objective: str, rule: str) -> None:
-    """Refuse an objective that there is not, or that a rule cannot judge.
-
-    Raises:
-        UserError: see the sentence.
-    """
-    if needs_pixels(objective) and RULES[rule].needs_bootstrap:
-        raise UserError(
-            f"The rule {rule} needs a bootstrap, and the objective {objective} has none: pixel "
-            "figures are kept by category, not by image. Choose --rule best, or an image objective."
-        )
-
-
 def check_paired(members: Sequence[Member], rule: str) -> None:
     """Refuse a rule that needs a bootstrap where sets cannot be resampled together.
 
     Raises:
         UserError: the sets are not made of the same normals.
     """
-    if RULES[rule].needs_bootstrap and not paired(members):
+    if find_rule(rule).needs_bootstrap and not paired(members):
         raise UserError(
             f"The pseudo sets have not the same normals in them, and the rule {rule} resamples "
             "them together; choose --rule best, or build the sets with the same options but seed "
@@ -110,10 +132,25 @@ def check_masks(objective: str, items: Sequence[ImageItem], pseudo: Path) -> Non
     """
     if not needs_pixels(objective):
         return
-    for category in sorted({item.category for item in items}):
-        masked = [i for i in items if i.category == category and i.label and i.mask_path]
-        if not masked:
-            raise UserError(
-                f"The objective {objective} is not available: {category} has no masks in {pseudo}. "
-                "Choose one of the image figures with --objective."
-            )
+    masked = {item.category for item in items if item.label and item.mask_path}
+    lacking = sorted({item.category for item in items} - masked)
+    if lacking:
+        raise UserError(
+            f"The objective {objective} is not available: {lacking[0]} has no masks in {pseudo}. "
+            "Choose one of the image figures with --objective."
+        )
+
+
+def check_share(plan: Study, share: float) -> None:
+    """Refuse a share of the cells off the path that cannot be scored.
+
+    Raises:
+        UserError: the share is not in (0, 1], or the study has no cells off its path.
+    """
+    if not 0 < share <= 1:
+        raise UserError(f"The share of cells to audit is {share:g}; give one above 0, up to 1.")
+    if not any(stage.inherits or stage.sampler != GRID for stage in plan.stages):
+        raise UserError(
+            f"The study {plan.name} searches its whole grid, so there is no cell off its path; "
+            "leave --audit-joint out."
+        )

@@ -1,7 +1,7 @@
 """Who scores a study: this process alone, with helpers, or with other machines."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,89 +9,78 @@ from typing import Any
 
 from optuna.storages import BaseStorage
 
-from pseudoval.data.files import read_json
 from pseudoval.errors import UserError
+from pseudoval.metrics.runs import is_finished, read_best
 from pseudoval.metrics.score_matrix import ScoreMatrix
-from studies.search.members import Member
-from studies.search.off_path import AUDIT, is_open
+from studies.search.off_path import share_of
+from studies.search.prepared import PreparedStudy
 from studies.sharing.blocks import RESULTS, TICKETS, Results, Team
 from studies.sharing.leases import Claims, told
-from studies.sharing.storage import Home, forget
+from studies.sharing.storage import StudyStorage, forget
 from studies.sharing.workers import Help, helped, threads_of_one
 
-SEARCH = "search"
 IDENTITY = "identity"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """A part of the work of a RUN, for which a crew comes together.
+    """A part of the work of a RUN that workers share.
 
     Attributes:
-        kind: ``SEARCH`` or ``AUDIT``.
+        off_path: the share of the cells off the path to score; None is the search itself.
         retries: how often points that failed were run again, this time included.
-        share: of the audit.
     """
 
-    kind: str
+    off_path: float | None = None
     retries: int = 0
-    share: float = 0.0
 
     def is_over(self, out: Path) -> bool:
         """Whether RUN has what comes of this part."""
-        if not (out / "best.json").exists():
+        if not is_finished(out):
             return False
-        best = read_json(out / "best.json", "The run's choice")
-        if self.kind == AUDIT:
-            return not is_open(best, self.share)
-        return bool(best.get("retries", 0) >= self.retries)
+        best = read_best(out)
+        if self.off_path is not None:
+            return share_of(best) >= self.off_path
+        return best.get("retries", 0) >= self.retries
 
 
 @dataclass(frozen=True, kw_only=True)
-class Crew:
+class WorkerPool:
     """How many take part, and by what they find each other.
 
     Attributes:
         workers: processes of this machine; None is one, which shares with nobody.
-        remote: whether results travel through the storage of ``home``.
+        remote: whether results travel through the storage.
     """
 
-    home: Home
+    storage: StudyStorage
     workers: int | None
     remote: bool
 
     @contextmanager
-    def scoring(
-        self, members: Sequence[Member], out: Path, part: Part, *, helper: bool = False
-    ) -> Iterator[list[Member]]:
-        """The members of a study, to be scored by this crew; with what is known of each.
+    def joined(
+        self, study: PreparedStudy, part: Part, *, helper: bool = False
+    ) -> Iterator[PreparedStudy]:
+        """The study, to be scored by this pool; with what is known of each member.
 
         However the block ends, this process holds no work afterwards.
         """
         team = None
         if self.remote or self.workers is not None:
             count = self.workers or 1
+            database, name = self.storage.storage, self.storage.name
             team = Team(
-                claims=Claims(self.home.storage, self.home.name + TICKETS),
-                results=Results(self.home.storage, self.home.name + RESULTS)
-                if self.remote
-                else None,
-                helper=helper,
-                tells=count > 1,
-                threads=threads_of_one(1 if helper else count),
-                retries=part.retries,
-                over=lambda: part.is_over(out),
-            )
-        again = part.kind == SEARCH and part.retries > 0
+                claims=Claims(database, name + TICKETS),
+                results=Results(database, name + RESULTS) if self.remote else None,
+                helper=helper, tells=count > 1, threads=threads_of_one(1 if helper else count),
+                retries=part.retries, over=lambda: part.is_over(study.out),
+            )  # fmt: skip
+        members = [
+            replace(m, team=team, known=ScoreMatrix.load(m.scores_path) if part.retries else None)
+            for m in study.members
+        ]
         try:
-            yield [
-                replace(
-                    member,
-                    team=team,
-                    known=ScoreMatrix.load(member.folder / "pseudo_scores.npz") if again else None,
-                )
-                for member in members
-            ]
+            yield replace(study, members=members)
         finally:
             if team is not None:
                 team.claims.let_go()
@@ -99,19 +88,18 @@ class Crew:
     @contextmanager
     def at_work(
         self,
-        members: Sequence[Member],
-        out: Path,
+        study: PreparedStudy,
         part: Part,
-        work: Help,
-        order: Any,
+        help_with: Help,
+        request: Any,
         notice: Callable[[str], None],
-    ) -> Iterator[list[Member]]:
-        """The same, with ``work(order, part)`` done by helpers during the block."""
-        with self.scoring(members, out, part) as own:
+    ) -> Iterator[PreparedStudy]:
+        """The same, with ``help_with(request, part)`` done by helpers during the block."""
+        with self.joined(study, part) as own:
             if (self.workers or 1) == 1:
                 yield own
                 return
-            with helped((self.workers or 1) - 1, work, (order, part), notice):
+            with helped((self.workers or 1) - 1, help_with, (request, part), notice):
                 yield own
 
 

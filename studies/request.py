@@ -1,50 +1,39 @@
-"""What is asked of a study: an order, and the same looked through, with its header."""
+"""A request for a study, and the same looked through: what is searched, on what."""
 
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from optuna.storages import BaseStorage
 
 from pseudoval.data.files import require_folder, sha256_file
 from pseudoval.data.versions import versions
 from pseudoval.detectors import Detector
 from pseudoval.errors import UserError
+from pseudoval.metrics.runs import RunHeader
 from pseudoval.models.members import recorded_sha256
-from pseudoval.progress import ProgressCallback
 from pseudoval.pseudo_set.manifest import load_manifest, pseudo_items
 from pseudoval.statistics.objectives import MACRO
-from pseudoval.statistics.rules import BEST, find_rule
-from studies.checks import (
-    check_configs,
-    check_fit,
-    check_masks,
-    check_objective,
-    check_paired,
-    check_sets,
-)
-from studies.crew import Crew
-from studies.design.stages import STUDIES, Maker, Study
+from pseudoval.statistics.rules import BEST
+from studies.checks import check_numbers, check_objective, check_sets, check_study
+from studies.design.built_in import STUDIES, Maker
+from studies.design.stages import Study
 from studies.design.study_files import read_study
 from studies.search.members import Member, joint_sha256, members_are, open_members
-from studies.search.off_path import check_share
-from studies.search.search import Outcome, search
-from studies.sharing.storage import JOURNAL, Home, open_journal, shown
-
-TOLD = ("model", "pseudo", "study_file", "members_are", "versions", "device", "defaults",
-        "ranges", "trained_sha256")  # fmt: skip
-"""Keys of the header that may differ from one call to the next; all others make it this study."""
+from studies.search.prepared import PreparedStudy
+from studies.sharing.storage import JOURNAL, shown
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
-    """What is asked of ``run_study``, for this process and those that help it."""
+class StudyRequest:
+    """What ``run_study`` is asked for; its arguments, for this process and those that help it.
+
+    Attributes:
+        pseudo: the PSEUDO folders.
+    """
 
     study: str | Path | Maker
     model: Path | Detector
-    folders: list[Path]
+    pseudo: tuple[Path, ...]
     out: Path
     t: Sequence[int] | None
     k: Sequence[int] | None
@@ -52,115 +41,92 @@ class Order:
     rule: str | None
     seed: int
     repeats: int
+    settings: Mapping[str, str] | None
     device: str
+    overwrite: bool
     audit_share: float | None
+    cache: Path | bool
     storage: str | None
     study_name: str | None
     workers: int | None
-    settings: Mapping[str, str] | None
-    cache: Path | bool
+    retry_failed: bool
+
+    @property
+    def noise_seed(self) -> int:
+        """The seed of the noise: that of a detector that is not in a folder is its own."""
+        return self.seed if isinstance(self.model, Path) else self.model.seed
+
+    @property
+    def model_path(self) -> Path:
+        """The MODEL folder; of a detector that is not in one, its name."""
+        return self.model if isinstance(self.model, Path) else Path(self.model.name)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """An order that was looked through: what is searched, on what, under which header."""
-
-    order: Order
-    plan: Study
-    members: list[Member]
-    header: dict[str, Any]
-
-    def search(
-        self, home: Home, members: Sequence[Member], report: ProgressCallback, retries: int = 0
-    ) -> Outcome | None:
-        """``studies.search.search.search`` as ordered."""
-        return search(
-            self.plan,
-            members,
-            self.order.out,
-            home=home,
-            objective=self.header["objective"],
-            rule=self.header["rule"],
-            seed=self.header["seed"],
-            report=report,
-            retries=retries,
-        )
-
-    def crew(self, storage: BaseStorage | None) -> Crew:
-        """Those who score, with this storage or with RUN's journal."""
-        home = Home(storage=storage or open_journal(self.order.out), name=self.header["study_name"])
-        return Crew(home=home, workers=self.order.workers, remote=storage is not None)
-
-    def identity(self) -> list[str]:
-        """The keys of the header that make it the same study."""
-        return [name for name in self.header if name not in TOLD]
-
-
-def ask(order: Order) -> Asked:
-    """Read all that an order names, and refuse what cannot be run; nothing is written.
+def prepare(request: StudyRequest) -> PreparedStudy:
+    """Read all that a request names, and refuse what cannot be run; nothing is written.
 
     Raises:
         UserError: see the sentence.
     """
-    model, out, folders = order.model, order.out, order.folders
-    if order.repeats < 1:
-        raise UserError(f"{order.repeats} repeats cannot be scored; give at least 1.")
-    if order.workers is not None and order.workers < 1:
-        raise UserError(f"{order.workers} workers cannot score anything; give at least 1.")
-    find_rule(order.rule or BEST)
-    check_objective(order.objective or MACRO, order.rule or BEST)
-    make = _maker(order.study)
-    if isinstance(model, Path):
-        require_folder(model, "model", "pseudoval train DATA")
-    seed = order.seed if isinstance(model, Path) else model.seed
-    named = model if isinstance(model, Path) else Path(model.name)
-    for folder in folders:
+    check_numbers(request.repeats, request.workers)
+    check_objective(request.objective or MACRO, request.rule or BEST)
+    make = _maker(request.study)
+    if isinstance(request.model, Path):
+        require_folder(request.model, "model", "pseudoval train DATA")
+    elif request.settings or request.repeats > 1:
+        raise UserError(
+            f"Repeats and options of scoring need a MODEL folder to open with them; the detector "
+            f"{request.model.name} was given itself. Leave them out, and set it up as it is to be."
+        )
+    for folder in request.pseudo:
         require_folder(folder, "pseudo", "pseudoval build DATA")
-    manifests = [(folder, load_manifest(folder)) for folder in folders]
+    manifests = [(folder, load_manifest(folder)) for folder in request.pseudo]
     check_sets(manifests)
     sets = [(folder, pseudo_items(folder, manifest)) for folder, manifest in manifests]
     members = open_members(
-        model, sets, out, seed=seed, repeats=order.repeats, device=order.device, cache=order.cache,
-        settings=order.settings,
+        request.model, sets, request.out, seed=request.noise_seed, repeats=request.repeats,
+        device=request.device, cache=request.cache, settings=request.settings,
     )  # fmt: skip
-    detector = members[0].detector
-    plan = make(detector, order.t, order.k)
-    objective, rule = order.objective or plan.objective or MACRO, order.rule or plan.rule or BEST
-    check_objective(objective, rule)
-    check_paired(members, rule)
-    if order.audit_share is not None:
-        check_share(plan, order.audit_share)
-    for member in members:
-        check_fit(plan, member.detector, manifests[0][1], member.model, folders[0])
-        check_masks(objective, member.items, member.pseudo)
-        check_configs(plan, member.detector)
+    plan = make(members[0].detector, request.t, request.k)
+    header = _header(request, plan, members, manifests[0][1]["categories"])
+    study = PreparedStudy(plan=plan, members=members, out=request.out, header=header)
+    check_study(study, manifests[0][1], request.audit_share)
+    return study
+
+
+def _header(
+    request: StudyRequest, plan: Study, members: Sequence[Member], categories: Sequence[str]
+) -> RunHeader:
+    """``run.json`` of a study."""
+    out, detector = request.out, members[0].detector
     names = {name for config in plan.cells() for name in config}
     tuned = [parameter for parameter in detector.parameters if parameter.name in names]
-    name = order.study_name or plan.name
-    if order.storage is not None and order.study_name is None:
-        name = f"{out.resolve().name}/{plan.name}"
-    header = {
+    model_sha256 = joint_sha256(members)
+    # A database may hold the studies of many RUNs.
+    in_storage = f"{out.resolve().name}/{plan.name}" if request.storage else plan.name
+    trained = recorded_sha256(request.model_path) if request.settings else model_sha256
+    header: RunHeader = {
         "study": plan.name,
-        "objective": objective,
-        "rule": rule,
+        "objective": request.objective or plan.objective or MACRO,
+        "rule": request.rule or plan.rule or BEST,
         "detector": detector.name,
-        "model": os.path.relpath(named, out),
-        "pseudo": [os.path.relpath(folder, out) for folder in folders],
-        "categories": list(manifests[0][1]["categories"]),
+        "model": os.path.relpath(request.model_path, out),
+        "pseudo": [os.path.relpath(folder, out) for folder in request.pseudo],
+        "categories": list(categories),
         "grids": plan.grids(),
         "stages": [stage.described() for stage in plan.stages],
         "defaults": {p.name: p.default for p in tuned},
         "ranges": {p.name: [p.low, p.high] for p in tuned},
-        "seed": seed,
-        "repeats": order.repeats,
-        "device": order.device,
-        "scoring": dict(order.settings or {}),
-        "trained_sha256": recorded_sha256(named) if order.settings else joint_sha256(members),
-        "model_sha256": joint_sha256(members),
+        "seed": request.noise_seed,
+        "repeats": request.repeats,
+        "device": request.device,
+        "scoring": dict(request.settings or {}),
+        "trained_sha256": trained,
+        "model_sha256": model_sha256,
         "split_sha256": detector.split_sha256,
-        "pseudo_sha256": [sha256_file(folder / "manifest.json") for folder in folders],
-        "storage": JOURNAL if order.storage is None else shown(order.storage),
-        "study_name": name,
+        "pseudo_sha256": [sha256_file(folder / "manifest.json") for folder in request.pseudo],
+        "storage": JOURNAL if request.storage is None else shown(request.storage),
+        "study_name": request.study_name or in_storage,
         "versions": versions("torch", "timm", "faiss-cpu", "optuna", "numpy"),
     }
     if plan.file is not None:
@@ -168,7 +134,7 @@ def ask(order: Order) -> Asked:
     if members[0].name:
         header["members"] = [member.name for member in members]
         header["members_are"] = members_are(members)
-    return Asked(order=order, plan=plan, members=members, header=header)
+    return header
 
 
 def _maker(study: str | Path | Maker) -> Maker:

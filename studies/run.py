@@ -1,37 +1,93 @@
 """Running a study: one call that begins it, goes on with it or finds it finished."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from optuna.storages import BaseStorage
 
-from pseudoval.data.files import claimed, clear_folder, read_json, write_json
+from pseudoval.data.files import claimed, clear_folder
 from pseudoval.detectors import Detector
 from pseudoval.errors import UserError
-from pseudoval.metrics.score_matrix import ScoreMatrix
+from pseudoval.metrics import runs
+from pseudoval.metrics.score_matrix import ScoreMatrix, config_name
 from pseudoval.progress import ProgressCallback, silent
-from pseudoval.statistics.rules import BEST
-from studies.crew import SEARCH, Part, agree
-from studies.design.stages import Maker
-from studies.request import Asked, Order, ask
-from studies.search.members import Member, start_member_runs
-from studies.search.off_path import AUDIT, add_audit, is_open
-from studies.search.off_path import BEST as BEST_FILE
-from studies.search.search import Outcome
+from studies.crew import Part, WorkerPool, agree
+from studies.design.built_in import Maker
+from studies.request import StudyRequest, prepare
+from studies.search.members import start_member_runs
+from studies.search.off_path import score_off_path, share_of
+from studies.search.prepared import PreparedStudy
+from studies.search.search import search
 from studies.sharing.blocks import Finished
-from studies.sharing.storage import answering, connect, shown
+from studies.sharing.storage import StudyStorage, answering, connect, open_journal, shown
 
-UNSAID: dict[str, Any] = {
-    "rule": BEST, "repeats": 1, "scoring": {},
-}  # fmt: skip
-"""What a RUN was made with that was made before there was a choice."""
+MAY_DIFFER = ("model", "pseudo", "study_file", "members_are", "versions", "device", "defaults",
+              "ranges", "trained_sha256")  # fmt: skip
+"""Keys of the header that may differ from one call to the next; all others make it this study."""
 
-HERE = ("storage", "study_name")
-"""Of those, the ones that may differ from machine to machine, or are the same by themselves."""
+OF_THIS_MACHINE = ("storage", "study_name")
+"""Of those others, the ones that may differ from machine to machine."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a study found.
+
+    Attributes:
+        best: the content of ``best.json``.
+        trials: the content of ``trials.csv``.
+        matrix: pseudo scores of every configuration that was tried; those of the first seed where
+            there are several.
+        fresh: False if the run was already finished and nothing was done.
+
+    Example:
+        With a ``model`` and a ``pseudo`` folder at hand:
+
+        >>> from studies import run_study
+        >>> outcome = run_study(
+        ...     "t_then_k", model="model", pseudo="pseudo", out="found", t=[25, 300], k=[1, 4]
+        ... )
+        >>> outcome.curves[["stage", "value"]].values.tolist()
+        [['t', 25], ['t', 300], ['k', 1], ['k', 4]]
+        >>> outcome.curves.groupby("stage")["selected"].sum().to_dict()
+        {'k': 1, 't': 1}
+        >>> sorted(outcome.trials["state"].unique())
+        ['COMPLETE']
+    """
+
+    best: runs.Best
+    trials: pd.DataFrame
+    matrix: ScoreMatrix
+    fresh: bool
+
+    @property
+    def curves(self) -> pd.DataFrame:
+        """A row for every configuration of every stage, values ascending: what to plot.
+
+        Columns: ``stage``, ``value``, ``params``, ``pseudo_auroc``, ``objective_value`` with its
+        95 % interval ``low`` and ``high``, and ``selected``. NaN where there is no value.
+        """
+        rows = []
+        for stage in self.best["stages"]:
+            for row, value in enumerate(stage["values"]):
+                low, high = stage["objective_interval"][row] or (None, None)
+                rows.append(
+                    {
+                        "stage": stage["name"],
+                        "value": value,
+                        "params": config_name(stage["configs"][row]),
+                        "pseudo_auroc": stage["pseudo_auroc"][row],
+                        "objective_value": stage["objective_value"][row],
+                        "low": low,
+                        "high": high,
+                        "selected": value == stage["selected"],
+                    }
+                )
+        columns = ["pseudo_auroc", "objective_value", "low", "high"]
+        return pd.DataFrame(rows).astype(dict.fromkeys(columns, "float64"))
 
 
 def run_study(
@@ -78,7 +134,7 @@ def run_study(
         repeats: score with so many seeds of the noise, from ``seed`` on; the choice is made on
             their mean.
         settings: options of scoring to use instead of the model's own, as ``section.name``: text,
-            such as ``{"diffusion.solver": "dpmpp_2m"}``; evaluate, refit and predict follow them.
+            such as ``{"diffusion.evaluations": "5"}``; evaluate, refit and predict follow them.
         overwrite: start anew in a RUN of another study, model, set, grid or seed.
         audit_share: score this share of the grid's cells off the path of the stages when they
             are done, also in a finished RUN; the choice does not look at them.
@@ -109,132 +165,125 @@ def run_study(
         >>> sorted(outcome.best["params"])
         ['k', 't']
     """
-    folders = [Path(pseudo)] if isinstance(pseudo, str | Path) else [Path(one) for one in pseudo]
-    order = Order(
+    sets = [pseudo] if isinstance(pseudo, str | Path) else pseudo
+    request = StudyRequest(
         study=study, model=Path(model) if isinstance(model, str) else model,
-        folders=folders, out=Path(out), t=t, k=k,
-        objective=objective, rule=rule, seed=seed, repeats=repeats, device=device,
-        audit_share=audit_share, storage=storage,
-        study_name=study_name, workers=workers, settings=settings,
-        cache=Path(cache) if isinstance(cache, str) else cache,
+        pseudo=tuple(Path(folder) for folder in sets), out=Path(out), t=t, k=k,
+        objective=objective, rule=rule, seed=seed, repeats=repeats, settings=settings,
+        device=device, overwrite=overwrite, audit_share=audit_share,
+        cache=Path(cache) if isinstance(cache, str) else cache, storage=storage,
+        study_name=study_name, workers=workers, retry_failed=retry_failed,
     )  # fmt: skip
     with answering(storage):
-        return _run(order, overwrite, retry_failed, progress or silent, notice or (lambda _: None))
+        return _run(request, progress or silent, notice or (lambda _: None))
 
 
 def _run(
-    order: Order,
-    overwrite: bool,
-    retry_failed: bool,
-    report: ProgressCallback,
-    notice: Callable[[str], None],
+    request: StudyRequest, progress: ProgressCallback, notice: Callable[[str], None]
 ) -> Outcome:
-    asked = ask(order)
-    out, members = order.out, asked.members
+    """Do the parts of a study that RUN lacks."""
+    study, out = prepare(request), request.out
     with claimed(out, "run"):
-        best = _standing(out, asked, overwrite)
-        audited = (best or {}).get(AUDIT, {"share": 0.0})["share"]  # kept when points run again
-        share = max(order.audit_share or 0.0, audited)
-        if best is not None and not (retry_failed and _failures(best)) and not is_open(best, share):
-            return _finished(out, members)
-        storage = _storage(asked, overwrite)
+        best = _finished_before(study, request.overwrite)
+        share = max(request.audit_share or 0.0, share_of(best))  # kept when points run again
+        retry = request.retry_failed and best is not None and _has_failed(best)
+        if best is not None and not retry and share_of(best) == share:
+            return _outcome(study, fresh=False)
+        database = _open_database(request, study)
         if best is None:
-            _begin(asked, overwrite)
-        crew = asked.crew(storage)
+            _begin(study, request.overwrite)
+        pool = _pool(request, study, database)
 
-        def scoring(part: Part) -> AbstractContextManager[list[Member]]:
-            return crew.at_work(members, out, part, assist, order, notice)
+        def do(part: Part) -> runs.Best:
+            with pool.at_work(study, part, assist, request, notice) as own, suppress(Finished):
+                _do(own, pool.storage, part, progress)
+            return runs.read_best(out)
 
         if best is None:
-            with scoring(Part(kind=SEARCH)) as team, suppress(Finished):
-                asked.search(crew.home, team, report)
-            best = read_json(out / BEST_FILE, "The run's choice")
-        if retry_failed and _failures(best):
-            retries = best.get("retries", 0) + 1
-            with scoring(Part(kind=SEARCH, retries=retries)) as team, suppress(Finished):
-                asked.search(crew.home, team, report, retries)
-            best = read_json(out / BEST_FILE, "The run's choice")
-        if is_open(best, share):
-            with scoring(Part(kind=AUDIT, share=share)) as team, suppress(Finished):
-                add_audit(asked.plan, team, out, share, asked.header["seed"], report)
-        return replace(_finished(out, members), fresh=True)
+            best = do(Part())
+        if request.retry_failed and _has_failed(best):
+            best = do(Part(retries=best.get("retries", 0) + 1))
+        if share_of(best) < share:
+            do(Part(off_path=share))
+        return _outcome(study, fresh=True)
 
 
-def assist(order: Order, part: Part) -> None:
-    """Help another process of this machine with a part of its order."""
-    asked = ask(order)
-    with answering(order.storage), suppress(Finished):
-        crew = asked.crew(connect(order.storage) if order.storage else None)
-        with crew.scoring(asked.members, order.out, part, helper=True) as members:
-            if part.kind == SEARCH:
-                asked.search(crew.home, members, silent, part.retries)
-            else:
-                add_audit(asked.plan, members, order.out, part.share, asked.header["seed"], silent)
+def assist(request: StudyRequest, part: Part) -> None:
+    """Help another process of this machine with a part of its study."""
+    study = prepare(request)
+    with answering(request.storage), suppress(Finished):
+        pool = _pool(request, study, connect(request.storage) if request.storage else None)
+        with pool.joined(study, part, helper=True) as own:
+            _do(own, pool.storage, part, silent)
 
 
-def _storage(asked: Asked, overwrite: bool) -> BaseStorage | None:
-    """The database of an order, where the study's name is settled; None if it is RUN's journal."""
-    url = asked.order.storage
-    if url is None:
+def _do(
+    study: PreparedStudy, storage: StudyStorage, part: Part, progress: ProgressCallback
+) -> None:
+    if part.off_path is None:
+        search(study, storage, progress, part.retries)
+    else:
+        score_off_path(study, part.off_path, progress)
+
+
+def _pool(request: StudyRequest, study: PreparedStudy, database: BaseStorage | None) -> WorkerPool:
+    """Those who score, with a database or with RUN's journal."""
+    name = study.header["study_name"]
+    storage = StudyStorage(storage=database or open_journal(study.out), name=name)
+    return WorkerPool(storage=storage, workers=request.workers, remote=database is not None)
+
+
+def _open_database(request: StudyRequest, study: PreparedStudy) -> BaseStorage | None:
+    """The database of a request, where the study's name is settled; None if it is a journal."""
+    if request.storage is None:
         return None
-    storage = connect(url, several=(asked.order.workers or 1) > 1)
-    identity = {key: asked.header[key] for key in asked.identity() if key not in HERE}
-    agree(storage, asked.header["study_name"], identity, overwrite, shown(url))
-    return storage
+    database = connect(request.storage, several=(request.workers or 1) > 1)
+    local = (*MAY_DIFFER, *OF_THIS_MACHINE)
+    identity = {key: value for key, value in study.header.items() if key not in local}
+    name = study.header["study_name"]
+    agree(database, name, identity, request.overwrite, shown(request.storage))
+    return database
 
 
-def _begin(asked: Asked, overwrite: bool) -> None:
+def _begin(study: PreparedStudy, overwrite: bool) -> None:
     """Write the headers of RUN and of its members', unless RUN has them."""
-    path = asked.order.out / "run.json"
     if overwrite:
         # What says that it is finished goes first, and the header is there at every moment, so
         # that a kill in between leaves a RUN that is refused or gone on with.
-        clear_folder(asked.order.out, first=BEST_FILE, keep=path.name)
-    if overwrite or not path.exists():
-        write_json(path, asked.header)
-    start_member_runs(asked.members, asked.order.out, asked.header)
+        clear_folder(study.out, first=runs.BEST, keep=runs.HEADER)
+    if overwrite or not (study.out / runs.HEADER).exists():
+        runs.write_header(study.out, study.header)
+    start_member_runs(study.members, study.header)
 
 
-def _failures(best: Mapping[str, Any]) -> bool:
+def _has_failed(best: runs.Best) -> bool:
     """Whether a configuration of a stage has no value."""
     return any(None in stage["objective_value"] for stage in best["stages"])
 
 
-def _standing(out: Path, asked: Asked, overwrite: bool) -> dict[str, Any] | None:
+def _finished_before(study: PreparedStudy, overwrite: bool) -> runs.Best | None:
     """``best.json`` of RUN, if this very study is already finished in it.
 
     Raises:
         UserError: the RUN belongs to something else, and ``overwrite`` is not set.
     """
-    path, header = out / "run.json", asked.header
-    if overwrite or not path.exists():
+    if overwrite or not (study.out / runs.HEADER).exists():
         return None
-    found = {**UNSAID, **read_json(path, "The run's header")}
-    found.setdefault("study_name", found.get("study"))
-    identity = asked.identity()
-    if "stages" not in found:  # the grids of an older RUN say as much
-        identity.remove("stages")
-    differing = [name for name in identity if found.get(name) != header[name]]
-    if differing:
-        name = differing[0]
-        raise UserError(
-            f"{out} holds a study with another {name} ({_brief(found.get(name))} there, "
-            f"{_brief(header[name])} now); choose another --out, or pass --overwrite."
-        )
-    if not (out / BEST_FILE).exists():
-        return None
-    return dict(read_json(out / BEST_FILE, "The run's choice"))
+    there: Mapping[str, object] = runs.read_header(study.out)
+    for key, value in study.header.items():
+        if key not in MAY_DIFFER and there.get(key) != value:
+            raise UserError(
+                f"{study.out} holds a study with another {key} ({there.get(key)!s:.40} there, "
+                f"{value!s:.40} now); choose another --out, or pass --overwrite."
+            )
+    return runs.read_best(study.out) if runs.is_finished(study.out) else None
 
 
-def _brief(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 40 else text[:37] + "..."
-
-
-def _finished(out: Path, members: Sequence[Member]) -> Outcome:
+def _outcome(study: PreparedStudy, *, fresh: bool) -> Outcome:
+    """What RUN holds."""
     return Outcome(
-        best=read_json(out / BEST_FILE, "The run's choice"),
-        trials=pd.read_csv(out / "trials.csv"),
-        matrix=ScoreMatrix.load(members[0].folder / "pseudo_scores.npz"),
-        fresh=False,
+        best=runs.read_best(study.out),
+        trials=pd.read_csv(study.out / "trials.csv"),
+        matrix=ScoreMatrix.load(study.members[0].scores_path),
+        fresh=fresh,
     )

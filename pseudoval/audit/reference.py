@@ -9,7 +9,7 @@ from typing import Any
 from lafite_core import sweep
 from lafite_core.backbones import make_backbone, state_sha256
 from lafite_core.config import preset
-from lafite_core.fit import fit
+from lafite_core.fit import FitRequest, fit
 from lafite_core.model import LafiteModel
 from lafite_core.parallel import on_each_core
 from pseudoval.data.dataset import ImageItem
@@ -118,17 +118,18 @@ def reference_of_normals(
     for category, items in normals.items():
         taken = sorted(items, key=lambda item: item.sha256)[:MOST_IMAGES]
         with TemporaryDirectory() as folder:
-            models[category] = fit(
-                on_each_core(read_rgb, [item.path for item in taken]),
-                [item.sha256 for item in taken],
-                config,
-                network,
-                Path(folder),
+            request = FitRequest(
+                keys=[item.sha256 for item in taken],
+                config=config,
+                backbone=network,
+                folder=Path(folder),
                 seed=0,
                 diffusion=False,
                 device=device,
                 progress=labelled(progress, category),
             )
+            images = on_each_core(read_rgb, [item.path for item in taken])
+            models[category] = fit(images, request)
     pretrained = backbone != FILTER_BANK
     facts = {
         "from": "normals",

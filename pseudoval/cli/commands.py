@@ -101,8 +101,6 @@ def build(data: Path, out: Path, categories: str | None, **options: Any) -> None
 @click.option("--weights", type=PATH, help="safetensors file of the backbone; without it "
               "timm downloads the pretrained weights.")  # fmt: skip
 @click.option("--epochs", type=click.IntRange(1), help="Exactly this many epochs.")
-@click.option("--coreset", type=click.Choice(["exact", "sharded"]), help="Pick the core set of all "
-              "patches at once, or part by part, for millions.  [default: exact]")  # fmt: skip
 @set_option("Any single option by name")
 @click.option("--per-category", is_flag=True, help="A model for each category.")
 @click.option("--refit", type=PATH, metavar="RUN", help="Train RUN's model on all normals of "
@@ -252,13 +250,16 @@ def list_studies() -> None:
 
     for name, make in STUDIES.items():
         click.echo(f"{name:<10} {(make.__doc__ or '').splitlines()[0]}")
-    click.echo("\n--detector NAME")
-    for name, row in DETECTORS.items():
-        click.echo(f"  {name:<18} {row.summary}; its study is {row.study or 'a file'}")
     click.echo(f"\nFILE.toml: {(study_files.__doc__ or '').strip()}")
-    objectives = {name: objective.summary for name, objective in OBJECTIVES.items()}
-    rules = {name: rule.summary for name, rule in RULES.items()}
-    for title, known in (("--objective NAME or NAME+NAME", objectives), ("--rule NAME", rules)):
+    tables = {
+        "--objective NAME or NAME+NAME": {name: row.summary for name, row in OBJECTIVES.items()},
+        "--rule NAME": {name: rule.summary for name, rule in RULES.items()},
+        "train --detector NAME": {
+            name: f"{row.summary}; its study is {row.study or 'a file'}"
+            for name, row in DETECTORS.items()
+        },
+    }
+    for title, known in tables.items():
         click.echo(f"\n{title}")
         for name, meaning in known.items():
             click.echo(f"  {name:<18} {meaning}")
@@ -267,11 +268,7 @@ def list_studies() -> None:
 @contextmanager
 def interruptible(what: str) -> Iterator[None]:
     """Turn Ctrl-C or SIGTERM inside the block into a sentence on how to go on; exit code 130."""
-
-    def stop(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except KeyboardInterrupt:

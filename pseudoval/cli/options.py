@@ -138,7 +138,7 @@ tune_options = together(
     click.option("--repeats", type=click.IntRange(1), default=1, show_default=True,
                  help="Score with the noise of this many seeds, from --seed on, and choose on "
                  "the mean."),
-    set_option("An option of scoring (diffusion.solver, .spacing, .sampling_steps, .evaluations, "
+    set_option("An option of scoring (diffusion.sampling_steps, .evaluations, "
                ".eta, score.NAME) instead of the model's"),
     click.option("--storage", metavar="URL", help="Database that keeps the study and carries "
                  "the scores between machines, such as postgresql://USER@HOST/DATABASE.  "

@@ -8,13 +8,12 @@ from typing import Any
 def choice_lines(best: Mapping[str, Any], out: Path) -> Iterator[str]:
     """What a study found, from ``best.json``: a line per stage, the choice, the audit."""
     for stage in best["stages"]:
-        judged = stage.get("objective_value", stage["pseudo_auroc"])  # absent in older RUNs
         cells = "  ".join(
-            f"{value}:{'failed' if figure is None else format(figure, '.3f')}"
-            for value, figure in zip(stage["values"], judged, strict=True)
+            f"{value}:{'failed' if found is None else format(found, '.3f')}"
+            for value, found in zip(stage["values"], stage["objective_value"], strict=True)
         )
         yield f"{stage['param']:>2}  {cells}  -> {stage['selected']}"
-        if stage["selected"] != stage.get("leader", stage["selected"]):
+        if stage["selected"] != stage["leader"]:
             from pseudoval.statistics.rules import RULES  # brings SciPy, which no other line needs
 
             yield (
@@ -60,7 +59,7 @@ def audit_lines(content: Mapping[str, Any]) -> Iterator[str]:
         rows.append(
             (
                 name,
-                _figure(found["image_auroc"], 1, 3),
+                _number(found["image_auroc"], 1, 3),
                 str(found["normals"]),
                 str(found["anomalies"]),
                 _median(found["area"], 100, 2),
@@ -92,9 +91,9 @@ def audit_lines(content: Mapping[str, Any]) -> Iterator[str]:
         yield f"warning: {warning['text']}"
 
 
-def _median(figures: Mapping[str, Any] | None, factor: float, digits: int) -> str:
-    return _figure(None if figures is None else figures["median"], factor, digits)
+def _median(found: Mapping[str, Any] | None, factor: float, digits: int) -> str:
+    return _number(None if found is None else found["median"], factor, digits)
 
 
-def _figure(value: float | None, factor: float, digits: int) -> str:
+def _number(value: float | None, factor: float, digits: int) -> str:
     return "n/a" if value is None else f"{factor * value:.{digits}f}"

@@ -14,8 +14,8 @@ from torch import Tensor
 from lafite_core.bank import MemoryBank
 from lafite_core.coreset import greedy_coreset
 from lafite_core.features import Standardiser, standardised_patches
-from lafite_core.fit import FEATURES
 from lafite_core.model import LafiteModel
+from lafite_core.train_features import FEATURES
 from pseudoval.data.files import read_npz, sha256_json, write_npz
 from pseudoval.detectors.protocol import Parameter
 from pseudoval.errors import UserError

@@ -9,9 +9,10 @@ import numpy as np
 
 from lafite_core import sweep
 from lafite_core.config import LafiteConfig
-from lafite_core.fit import fit
+from lafite_core.fit import FitRequest, fit
 from lafite_core.model import LafiteModel
 from lafite_core.parallel import on_each_core
+from lafite_core.progress import silent
 from pseudoval.data.images import read_rgb
 from pseudoval.detectors.banks import Banks, keep_parameter
 from pseudoval.detectors.base import SingleModel, check_values
@@ -57,22 +58,22 @@ class FeatureModelDetector(SingleModel):
     def train(cls, request: TrainRequest, info: Mapping[str, Any]) -> None:
         """See ``TrainedDetector``."""
         files = request.files()
-        fit(
-            on_each_core(read_rgb, [path for path, _ in files]),
-            [sha256 for _, sha256 in files],
-            request.config,
-            request.backbone(),
-            request.out,
+        wanted = FitRequest(
+            keys=[sha256 for _, sha256 in files],
+            config=request.config,
+            backbone=request.backbone(),
+            folder=request.out,
             seed=request.seeds[0],
             diffusion=cls.diffusion,
             device=request.device,
             resume=True,  # what is not to be taken up has been removed
-            progress=request.progress,
-            notice=request.notice,
-            group=request.group,
-            info=dict(info),
             cache=request.cache,
+            group=request.group,
+            info=info,
+            progress=request.progress,
+            notice=request.notice or silent,
         )
+        fit(on_each_core(read_rgb, [path for path, _ in files]), wanted)
 
     @classmethod
     def open(

@@ -106,7 +106,7 @@ class Detector(Protocol):
         ...
 
     def explain(self, image: np.ndarray, config: Config) -> Arrays:
-        """What figures are drawn from.
+        """What pictures are drawn from.
 
         Returns:
             ``map`` ``[H, W]``, the anomaly map; ``error_plain`` and ``error_edited`` ``[h, w]``,

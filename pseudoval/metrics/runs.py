@@ -1,12 +1,106 @@
-"""Reading RUN folders: what was tuned, on which model, and what was chosen."""
+"""RUN folders: the forms of ``run.json`` and ``best.json``, their readers and their writers."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
-from pseudoval.data.files import read_json, require_folder
+from pseudoval.data.files import read_json, require_folder, write_json
 from pseudoval.errors import UserError
+
+HEADER, BEST = "run.json", "best.json"
+
+Params = dict[str, float | str]
+"""One configuration, as JSON holds it."""
+
+
+class StageHeader(TypedDict):
+    """A stage of a study in ``run.json``: what it varies, holds and takes over, and how."""
+
+    name: str
+    grid: dict[str, list[int]]
+    fixed: dict[str, int]
+    inherits: list[str]
+    sampler: str
+    trials: int
+    codes: list[str]
+
+
+class RunHeader(TypedDict):
+    """``run.json``: what a study was asked for; ``docs/design.md`` says what each key is."""
+
+    study: str
+    objective: str
+    rule: str
+    detector: str
+    model: str
+    pseudo: list[str]
+    categories: list[str]
+    grids: dict[str, list[int]]
+    stages: list[StageHeader]
+    defaults: dict[str, float]
+    ranges: dict[str, list[float]]
+    seed: int
+    repeats: int
+    device: str
+    scoring: dict[str, str]
+    trained_sha256: str
+    model_sha256: str
+    split_sha256: str | None
+    pseudo_sha256: list[str]
+    storage: str
+    study_name: str
+    versions: dict[str, str]
+    study_file: NotRequired[str]
+    members: NotRequired[list[str]]
+    members_are: NotRequired[str]
+
+
+class StageResult(TypedDict):
+    """A stage in ``best.json``; lists have one entry for each of ``values``."""
+
+    name: str
+    param: str
+    values: list[float | str]
+    pseudo_auroc: list[float | None]
+    objective_value: list[float | None]
+    objective_interval: list[list[float] | None]
+    separation: list[float | None]
+    selected: float | str
+    leader: float | str
+    within: list[float | str]
+    configs: list[Params]
+    pseudo_auroc_by_seed: NotRequired[dict[str, list[float | None]]]
+    pseudo_auroc_std: NotRequired[list[float | None]]
+
+
+class OffPathCells(TypedDict):
+    """``audit`` in ``best.json``: cells off the path of the stages, scored afterwards."""
+
+    share: float
+    seed: int
+    cells: int
+    configs: list[Params]
+    pseudo_auroc: list[float | None]
+
+
+class Best(TypedDict):
+    """``best.json``: the choice, and what it was made on."""
+
+    study: str
+    objective: str
+    rule: str
+    params: Params
+    pseudo_auroc: float | None
+    objective_value: float | None
+    objective_interval: list[float] | None
+    stages: list[StageResult]
+    split_sha256: str | None
+    model_sha256: str
+    seed: int
+    retries: NotRequired[int]
+    audit: NotRequired[OffPathCells]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +113,8 @@ class Run:
     """
 
     folder: Path
-    header: dict[str, Any]
-    best: dict[str, Any]
+    header: RunHeader
+    best: Best
 
     @property
     def model(self) -> Path:
@@ -35,11 +129,11 @@ class Run:
     @property
     def scoring(self) -> dict[str, str]:
         """Options that the model was scored with instead of its own, as ``tune --set`` has them."""
-        return dict(self.header.get("scoring", {}))
+        return self.header["scoring"]
 
     @property
     def members(self) -> dict[str, "Run"]:
-        """The RUN of every seed by name, such as ``seed-0``; of a single model itself, as ``""``.
+        """The RUN of every member by name, such as ``seed-0``; of a single one itself, as ``""``.
 
         Only these hold score matrices.
         """
@@ -54,12 +148,46 @@ def load_run(folder: Path) -> Run:
         UserError: not a RUN, or tune has not finished there.
     """
     require_folder(folder, "run", "pseudoval tune")
-    if not (folder / "best.json").exists():
+    if not is_finished(folder):
         raise UserError(
             f"The study in {folder} is not finished; run the same 'pseudoval tune' again to go on."
         )
-    return Run(
-        folder=folder,
-        header=read_json(folder / "run.json", "The run's header"),
-        best=read_json(folder / "best.json", "The run's choice"),
-    )
+    return Run(folder=folder, header=read_header(folder), best=read_best(folder))
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a RUN has its choice, which is written last."""
+    return (folder / BEST).exists()
+
+
+def read_header(folder: Path) -> RunHeader:
+    """``run.json`` of a RUN.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    header: RunHeader = _read_object(folder / HEADER, "The header of the run")
+    return header
+
+
+def read_best(folder: Path) -> Best:
+    """``best.json`` of a finished RUN; errors as ``read_header``."""
+    best: Best = _read_object(folder / BEST, "The choice of the run (written when tune finishes)")
+    return best
+
+
+def write_header(folder: Path, header: RunHeader) -> None:
+    """Write ``run.json`` of a RUN, atomically."""
+    write_json(folder / HEADER, header)
+
+
+def write_best(folder: Path, best: Best) -> None:
+    """Write ``best.json`` of a RUN, atomically."""
+    write_json(folder / BEST, best)
+
+
+def _read_object(path: Path, what: str) -> Any:
+    value = read_json(path, what)
+    if not isinstance(value, Mapping):
+        raise UserError(f"{what} in {path} is not a JSON object; run 'pseudoval tune' again.")
+    return value

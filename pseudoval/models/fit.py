@@ -133,8 +133,8 @@ def require_same(about: Mapping[str, Any], request: TrainRequest, info: Mapping[
         "set of categories": (sorted(found["categories"]), sorted(info["categories"])),
         "choice or images": (found.get("refit"), info.get("refit")),
     }
-    for name, (there, asked) in wanted.items():
-        if there != asked:
+    for name, (there, requested) in wanted.items():
+        if there != requested:
             raise UserError(
                 f"{request.out} holds a finished model with another {name}; choose another --out, "
                 "or pass --overwrite instead of --resume."

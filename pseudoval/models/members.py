@@ -64,6 +64,15 @@ def read_members(folder: Path) -> Members | None:
     return Members(kind=kind, names=names)
 
 
+def layout(folder: Path) -> tuple[Path, dict[Kind, list[str]]]:
+    """The first single model in a MODEL folder, and the names of its members of each kind."""
+    names: dict[Kind, list[str]] = {}
+    while (members := read_members(folder)) is not None:
+        names[members.kind] = members.names
+        folder = folder / members.names[0]
+    return folder, names
+
+
 @contextmanager
 def listed(folder: Path, members: Members) -> Iterator[None]:
     """Write ``members.json`` before any member is trained.
@@ -127,8 +136,8 @@ def check_layout(folder: Path, wanted: Members | None) -> None:
     found = read_members(folder)
     if found == wanted or {child.name for child in folder.iterdir()} <= {MARKER}:
         return
-    there, asked = ("a single model" if m is None else m.describe() for m in (found, wanted))
+    there, requested = ("a single model" if m is None else m.describe() for m in (found, wanted))
     raise UserError(
-        f"{folder} is a folder of {there}, not of {asked}; choose another --out, or pass "
+        f"{folder} is a folder of {there}, not of {requested}; choose another --out, or pass "
         "--overwrite instead of --resume."
     )

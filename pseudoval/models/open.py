@@ -9,7 +9,7 @@ from pseudoval.detectors import DETECTORS, Detector, detector_class
 from pseudoval.detectors.base import read_model_json
 from pseudoval.detectors.per_category import PerCategoryDetector
 from pseudoval.errors import UserError
-from pseudoval.models.members import cache_folder, read_members
+from pseudoval.models.members import cache_folder, layout, read_members
 from pseudoval.models.settings import find_device, scoring_configuration
 
 
@@ -69,9 +69,7 @@ def default_study(folder: Path) -> str:
         UserError: not a MODEL folder, or of a detector without a study of its own.
     """
     require_folder(folder, "model", "pseudoval train")
-    while (members := read_members(folder)) is not None:
-        folder = folder / members.names[0]
-    name = read_model_json(folder)["info"]["detector"]
+    name = read_model_json(layout(folder)[0])["info"]["detector"]
     if name not in DETECTORS or not DETECTORS[name].study:
         raise UserError(f"There is no built-in study for the detector {name}; give --study FILE.")
     return DETECTORS[name].study

@@ -9,10 +9,7 @@ from lafite_core.config import SECTIONS, LafiteConfig
 from lafite_core.config import preset as named_preset
 from pseudoval.errors import UserError
 
-SCORING = (
-    "diffusion.solver", "diffusion.spacing", "diffusion.sampling_steps", "diffusion.evaluations",
-    "diffusion.eta",
-)  # fmt: skip
+SCORING = ("diffusion.sampling_steps", "diffusion.evaluations", "diffusion.eta")
 """Options, beside those of ``score``, that a trained model can be scored with another value of."""
 
 

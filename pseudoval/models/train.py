@@ -13,7 +13,7 @@ from pseudoval.detectors.base import read_model_json
 from pseudoval.errors import UserError
 from pseudoval.metrics.runs import load_run
 from pseudoval.models.fit import fit_all
-from pseudoval.models.members import cache_folder, read_members, recorded_sha256
+from pseudoval.models.members import cache_folder, layout, recorded_sha256
 from pseudoval.models.settings import configuration, find_device, scoring_configuration
 from pseudoval.progress import ProgressCallback, silent
 from pseudoval.pseudo_set.manifest import bank_normals, load_manifest
@@ -29,7 +29,6 @@ def train(
     backbone: str | None = None,
     weights: Path | None = None,
     epochs: int | None = None,
-    coreset: str | None = None,
     settings: Mapping[str, str] | None = None,
     device: str = "auto",
     seed: int = 0,
@@ -50,8 +49,7 @@ def train(
         pseudo: the pseudo set that holds out normals of the same DATA.
         out: the MODEL folder.
         detector: a name in ``pseudoval.detectors.DETECTORS``. Those without options know no
-            preset, backbone, weights, epochs, coreset or settings.
-        coreset: ``exact`` or ``sharded``, the option ``edit.coreset``; None is the preset's.
+            preset, backbone, weights, epochs or settings.
         settings: any option of ``lafite_core.config`` as ``section.name``: text.
         seeds: how many models to train, with the seeds ``seed``, ``seed + 1`` and so on; more
             than one go to ``out/seed-S``.
@@ -66,8 +64,7 @@ def train(
     Raises:
         UserError: see the sentence.
     """
-    picked = {"edit.coreset": coreset} if coreset is not None else {}
-    options = {**picked, **(settings or {})}
+    options = settings or {}
     config = None
     if detector_class(detector).configurable:
         config = configuration(preset, backbone, epochs, options)
@@ -128,20 +125,12 @@ def refit(
     """
     tuned = load_run(run)
     require_folder(tuned.model, "model", "pseudoval train")
-    # Scored with other options than its own, the model has another hash than MODEL.
-    trained = tuned.header["trained_sha256"] if tuned.scoring else tuned.best["model_sha256"]
-    if recorded_sha256(tuned.model) != trained:
+    if recorded_sha256(tuned.model) != tuned.header["trained_sha256"]:
         raise UserError(
             f"The model in {tuned.model} is not the one that {run} was tuned with; restore it, or "
             "tune again."
         )
-    leaf, known, per_category = tuned.model, 1, False
-    while (members := read_members(leaf)) is not None:
-        if members.kind == "seeds":
-            known = len(members.names)
-        else:
-            per_category = True
-        leaf = leaf / members.names[0]
+    leaf, names = layout(tuned.model)
     about = read_model_json(leaf)
     config = None
     if about["config"] is not None:
@@ -158,8 +147,8 @@ def refit(
                 for category in tuned.header["categories"]
             },
             split_sha256=None,
-            seeds=range(first, first + (seeds or known)),
-            per_category=per_category,
+            seeds=range(first, first + (seeds or len(names.get("seeds", [""])))),
+            per_category="per_category" in names,
             preset=about["info"]["preset"],
             refit={
                 "params": tuned.best["params"],

@@ -127,24 +127,7 @@ def score_images(
         UserError: an image cannot be read, or a configuration cannot be scored.
     """
     plan = plan_blocks(detector, items, configs, name=name, store=store)
-    if share is not None:
-        share(plan.works)
-    blocks = []
-    done = 0
-    for work in plan.works:
-        block = work.stored()
-        if block is None and share is not None:
-            share([work])  # it was there a moment ago; whoever put it away has finished
-            block = work.stored()
-        scored = block is None
-        if block is None:
-            block = work.score()
-            work.keep(block)
-        blocks.append(block)
-        done += len(work.items)
-        # Blocks found on disk take no time; counting them would make the rest look fast.
-        if progress is not None and (scored or done == len(items)):
-            progress(f"scoring {name}", done, len(items))
+    blocks = _blocks(plan.works, f"scoring {name}", progress, share)
     pixel: dict[str, np.ndarray] = {}
     reasons: list[str] = []
     if pixels:
@@ -161,6 +144,33 @@ def score_images(
         pixel_reason=reasons,
         header=plan.header,
     )
+
+
+def _blocks(
+    works: Sequence[BlockWork],
+    name: str,
+    progress: ProgressCallback | None,
+    share: Callable[[Sequence[BlockWork]], None] | None,
+) -> list[Block]:
+    """Every block, from its file or scored now."""
+    if share is not None:
+        share(works)
+    blocks, done, total = [], 0, sum(len(work.items) for work in works)
+    for work in works:
+        block = work.stored()
+        if block is None and share is not None:
+            share([work])  # it was there a moment ago; whoever put it away has finished
+            block = work.stored()
+        scored = block is None
+        if block is None:
+            block = work.score()
+            work.keep(block)
+        blocks.append(block)
+        done += len(work.items)
+        # Blocks found on disk take no time; counting them would make the rest look fast.
+        if progress is not None and (scored or done == total):
+            progress(name, done, total)
+    return blocks
 
 
 def score_by_category(

@@ -1,6 +1,6 @@
 """``evaluate``: what the tuned configurations are worth on the real test split."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -180,13 +180,14 @@ def require_refit(detector: Detector, run: Run, model: Path) -> None:
         UserError: naming what differs.
     """
     choice = detector.refit or {}
+    best: Mapping[str, Any] = run.best
     _require_equal(
         f"{model} is no refit of the choice in {run.folder}",
         f"refit again with 'pseudoval train DATA --refit {run.folder}'",
         detector=(detector.name, run.header["detector"]),
         categories=(sorted(detector.categories), sorted(run.header["categories"])),
         **{
-            name: (choice[name], run.best[name.removeprefix("run_")])
+            name: (choice[name], best[name.removeprefix("run_")])
             for name in ("study", "params", "run_model_sha256")
             if choice
         },

@@ -1,7 +1,7 @@
 """What a report is made from: a RUN folder, or one or two CSV files of scores."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,8 +90,8 @@ class Source:
     rule: str = BEST
     objective: str = objectives.MACRO
     member_of: str | None = None
-    run: dict[str, Any] = field(default_factory=dict)
-    audit: dict[str, Any] | None = None
+    run: Mapping[str, Any] = field(default_factory=dict)
+    audit: Mapping[str, Any] | None = None
     folder: Path | None = None
 
 

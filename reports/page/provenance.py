@@ -54,7 +54,7 @@ def _tune(run: Run, out: str) -> list[str]:
     def beside(path: str) -> str:
         return Path(os.path.normpath(Path(out, path))).as_posix()
 
-    options = [("model", beside(header["model"]))]
+    options: list[tuple[str, Any]] = [("model", beside(header["model"]))]
     options += [("pseudo", beside(path)) for path in header["pseudo"]]
     if "study_file" in header:
         options.append(("study", beside(header["study_file"])))

@@ -2,21 +2,17 @@
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from pseudoval.detectors import Detector
-from pseudoval.errors import UserError
+from pseudoval.metrics.runs import Params, StageHeader
 from pseudoval.metrics.score_matrix import Config, config_name
 
 GRID, TPE = "grid", "tpe"
 
-SAMPLERS = {
-    GRID: "every combination of the values",
-    TPE: "as many combinations as 'trials' says, suggested by Optuna's TPE from those before",
-}
+SAMPLERS = (GRID, TPE)
+"""Every combination of the values; or as many as ``trials`` says, suggested by Optuna's TPE."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +23,7 @@ class Stage:
         grid: values of each parameter that varies, ascending and distinct.
         fixed: parameters that this stage holds at a value of its own.
         inherits: parameters taken from what earlier stages selected.
-        sampler: a name in ``SAMPLERS``.
+        sampler: one of ``SAMPLERS``.
         trials: how many configurations ``tpe`` tries; None is a third of the grid, rounded up.
         codes: parameters of the grid without an order (``Parameter.ordered``), such as feature
             stages: their configurations are told apart by their names.
@@ -65,13 +61,12 @@ class Stage:
             return cells
         return min(cells, self.trials or math.ceil(cells / 3))
 
-    def configs(self, selected: Mapping[str, int]) -> list[Config]:
+    def configs(self, selected: Mapping[str, int]) -> list[Params]:
         """Every configuration of the grid: the smallest t first, then the smallest K."""
         held = {**self.fixed, **{name: selected[name] for name in self.inherits}}
-        return [
-            dict(sorted({**held, **dict(zip(self.names, at, strict=True))}.items(), key=_by_name))
-            for at in itertools.product(*(self.grid[name] for name in self.names))
-        ]
+        points = itertools.product(*(self.grid[name] for name in self.names))
+        configs = [held | dict(zip(self.names, point, strict=True)) for point in points]
+        return [{name: one[name] for name in sorted(one, key=_t_first)} for one in configs]
 
     def values(self, configs: Sequence[Config]) -> list[float | str]:
         """What tells some configurations apart: the parameter's value, or their names."""
@@ -83,7 +78,7 @@ class Stage:
         """The parameters that vary, as a configuration has them."""
         return {name: int(config[name]) for name in self.names}
 
-    def described(self) -> dict[str, Any]:
+    def described(self) -> StageHeader:
         """All of it for ``run.json``."""
         return {
             "name": self.name,
@@ -92,7 +87,7 @@ class Stage:
             "inherits": list(self.inherits),
             "sampler": self.sampler,
             "trials": self.budget,
-            **({"codes": list(self.codes)} if self.codes else {}),
+            "codes": list(self.codes),
         }
 
 
@@ -131,9 +126,9 @@ class Study:
     rule: str | None = None
     file: Path | None = None
 
-    def cells(self) -> list[Config]:
+    def cells(self) -> list[Params]:
         """The whole grid, each cell once: every stage at every value of what it inherits."""
-        found: list[Config] = []
+        found: list[Params] = []
         grids: dict[str, tuple[int, ...]] = {}
         for stage in self.stages:
             inherited = [grids[name] for name in stage.inherits]
@@ -148,194 +143,5 @@ class Study:
         return {name: list(v) for stage in self.stages for name, v in stage.grid.items()}
 
 
-def t_then_k(
-    detector: Detector, t: Sequence[int] | None = None, k: Sequence[int] | None = None
-) -> Study:
-    """The paper's study (section 3.4): t without editing, then K with editing at that t.
-
-    Args:
-        t, k: the grids; None is the detector's own.
-
-    Example:
-        >>> from studies import t_then_k
-        >>> study = t_then_k(detector, t=[25, 300], k=[1, 4])
-        >>> study.stages[0].configs({})
-        [{'t': 25, 'k': 0}, {'t': 300, 'k': 0}]
-        >>> study.stages[1].configs({"t": 300})
-        [{'t': 300, 'k': 1}, {'t': 300, 'k': 4}]
-    """
-    return Study(
-        name="t_then_k",
-        detector="lafite",
-        summary="corruption step t without feature editing, then neighbours K at that t",
-        stages=(
-            Stage(name="t", grid={"t": grid(detector, "t", t, 1)}, fixed={"k": 0}),
-            Stage(name="k", grid={"k": grid(detector, "k", k, 1)}, inherits=("t",)),
-        ),
-    )
-
-
-def k_then_t(
-    detector: Detector, t: Sequence[int] | None = None, k: Sequence[int] | None = None
-) -> Study:
-    """The other way round: K at the detector's default t, then t with editing by that K.
-
-    Arguments as in ``t_then_k``.
-
-    Example:
-        >>> from studies import k_then_t
-        >>> k_then_t(detector, t=[25, 300], k=[1, 4]).stages[1].configs({"k": 4})
-        [{'t': 25, 'k': 4}, {'t': 300, 'k': 4}]
-    """
-    default = {p.name: p.default for p in detector.parameters}.get("t", 1)
-    return Study(
-        name="k_then_t",
-        detector="lafite",
-        summary="neighbours K at the default t, then corruption step t at that K",
-        stages=(
-            Stage(name="k", grid={"k": grid(detector, "k", k, 1)}, fixed={"t": default}),
-            Stage(name="t", grid={"t": grid(detector, "t", t, 1)}, inherits=("k",)),
-        ),
-    )
-
-
-def joint(
-    detector: Detector, t: Sequence[int] | None = None, k: Sequence[int] | None = None
-) -> Study:
-    """The full grid: every t with every K, all of them with editing.
-
-    Arguments as in ``t_then_k``.
-
-    Example:
-        >>> from studies import joint
-        >>> len(joint(detector, t=[25, 300], k=[1, 4]).cells())
-        4
-    """
-    both = {"t": grid(detector, "t", t, 1), "k": grid(detector, "k", k, 1)}
-    return Study(
-        name="joint",
-        detector="lafite",
-        summary="the full grid over t and K",
-        stages=(Stage(name="joint", grid=both),),
-    )
-
-
-def joint_tpe(
-    detector: Detector, t: Sequence[int] | None = None, k: Sequence[int] | None = None
-) -> Study:
-    """A third of the full grid, suggested by a seeded TPE.
-
-    Arguments as in ``t_then_k``.
-
-    Example:
-        >>> from studies import joint_tpe
-        >>> joint_tpe(detector, t=[25, 50, 300], k=[1, 4]).stages[0].budget
-        2
-    """
-    (stage,) = joint(detector, t, k).stages
-    return Study(
-        name="joint_tpe",
-        detector="lafite",
-        summary="a third of the grid over t and K, by Optuna's TPE",
-        stages=(replace(stage, sampler=TPE),),
-    )
-
-
-def k_only(
-    detector: Detector, t: Sequence[int] | None = None, k: Sequence[int] | None = None
-) -> Study:
-    """The study of the nearest-neighbour detector: K alone.
-
-    Raises:
-        UserError: a grid over t was given.
-
-    Example:
-        >>> from studies import k_only
-        >>> k_only(detector, k=[1, 4]).stages[0].configs({})
-        [{'k': 1}, {'k': 4}]
-    """
-    if t is not None:
-        raise UserError("The study k has no parameter t; leave --t out.")
-    return Study(
-        name="k",
-        detector="knn",
-        summary="nearest neighbours K",
-        stages=(Stage(name="k", grid={"k": grid(detector, "k", k, 1)}),),
-    )
-
-
-def stages_then_k(
-    detector: Detector, t: Sequence[int] | None = None, k: Sequence[int] | None = None
-) -> Study:
-    """The feature stages of the nearest-neighbour detector at its default K, then K with them.
-
-    Every value of ``stages`` needs a memory bank of its own, fitted from the training features
-    that MODEL keeps.
-
-    Raises:
-        UserError: a grid over t was given, or the detector has no ``stages``.
-
-    Example:
-        >>> from studies import stages_then_k
-        >>> study = stages_then_k(knn, k=[1, 4])
-        >>> study.stages[0].configs({})[:2]
-        [{'k': 5, 'stages': 1}, {'k': 5, 'stages': 2}]
-        >>> study.stages[1].configs({"stages": 23})
-        [{'k': 1, 'stages': 23}, {'k': 4, 'stages': 23}]
-    """
-    if t is not None:
-        raise UserError("The study stages_then_k has no parameter t; leave --t out.")
-    stages = {"stages": grid(detector, "stages", None, 1)}
-    default = {p.name: p.default for p in detector.parameters}.get("k", 1)
-    return Study(
-        name="stages_then_k",
-        detector="knn",
-        summary="feature stages at the default K, then nearest neighbours K with these",
-        stages=(
-            Stage(name="stages", grid=stages, fixed={"k": default}, codes=("stages",)),
-            Stage(name="k", grid={"k": grid(detector, "k", k, 1)}, inherits=("stages",)),
-        ),
-    )
-
-
-Maker = Callable[[Detector, Sequence[int] | None, Sequence[int] | None], Study]
-
-STUDIES: dict[str, Maker] = {
-    "t_then_k": t_then_k,
-    "k_then_t": k_then_t,
-    "joint": joint,
-    "joint_tpe": joint_tpe,
-    "k": k_only,
-    "stages_then_k": stages_then_k,
-}
-"""The studies that are built in, by name."""
-
-
-def grid(
-    detector: Detector, name: str, values: Sequence[int] | None, lowest: int
-) -> tuple[int, ...]:
-    """A parameter's grid, ascending and without repeats.
-
-    Raises:
-        UserError: the detector has no such parameter, or the grid is empty or too low.
-    """
-    found = [parameter for parameter in detector.parameters if parameter.name == name]
-    if not found:
-        raise UserError(
-            f"The detector {detector.name} has no parameter {name}; it has "
-            f"{', '.join(p.name for p in detector.parameters)}. Choose its own study."
-        )
-    chosen = sorted(set(found[0].grid if values is None else values))
-    if not chosen:
-        raise UserError(f"The grid over {name} is empty; give at least one value.")
-    if chosen[0] < lowest:
-        raise UserError(f"The grid over {name} starts at {chosen[0]}; the lowest is {lowest}.")
-    return tuple(chosen)
-
-
 def _t_first(name: str) -> tuple[bool, str]:
     return name != "t", name
-
-
-def _by_name(pair: tuple[str, Any]) -> tuple[bool, str]:
-    return _t_first(pair[0])

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from pseudoval.data.dataset import ImageItem
-from pseudoval.data.files import claim_folder, sha256_file, write_json
+from pseudoval.data.files import claim_folder, sha256_file
 from pseudoval.detectors import Detector
-from pseudoval.errors import UserError
+from pseudoval.metrics.runs import RunHeader, write_header
 from pseudoval.metrics.score_matrix import Config, ScoreMatrix
 from pseudoval.models.members import members_sha256, recorded_sha256
 from pseudoval.models.open import open_detectors
@@ -47,6 +47,16 @@ class Member:
     team: Team | None = None
     known: ScoreMatrix | None = None
 
+    @property
+    def scores_path(self) -> Path:
+        """Its score matrix."""
+        return self.folder / "pseudo_scores.npz"
+
+    @property
+    def blocks_path(self) -> Path:
+        """The folder of its scored blocks, while the study is unfinished."""
+        return self.folder / "blocks"
+
 
 def open_members(
     model: Path | Detector,
@@ -68,44 +78,30 @@ def open_members(
         cache, settings: see ``open_detectors``.
 
     Raises:
-        UserError: see ``open_detectors``; or repeats or settings of a detector that is not in a
-            folder.
+        UserError: see ``open_detectors``.
     """
-    if not isinstance(model, Path) and settings:
-        raise UserError(
-            f"Options of scoring need a MODEL folder; the detector {model.name} was given itself. "
-            "Leave the settings out, and set it up as it is to be."
-        )
-    if not isinstance(model, Path) and repeats > 1:
-        raise UserError(
-            f"{repeats} repeats need a MODEL folder, to open the model with other seeds; the "
-            f"detector {model.name} was given itself. Leave the repeats out."
-        )
     members = []
     hashes = [sha256_file(folder / "manifest.json") for folder, _ in pseudos]
     for repeat in range(repeats):
-        noise = seed + repeat
-        for name, detector in (
-            open_detectors(model, seed=noise, device=device, cache=cache, settings=settings)
+        detectors: Mapping[str, Detector] = (
+            open_detectors(model, seed=seed + repeat, device=device, cache=cache, settings=settings)
             if isinstance(model, Path)
             else {"": model}
-        ).items():
+        )
+        for of_model, detector in detectors.items():
             for number, (folder, items) in enumerate(pseudos):
-                parts = [
-                    name,
-                    f"pseudo-{number}" if len(pseudos) > 1 else "",
-                    f"noise-{repeat}" if repeats > 1 else "",
-                ]
-                joined = "-".join(part for part in parts if part)
+                of_set = f"pseudo-{number}" if len(pseudos) > 1 else ""
+                of_noise = f"noise-{repeat}" if repeats > 1 else ""
+                name = "-".join(part for part in (of_model, of_set, of_noise) if part)
                 members.append(
                     Member(
-                        name=joined,
+                        name=name,
                         detector=detector,
-                        model=model / name if isinstance(model, Path) else Path(model.name),
+                        model=model / of_model if isinstance(model, Path) else Path(model.name),
                         pseudo=folder,
                         pseudo_sha256=hashes[number],
                         items=items,
-                        folder=out / joined,
+                        folder=out / name,
                     )
                 )
     return members
@@ -135,10 +131,7 @@ def joint_sha256(members: Sequence[Member]) -> str:
 
 
 def score_members(
-    members: Sequence[Member],
-    configs: Sequence[Config],
-    name: str,
-    progress: ProgressCallback,
+    members: Sequence[Member], configs: Sequence[Config], name: str, progress: ProgressCallback
 ) -> list[ScoreMatrix]:
     """The score matrix of every member over the same configurations, scored by its team.
 
@@ -150,23 +143,23 @@ def score_members(
 
 
 def _score(
-    member: Member,
-    configs: Sequence[Config],
-    name: str,
-    progress: ProgressCallback,
+    member: Member, configs: Sequence[Config], name: str, progress: ProgressCallback
 ) -> Callable[[], ScoreMatrix]:
     """Score what is not known; the matrix may have to be waited for."""
-    items, known = member.items, _known(member.known, configs)
+    known = _known(member.known, configs)
     missing = [config for config in configs if known is None or config not in known.configs]
-    told: dict[str, Any] = {"name": name, "store": member.folder / "blocks"}
-    told["progress"] = labelled(progress, member.name)
+    options: dict[str, Any] = {
+        "name": name,
+        "store": member.blocks_path,
+        "progress": labelled(progress, member.name),
+    }
     parts: list[Callable[[], ScoreMatrix]] = []
     if known is not None:
         parts.append(lambda: known)
     if missing and member.team is not None:
-        parts.append(score_together(member.team, member.detector, items, missing, **told))
+        parts.append(score_together(member.team, member.detector, member.items, missing, **options))
     elif missing:
-        matrix = score_images(member.detector, items, missing, **told)
+        matrix = score_images(member.detector, member.items, missing, **options)
         parts.append(lambda: matrix)
 
     def whole() -> ScoreMatrix:
@@ -200,22 +193,22 @@ def listed(values: np.ndarray) -> list[float | None]:
     return [number(value) for value in values]
 
 
-def start_member_runs(members: Sequence[Member], out: Path, header: Mapping[str, Any]) -> None:
+def start_member_runs(members: Sequence[Member], header: RunHeader) -> None:
     """Make each member's folder a RUN of its own, before anything is written into it."""
     for member in members:
         if member.name:
             claim_folder(member.folder, "run")
-            own = {
+            sha256 = member.detector.model_sha256
+            trained = recorded_sha256(member.model) if header["scoring"] else sha256
+            own: RunHeader = {
                 **header,
                 "model": os.path.relpath(member.model, member.folder),
                 "pseudo": [os.path.relpath(member.pseudo, member.folder)],
                 "pseudo_sha256": [member.pseudo_sha256],
                 "seed": member.detector.seed,
                 "repeats": 1,
-                "model_sha256": member.detector.model_sha256,
-                "trained_sha256": recorded_sha256(member.model)
-                if header["scoring"]
-                else member.detector.model_sha256,
+                "model_sha256": sha256,
+                "trained_sha256": trained,
             }
             del own["members"]
-            write_json(member.folder / "run.json", own)
+            write_header(member.folder, own)

@@ -78,12 +78,8 @@ def _new_point(
             return point, trial
         _tell(study, trial, known.get(point, math.nan))
     point = next(points[row] for row in leftover if points[row] not in taken)
-    study.enqueue_trial(
-        {
-            name: stage.grid[name].index(value)
-            for name, value in zip(stage.names, point, strict=True)
-        }
-    )
+    at = {name: stage.grid[name].index(v) for name, v in zip(stage.names, point, strict=True)}
+    study.enqueue_trial(at)
     return point, study.ask(spaces)
 
 

@@ -44,7 +44,7 @@ WAITS = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Home:
+class StudyStorage:
     """The storage of a study, and its name there.
 
     Attributes:
@@ -194,15 +194,15 @@ def _parsed(url: str) -> URL:
     return parsed
 
 
-def open_stage(home: Home, stage: Stage, seed: int) -> optuna.Study:
+def open_stage(storage: StudyStorage, stage: Stage, seed: int) -> optuna.Study:
     """The Optuna study of a stage, created if need be.
 
     The sampler is never asked; one is named all the same, because the default differs between
     versions of Optuna.
     """
     return optuna.create_study(
-        storage=home.storage,
-        study_name=f"{home.name}/{stage.name}",
+        storage=storage.storage,
+        study_name=f"{storage.name}/{stage.name}",
         direction="maximize",
         load_if_exists=True,
         sampler=optuna.samplers.RandomSampler(seed=seed),
@@ -241,8 +241,8 @@ def record(
         name: IntDistribution(min(values), max(values)) for name, values in stage.grid.items()
     }
     outcomes = [TrialState.FAIL if math.isnan(value) else TrialState.COMPLETE for value in values]
-    trials = _by_config(study, stage, configs)
-    for config, value, outcome, told in zip(configs, values, outcomes, attributes, strict=True):
+    trials = _by_config(study, configs)
+    for config, value, outcome, own in zip(configs, values, outcomes, attributes, strict=True):
         found = trials[config_name(config)]
         if not _settled(found, outcome) and not _open(found):
             state = outcome if alone else TrialState.RUNNING
@@ -252,10 +252,10 @@ def record(
                     value=float(value) if state == TrialState.COMPLETE else None,
                     params=stage.point(config),
                     distributions=spaces,
-                    user_attrs={**told, CONFIG: config_name(config)},
+                    user_attrs={**own, CONFIG: config_name(config)},
                 )
             )
-    trials = _by_config(study, stage, configs)
+    trials = _by_config(study, configs)
     for config, value, outcome in zip(configs, values, outcomes, strict=True):
         found = trials[config_name(config)]
         settled = _settled(found, outcome)
@@ -267,14 +267,12 @@ def record(
             settled = True
 
 
-def finished(
-    study: optuna.Study, stage: Stage, configs: Sequence[Config]
-) -> list[tuple[FrozenTrial, Config]]:
+def finished(study: optuna.Study, configs: Sequence[Config]) -> list[tuple[FrozenTrial, Config]]:
     """The trial of each configuration that counts, and the configuration, in order of number.
 
     That is the complete one; of a configuration without, the first that failed.
     """
-    trials = _by_config(study, stage, configs)
+    trials = _by_config(study, configs)
     counting: list[tuple[FrozenTrial, Config]] = []
     for config in configs:
         over = [trial for trial in trials[config_name(config)] if trial.state.is_finished()]
@@ -283,19 +281,13 @@ def finished(
     return sorted(counting, key=lambda pair: pair[0].number)
 
 
-def _by_config(
-    study: optuna.Study, stage: Stage, configs: Sequence[Config]
-) -> dict[str, list[FrozenTrial]]:
+def _by_config(study: optuna.Study, configs: Sequence[Config]) -> dict[str, list[FrozenTrial]]:
     """The trials of each configuration, by its name, in order of number."""
-    names = {tuple(stage.point(config).items()): config_name(config) for config in configs}
     found: dict[str, list[FrozenTrial]] = {config_name(config): [] for config in configs}
     for trial in study.get_trials(deepcopy=False):
-        if set(stage.grid) <= set(trial.params):
-            point = tuple((name, trial.params[name]) for name in stage.names)
-            # A trial of an older RUN does not name its configuration.
-            name = trial.user_attrs.get(CONFIG, names.get(point))
-            if name in found:
-                found[name].append(trial)
+        name = trial.user_attrs[CONFIG]
+        if name in found:
+            found[name].append(trial)
     return found
 
 

@@ -1,47 +1,29 @@
-import time
-from collections.abc import Callable
+import sys
 
 import pytest
 import torch
 
-from lafite_core import bank, nearest, ranking
+from lafite_core import nearest
 from lafite_core.bank import MemoryBank, neighbour_weights
 from lafite_core.config import EditConfig
 from lafite_core.errors import LafiteError
-from lafite_core.nearest import Search, checked_search, folded_search
+from lafite_core.nearest import product_search
 
 
 def vectors(count: int = 200, channels: int = 16, seed: int = 0) -> torch.Tensor:
     return torch.randn(count, channels, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.fixture(params=["integers", "product", "topk", "faiss"])
-def search_with(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Every form of the search, alone, and small pieces of each."""
-    name: str = request.param
-    if name == "faiss":
+@pytest.fixture(params=["product", "faiss"])
+def search_with(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both forms of the search, each in small pieces."""
+    if request.param == "faiss":
         pytest.importorskip("faiss")
-    if name == "integers" and nearest.integer_scan(vectors()) is None:
-        pytest.skip("products of integers are not exact here")
-    monkeypatch.setattr(MemoryBank, "_fastest", lambda bank, *_: form(name, bank.vectors))
-    monkeypatch.setattr(nearest, "SEARCH_ROWS", 16)
-    monkeypatch.setattr(nearest, "SCAN_ROWS", 16)
+    else:
+        monkeypatch.setitem(sys.modules, "faiss", None)  # as where it is not installed
+    monkeypatch.setattr(nearest, "ROWS", 16)
     monkeypatch.setattr(nearest, "TILE", 64)
-    monkeypatch.setattr(nearest, "FOLD", 4)
-    monkeypatch.setattr(ranking, "RANK_PAIRS", 10)
-    return name
-
-
-def form(name: str, members: torch.Tensor) -> Search:
-    plain = checked_search(members, nearest.rough_product(members, "cpu"))
-    if name == "topk":
-        return plain
-    if name == "faiss":
-        rough = nearest.rough_faiss(members)
-        assert rough is not None
-        return checked_search(members, rough)
-    scan = nearest.integer_scan(members) if name == "integers" else nearest.product_scan(members)
-    return plain if scan is None else folded_search(members, scan, plain)
+    monkeypatch.setattr(nearest, "PAIRS", 10)
 
 
 def brute_force(bank: torch.Tensor, queries: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -98,78 +80,34 @@ def test_all_members_and_nearly_all_are_found_in_order(count: int) -> None:
         assert torch.equal(found.distance, distance[:, :k].float())
 
 
-def features(count: int, seed: int) -> torch.Tensor:
-    """Vectors whose channels depend on each other, as those of real features do."""
-    return vectors(count, 10, seed) @ vectors(10, 64, 99) + 0.1 * vectors(count, 64, seed + 1)
+@pytest.mark.usefixtures("search_with")
+@pytest.mark.parametrize("threads", [1, 3])
+def test_neighbours_do_not_depend_on_company_or_threads(threads: int) -> None:
+    members, queries = vectors(500, 30), vectors(60, 30, seed=1)
+    expected = MemoryBank(members).search(queries, 20)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for size in (1, 7, 60):
+            found = [MemoryBank(members).search(part, 20) for part in queries.split(size)]
+            assert torch.equal(torch.cat([one.index for one in found]), expected.index)
+            assert torch.equal(torch.cat([one.distance for one in found]), expected.distance)
+    finally:
+        torch.set_num_threads(before)
 
 
-def never(patches: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    raise AssertionError(f"{len(patches)} patches were left to the other search")
+def test_a_product_never_holds_more_than_a_tile(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes, product = [], torch.addmm
 
+    def watched(*arguments: torch.Tensor, **options: float) -> torch.Tensor:
+        sizes.append(product(*arguments, **options).shape)
+        return product(*arguments, **options)
 
-@pytest.mark.parametrize("name", ["integers", "product"])
-def test_folds_alone_find_the_nearest_of_a_bank_of_usual_size(name: str) -> None:
-    members, queries = features(9000, 0), features(60, 2)
-    scan = nearest.integer_scan(members) if name == "integers" else nearest.product_scan(members)
-    if scan is None:
-        pytest.skip("products of integers are not exact here")
-    search = folded_search(members, scan, never)
-    distance, order = brute_force(members, queries)
-    for k in (1, 50):
-        found, rows = search(queries, k)
-        assert torch.equal(rows, order[:, :k])
-        assert torch.equal(found.float(), distance[:, :k].float())
-
-
-def test_what_codes_leave_open_is_searched_otherwise() -> None:
-    """Most members so close together, beside those far away, that they share their codes."""
-    members = torch.cat([vectors(3000), 1e4 * vectors(100, seed=2)])
-    scan = nearest.integer_scan(members)
-    if scan is None:
-        pytest.skip("products of integers are not exact here")
-    plain, asked = checked_search(members, nearest.rough_product(members, "cpu")), []
-
-    def otherwise(patches: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-        asked.append(k)
-        return plain(patches, k)
-
-    queries = vectors(20, seed=1)
-    _, rows = folded_search(members, scan, otherwise)(queries, 5)
-    assert asked == [5]
-    assert torch.equal(rows, brute_force(members, queries)[1][:, :5])
-
-
-def test_a_few_members_far_out_do_not_spoil_the_codes() -> None:
-    members = torch.cat([features(9000, 0), 1e4 * features(20, 4)])
-    scan = nearest.integer_scan(members)
-    if scan is None:
-        pytest.skip("products of integers are not exact here")
-    queries = torch.cat([features(60, 2), members[-3:] + 1])
-    search = folded_search(members, scan, never)
-    found, rows = search(queries[:60], 20)
-    distance, order = brute_force(members, queries)
-    assert torch.equal(rows, order[:60, :20])
-    assert torch.equal(found.float(), distance[:60, :20].float())
-    plain = checked_search(members, nearest.rough_product(members, "cpu"))
-    assert torch.equal(folded_search(members, scan, plain)(queries, 20)[1], order[:, :20])
-
-
-def test_codes_never_exclude_a_member_that_is_near_enough() -> None:
-    """At the distance of a member its value is no greater than the threshold; so with products."""
-    members, queries = features(500, 0), 3 * features(30, 2)
-    distance = brute_force(members, queries)[0]
-    order = brute_force(members, queries)[1]
-    for scan in (nearest.integer_scan(members), nearest.product_scan(members)):
-        if scan is None:
-            continue
-        scanned = scan(queries)
-        for place in (0, 7, 100, 499):
-            high = scanned.threshold(distance[:, place]).numpy()
-            found = scanned.between(None, high, len(queries) * 600)
-            assert found is not None
-            held = set(zip(*(part.tolist() for part in found), strict=True))
-            near = order[:, : place + 1]
-            assert all((row, int(m)) in held for row in range(len(near)) for m in near[row])
+    monkeypatch.setattr(nearest, "ROWS", 16)
+    monkeypatch.setattr(nearest, "TILE", 64)
+    monkeypatch.setattr(torch, "addmm", watched)
+    product_search(vectors(1000), "cpu")(vectors(50, seed=1), 5)
+    assert max(sizes) == (16, 64)
 
 
 @pytest.mark.usefixtures("search_with")
@@ -231,28 +169,3 @@ def test_a_rate_of_one_keeps_every_distinct_patch_without_work(
     patches = torch.cat([vectors(30), vectors(30)[:5]])
     bank = MemoryBank.build(patches, EditConfig(keep_rate=1.0), seed=0)
     assert torch.equal(bank.vectors, vectors(30))
-
-
-@pytest.mark.parametrize("slow", ["product_scan", "integer_scan", "rough_faiss"])
-def test_the_faster_form_of_the_search_is_taken(slow: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    honest, calls = getattr(bank, slow), []
-    if honest(vectors()) is None:
-        pytest.skip(f"there is no {slow} here")
-
-    def slowly(members: torch.Tensor) -> Callable[..., object]:
-        search = honest(members)
-
-        def waiting(patches: torch.Tensor, *k: int) -> object:
-            calls.append(len(patches))
-            time.sleep(0.05)
-            return search(patches, *k)
-
-        return waiting
-
-    monkeypatch.setattr(bank, slow, slowly)
-    held = MemoryBank(vectors())
-    first = held.search(vectors(50, seed=1), 3)
-    tried = len(calls)
-    assert tried > 0
-    assert torch.equal(held.search(vectors(50, seed=1), 3).index, first.index)
-    assert len(calls) == tried

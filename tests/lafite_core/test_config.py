@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lafite_core import config as module
-from lafite_core.config import LATER, SECTIONS, LafiteConfig, preset
+from lafite_core.config import SECTIONS, LafiteConfig, preset
 from lafite_core.errors import LafiteError
 
 PRESETS = ("cpu", "paper", "demo")
@@ -36,6 +36,7 @@ WRONG = {
     "score.pool": 225,
     "score.reduction": "mean",
     "score.top_share": 0.0,
+    "score.precision": "float64",
 }
 
 
@@ -84,12 +85,3 @@ def test_the_paper_preset_is_what_the_paper_states() -> None:
     train = paper.train
     assert (train.epochs, train.batch_size, train.learning_rate) == (1000, 64, 1e-4)
     assert (train.weight_decay, train.drop_after, train.drop_factor) == (1e-4, 0.8, 0.1)
-
-
-def test_options_that_came_later_leave_earlier_models_as_they_are() -> None:
-    """An option at its default is not written, so that the hash of a model without it stays."""
-    plain = preset("cpu").to_json()
-    assert all(option not in plain[section] for section, names in LATER.items() for option in names)
-    changed = replaced("edit.coreset", "sharded")
-    assert changed.to_json()["edit"]["coreset"] == "sharded"
-    assert LafiteConfig.from_json(changed.to_json()) == changed

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from lafite_core import coreset
-from lafite_core.coreset import coreset_radius, first_equal, greedy_coreset, sharded_coreset
+from lafite_core.coreset import first_equal, greedy_coreset, sharded_coreset
 from lafite_core.errors import LafiteError
 
 
@@ -18,6 +18,12 @@ def textbook(points: Tensor, keep: int, first: int) -> list[int]:
         picks.append(int(distance.argmax()))
         distance = torch.minimum(distance, (points - points[picks[-1]]).norm(dim=1))
     return picks
+
+
+def coreset_radius(points: Tensor, centres: Tensor) -> float:
+    """Largest distance of a point to its nearest centre (indices, or vectors), in float64."""
+    there = points[centres] if centres.ndim == 1 else centres
+    return float(torch.cdist(points.double(), there.double()).amin(1).max())
 
 
 @pytest.mark.parametrize("block", [1, 7, 64, 1024])

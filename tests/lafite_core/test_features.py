@@ -9,8 +9,7 @@ from safetensors.torch import save_file
 from lafite_core.backbones import make_backbone
 from lafite_core.config import FeatureConfig
 from lafite_core.errors import LafiteError
-from lafite_core.feature_cache import feature_settings
-from lafite_core.feature_source import FeatureSource
+from lafite_core.feature_cache import FeatureSource, feature_settings
 from lafite_core.features import FeatureExtractor, Standardiser, aggregate, patches, preprocess
 from lafite_core.filterbank import FilterBank, gaussian_kernel, oriented_filters, smooth
 from lafite_core.parallel import single_threaded
@@ -124,7 +123,7 @@ def test_features_do_not_depend_on_company(rng: np.random.Generator) -> None:
     images = rng.integers(0, 256, (3, 40, 40, 3), dtype=np.uint8)
     config = FeatureConfig(backbone="filterbank", image_size=64, grid=8)
     extractor = FeatureExtractor(make_backbone(config), config)
-    together = torch.stack([features for _, features in FeatureSource(extractor).stream(images)])
+    together = torch.stack(list(FeatureSource(extractor).stream(images)))
     assert together.shape == (3, 63, 8, 8)
     for image, features in zip(images[::-1], together.flip(0), strict=True):
         assert torch.equal(extractor.extract(image), features)
@@ -156,7 +155,7 @@ def test_features_do_not_depend_on_the_number_of_threads(
     torch.set_num_threads(threads)
     try:
         alone = [extractor.extract(image) for image in images]
-        streamed = [features for _, features in FeatureSource(extractor).stream(images)]
+        streamed = list(FeatureSource(extractor).stream(images))
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)

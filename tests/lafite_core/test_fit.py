@@ -1,72 +1,87 @@
 """From images to a bank: what a training does before the network comes."""
 
-import dataclasses
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from helpers import texture
 
+from lafite_core import coreset
 from lafite_core.backbones import make_backbone
 from lafite_core.config import EditConfig, FeatureConfig, LafiteConfig
-from lafite_core.fit import fit
+from lafite_core.coreset import shards_needed
+from lafite_core.errors import LafiteError
+from lafite_core.fit import FitRequest, fit
 from lafite_core.model import LafiteModel
 
 FEATURES = FeatureConfig(backbone="filterbank", image_size=64, grid=16)
-SHARDED = EditConfig(coreset="sharded", shard_patches=1000)
 
 
-def fitted(folder: Path, **edit: object) -> LafiteModel:
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine on which an exact core set would take more than an hour."""
+    monkeypatch.setattr(coreset, "OPERATIONS", {"cpu": 1.0})
+    monkeypatch.setattr(coreset, "SHARD", 1000)
+
+
+def fitted(folder: Path, keep_rate: float = 0.1, **options: Any) -> LafiteModel:
     folder.mkdir(exist_ok=True)
-    config = LafiteConfig(features=FEATURES, edit=dataclasses.replace(EditConfig(), **edit))
-    images = [texture(seed, 64) for seed in range(12)]
+    config = LafiteConfig(features=FEATURES, edit=EditConfig(keep_rate=keep_rate))
     keys = [str(seed) for seed in range(12)]
-    return fit(images, keys, config, make_backbone(FEATURES), folder, seed=0, diffusion=False)
+    request = FitRequest(keys=keys, config=config, backbone=make_backbone(FEATURES), folder=folder,
+                         seed=0, diffusion=False, **options)  # fmt: skip
+    return fit([texture(seed, 64) for seed in range(12)], request)
 
 
-def test_a_sharded_bank_has_the_size_and_nearly_the_radius_of_an_exact_one(tmp_path: Path) -> None:
+def test_a_bank_that_takes_too_long_is_sharded_and_says_so(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """It has the size and nearly the radius of an exact one, and comes out the same again."""
+    notices: list[str] = []
     everything = fitted(tmp_path / "all", keep_rate=1.0).bank.vectors
-    banks = [
-        fitted(tmp_path / name, coreset=name, shard_patches=1000).bank.vectors
-        for name in ("exact", "sharded")
+    exact = fitted(tmp_path / "exact", notice=notices.append).bank.vectors
+    assert not notices
+    request.getfixturevalue("slow")
+    sharded = fitted(tmp_path / "sharded", notice=notices.append).bank.vectors
+    assert len(notices) == 1
+    assert "in 4 parts" in notices[0]
+    assert len(exact) == len(sharded) == round(0.1 * 12 * 256)
+    radii = [
+        float(torch.cdist(everything.double(), bank.double()).amin(1).max())
+        for bank in (exact, sharded)
     ]
-    assert [len(bank) for bank in banks] == [round(0.1 * 12 * 256)] * 2
-    nearest = [torch.cdist(everything.double(), bank.double()).amin(1) for bank in banks]
-    assert float(nearest[1].max()) < 1.3 * float(nearest[0].max())
+    assert radii[1] < 1.3 * radii[0]
     members = {row.numpy().tobytes() for row in everything}
-    assert all(row.numpy().tobytes() in members for row in banks[1])
-    assert not torch.equal(*banks)
+    assert all(row.numpy().tobytes() in members for row in sharded)
+    assert not torch.equal(exact, sharded)
+    assert torch.equal(fitted(tmp_path / "again").bank.vectors, sharded)
 
 
-def test_a_sharded_bank_of_few_patches_is_the_exact_one(tmp_path: Path) -> None:
-    exact, sharded = (
-        fitted(tmp_path / name, coreset=name, shard_patches=3072).bank.vectors
-        for name in ("exact", "sharded")
-    )
-    assert torch.equal(exact, sharded)
+def test_an_exact_core_set_is_for_what_memory_and_an_hour_allow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert shards_needed(2_500_000, 250_000, 272, "cpu") == 1
+    assert shards_needed(2_700_000, 270_000, 272, "cpu") == 14
+    assert shards_needed(2_700_000, 270_000, 272, "cuda:1") == 1
+    monkeypatch.setattr(coreset.os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 100}.get)
+    assert shards_needed(1000, 100, 50, "cpu") == 1
+    assert shards_needed(1100, 100, 50, "cpu") == 1  # one shard holds them all
 
 
-def test_a_sharded_bank_comes_out_the_same_again(tmp_path: Path) -> None:
-    first, again = (
-        fitted(tmp_path / name, coreset="sharded", shard_patches=1000) for name in ("a", "b")
-    )
-    assert first.sha256() == again.sha256()
-
-
+@pytest.mark.usefixtures("slow")
 def test_progress_of_the_core_set_reaches_its_end(tmp_path: Path) -> None:
-    told: list[tuple[str, int, int]] = []
-    config = LafiteConfig(features=FEATURES, edit=SHARDED)
-    images = [texture(seed, 64) for seed in range(12)]
-    fit(images, [str(n) for n in range(12)], config, make_backbone(FEATURES), tmp_path, seed=0,
-        diffusion=False, progress=lambda *step: told.append(step))  # fmt: skip
-    steps = [(done, total) for name, done, total in told if name == "core set"]
+    reported: list[tuple[str, int, int]] = []
+    fitted(tmp_path, progress=lambda *step: reported.append(step))
+    steps = [(done, total) for name, done, total in reported if name == "core set"]
     assert steps[-1][0] == steps[-1][1]
     assert all(a[0] < b[0] for a, b in pairwise(steps))
 
 
 def test_an_image_of_another_kind_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Exception, match="uint8 RGB"):
-        fit([np.zeros((8, 8))], ["x"], LafiteConfig(features=FEATURES), make_backbone(FEATURES),
-            tmp_path, seed=0, diffusion=False)  # fmt: skip
+    request = FitRequest(keys=["x"], config=LafiteConfig(features=FEATURES), folder=tmp_path,
+                         backbone=make_backbone(FEATURES), seed=0)  # fmt: skip
+    with pytest.raises(LafiteError, match="uint8 RGB"):
+        fit([np.zeros((8, 8))], request)

@@ -45,14 +45,14 @@ def test_out_of_memory_halves_the_parts_and_keeps_the_batch(
 ) -> None:
     whole = train_unet(features(), CONFIG, seed=1)
     memory = Memory(monkeypatch, limit=1)
-    said: list[str] = []
-    trained = train_unet(features(), CONFIG, seed=1, notice=said.append)
+    notices: list[str] = []
+    trained = train_unet(features(), CONFIG, seed=1, notice=notices.append)
     assert memory.sizes[:4] == [4, 2, 1, 1]
     assert max(memory.sizes[4:]) == 1, "a size that did not fit is not tried again"
     assert close(whole, trained)
     assert trained.how["micro_batch"] == 1
-    assert len(said) == 2
-    assert "with 4 images at a time; going on with 2 at a time and the same batch" in said[0]
+    assert len(notices) == 2
+    assert "with 4 images at a time; going on with 2 at a time and the same batch" in notices[0]
 
 
 def test_out_of_memory_for_one_image_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,9 +69,9 @@ def test_a_missing_compiler_is_said_and_not_needed(monkeypatch: pytest.MonkeyPat
         return call
 
     monkeypatch.setattr(step.torch, "compile", broken)
-    said: list[str] = []
-    trained = train_unet(features(), with_train(compile="on"), seed=1, notice=said.append)
-    assert said == ["torch.compile does not work here (no compiler found); training without it."]
+    notices: list[str] = []
+    trained = train_unet(features(), with_train(compile="on"), seed=1, notice=notices.append)
+    assert notices == ["torch.compile does not work here (no compiler found); training without it."]
     assert trained.how["compiled"] is False
     assert trained.losses == train_unet(features(), CONFIG, seed=1).losses
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from lafite_core import diffusion, reconstruction, sweep
+from lafite_core import sweep
 from lafite_core.config import (
     DiffusionConfig,
     FeatureConfig,
@@ -22,8 +22,9 @@ from lafite_core.config import (
 from lafite_core.errors import LafiteError
 from lafite_core.features import patches
 from lafite_core.filterbank import FilterBank
-from lafite_core.fit import FEATURES, fit
+from lafite_core.fit import FitRequest, fit
 from lafite_core.model import LafiteModel
+from lafite_core.train_features import FEATURES
 
 CONFIG = LafiteConfig(
     features=FeatureConfig(backbone="filterbank", image_size=56, grid=7),
@@ -39,18 +40,16 @@ def pictures(count: int, seed: int) -> list[np.ndarray]:
     return list(np.random.default_rng(seed).integers(0, 256, (count, 60, 50, 3), dtype=np.uint8))
 
 
+def request(folder: Path, **options: Any) -> FitRequest:
+    keys = [str(i) for i in range(6)]
+    backbone = FilterBank([1, 2, 3, 4])
+    return FitRequest(keys=keys, config=CONFIG, backbone=backbone, folder=folder, seed=0, **options)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model")
-    fit(
-        pictures(6, 0),
-        [str(i) for i in range(6)],
-        CONFIG,
-        FilterBank([1, 2, 3, 4]),
-        path,
-        seed=0,
-        info={"note": "x"},
-    )
+    fit(pictures(6, 0), request(path, info={"note": "x"}))
     return path
 
 
@@ -72,24 +71,13 @@ def test_scores_do_not_depend_on_company_order_or_batch(model: LafiteModel) -> N
             assert np.array_equal(alone, base[row, column])
 
 
-def test_maps_at_once_or_one_by_one_have_the_same_errors(
-    model: LafiteModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The first is how a GPU works, the second a CPU."""
-    images = pictures(3, 1)
-    base = sweep.lafite_errors(model, images, GRID[:3], seed=0)
-    for module in (sweep, diffusion):
-        monkeypatch.setattr(module, "maps_at_once", lambda device, count: count)
-    assert np.array_equal(sweep.lafite_errors(model, images, GRID[:3], seed=0), base)
-
-
 def test_noise_is_the_same_for_every_configuration(
     model: LafiteModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[torch.Tensor] = []
     depths: list[int] = []
-    denoise, search = reconstruction.denoise, model.bank.search
-    monkeypatch.setattr(reconstruction, "denoise", lambda *a: seen.extend(a[1]) or denoise(*a))
+    denoise, search = sweep.denoise, model.bank.search
+    monkeypatch.setattr(sweep, "denoise", lambda *a: seen.extend(a[1]) or denoise(*a))
     monkeypatch.setattr(model.bank, "search", lambda p, k: depths.append(k) or search(p, k))
     sweep.lafite_errors(model, pictures(1, 1), GRID, seed=0)
     noises = torch.stack(seen)
@@ -116,9 +104,9 @@ def test_images_are_explained_together_as_each_alone(
     images = pictures(5, 1)
     alone = [sweep.explain(model, [image], 200, k, 0, noised_t=900)[0] for image in images]
     filled: list[int] = []
-    reconstruct = sweep.reconstruct
+    reconstruct = sweep._reconstruct
     monkeypatch.setattr(
-        sweep, "reconstruct", lambda m, batch: filled.append(len(batch)) or reconstruct(m, batch)
+        sweep, "_reconstruct", lambda m, batch: filled.append(len(batch)) or reconstruct(m, batch)
     )
     together = sweep.explain(model, images, 200, k, 0, noised_t=900)
     assert sorted(filled) == ([2, 4, 4] if k else [1, 4])
@@ -219,20 +207,10 @@ def test_changed_or_missing_files_are_noticed(folder: Path, tmp_path: Path) -> N
 
 def test_resume_reads_features_instead_of_images(folder: Path, tmp_path: Path) -> None:
     (tmp_path / FEATURES).write_bytes((folder / FEATURES).read_bytes())
-    keys = [str(i) for i in range(6)]
-    again = fit([], keys, CONFIG, FilterBank([1, 2, 3, 4]), tmp_path, seed=0, resume=True)
+    again = fit([], request(tmp_path, resume=True))
     assert again.sha256() == LafiteModel.load(folder).sha256()
     (tmp_path / FEATURES).write_bytes(b"cut short")
-    other = fit(
-        pictures(6, 0),
-        keys,
-        CONFIG,
-        FilterBank([1, 2, 3, 4]),
-        tmp_path,
-        seed=0,
-        resume=True,
-        diffusion=False,
-    )
+    other = fit(pictures(6, 0), request(tmp_path, resume=True, diffusion=False))
     assert other.unet is None
     with pytest.raises(LafiteError, match="no diffusion network"):
         sweep.lafite_errors(other, pictures(1, 0), [(25, 0)], seed=0)
@@ -275,15 +253,15 @@ def test_images_and_network_calls_are_spread_over_the_cores(
     model: LafiteModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With one thread of arithmetic each."""
-    seen: dict[str, set[tuple[int, int]]] = {"prepare": set(), "reconstruct": set()}
-    for name, own in (("prepare", sweep._prepare), ("reconstruct", sweep.reconstruct)):
+    seen: dict[str, set[tuple[int, int]]] = {"image_noise": set(), "_reconstruct": set()}
+    for name, own in [(name, getattr(sweep, name)) for name in seen]:
 
         def watched(*args: Any, name: str = name, own: Any = own) -> Any:
             seen[name].add((threading.get_ident(), torch.get_num_threads()))
             time.sleep(0.05)
             return own(*args)
 
-        monkeypatch.setattr(sweep, "_prepare" if name == "prepare" else name, watched)
+        monkeypatch.setattr(sweep, name, watched)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)

@@ -75,8 +75,10 @@ def test_presets_and_their_round_trip() -> None:
         assert LafiteConfig.from_json(preset(name).to_json()) == preset(name)
     with pytest.raises(LafiteError, match="presets are"):
         preset("tpu")
+    other = preset("cpu").to_json()
+    other["unet"]["width"] = 3
     with pytest.raises(LafiteError, match=r"unknown option unet\.width"):
-        LafiteConfig.from_json({"unet": {"width": 3}})
+        LafiteConfig.from_json(other)
 
 
 def test_narrow_network_can_predict_wide_noise() -> None:

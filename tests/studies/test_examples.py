@@ -10,11 +10,9 @@ from helpers import road_commands, with_options
 import studies
 from pseudoval.cli.commands import run
 from pseudoval.models.open import open_detector
-from studies.design import stages as spec
-from studies.design import study_files
-from studies.search import search
+from studies.design import built_in, stages, study_files
 
-MODULES = {"run": studies.run, "search": search, "spec": spec, "study_files": study_files}
+MODULES = {"run": studies.run, "built_in": built_in, "stages": stages, "study_files": study_files}
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,11 @@ from lafite_core.model import LafiteModel
 from pseudoval.detectors.lafite import LafiteDetector
 from pseudoval.errors import UserError
 from pseudoval.metrics.image_metrics import macro_auroc
+from pseudoval.metrics.runs import Best, RunHeader, StageHeader, StageResult, read_best, read_header
 from pseudoval.metrics.score_matrix import ScoreMatrix
 from studies import STUDIES, Stage, run_study, t_then_k
-from studies.design.stages import grid
-from studies.sharing.storage import Home, finished, open_journal, open_stage, record
+from studies.design.built_in import grid
+from studies.sharing.storage import StudyStorage, finished, open_journal, open_stage, record
 
 
 def study(road: Path, out: Path, **options):  # type: ignore[no-untyped-def]
@@ -63,6 +64,15 @@ def test_trials_are_in_the_file_and_in_optuna(road: Path) -> None:
     assert set(loaded.trials[0].user_attrs) == {
         "seconds", "interval", "auroc/fabric", "auroc/flange", "config",
     }  # fmt: skip
+
+
+def test_the_files_of_a_run_have_their_forms(road: Path) -> None:
+    header, best = read_header(road / "run"), read_best(road / "run")
+    found = [(header, RunHeader), (best, Best)]
+    found += [(stage, StageHeader) for stage in header["stages"]]
+    found += [(stage, StageResult) for stage in best["stages"]]
+    for content, form in found:
+        assert form.__required_keys__ <= set(content) <= set(form.__annotations__), form
 
 
 def test_a_second_run_is_the_same_to_the_byte(road: Path, tmp_path: Path) -> None:
@@ -137,6 +147,8 @@ def test_wrong_study_and_wrong_grids(road: Path, tmp_path: Path) -> None:
         run_study("x", **arguments)
     with pytest.raises(UserError, match="for the detector knn"):
         run_study("k", **arguments)
+    with pytest.raises(UserError, match="0 repeats"):
+        study(road, tmp_path / "run", repeats=0)
     with pytest.raises(UserError, match="starts at 0"):
         study(road, tmp_path / "run", k=[0, 5])
     with pytest.raises(UserError, match=r"t = 1001 cannot be scored.*1 to 1000"):
@@ -155,26 +167,19 @@ def test_default_grids_are_the_documented_ones(road: Path) -> None:
     ), "the default grid fits a small bank"
     assert plan.stages[0].grid["t"] == (25, 50, 100, 150, 200, 300, 400, 500, 600, 700, 800, 900)
     assert plan.stages[1].grid["k"] == (1, 2, 3, 5, 8, 12, 20, 30, 50)
-    assert grid(LafiteDetector, "t", [7, 3, 7], 1) == (3, 7)  # type: ignore[arg-type]
+    assert grid(LafiteDetector, "t", [7, 3, 7]) == (3, 7)  # type: ignore[arg-type]
     assert set(STUDIES) == {"t_then_k", "k_then_t", "joint", "joint_tpe", "k", "stages_then_k"}
 
 
 @pytest.mark.parametrize("alone", [True, False])
 def test_recording_twice_doubles_no_trial(tmp_path: Path, alone: bool) -> None:
     stage = Stage(name="t", grid={"t": (1, 2, 3)})
-    home = Home(storage=open_journal(tmp_path), name="s")
-    opened = open_stage(home, stage, 0)
-    opened.add_trial(
-        optuna.trial.create_trial(
-            params={"t": 2}, value=0.5,
-            distributions={"t": optuna.distributions.IntDistribution(1, 3)},
-        )
-    )  # fmt: skip
+    storage = StudyStorage(storage=open_journal(tmp_path), name="s")
     configs, values = stage.configs({}), [0.1, 0.5, 0.3]
     for _ in range(2):
-        again = open_stage(home, stage, 0)
+        again = open_stage(storage, stage, 0)
         record(again, stage, configs, values, [{}] * 3, alone=alone)
-    found = finished(again, stage, configs)
+    found = finished(again, configs)
     assert sorted(trial.params["t"] for trial, _ in found) == [1, 2, 3]
     assert len(again.trials) == 3
     assert again.best_params == {"t": 2}

@@ -172,7 +172,6 @@ def test_the_whole_road_over_stages(
     before = contents(Path(model) / "fits")
     assert run(["evaluate", out, str(road / "data")]) == 0
     assert contents(Path(model) / "fits") == before, "evaluate finds the fits of tune"
-    assert run(["report", out]) == 0
     assert run(["train", str(road / "data"), "--refit", out, "--out", refit]) == 0
     assert run(["evaluate", out, str(road / "data"), "--model", refit]) == 0
     test = ScoreMatrix.load(Path(out) / "test_scores.npz")

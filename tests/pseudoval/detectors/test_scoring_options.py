@@ -1,4 +1,4 @@
-"""A trained model scored with another solver: tuned, evaluated, refitted and used with it."""
+"""A trained model scored with other options: tuned, evaluated, refitted and used with them."""
 
 import json
 from pathlib import Path
@@ -11,13 +11,13 @@ from helpers import refused, road_commands, with_options
 from pseudoval.cli.commands import run
 from pseudoval.metrics.score_matrix import ScoreMatrix
 
-FAST = ("--set", "diffusion.solver=dpmpp_2m", "--set", "diffusion.sampling_steps=3",
+FAST = ("--set", "diffusion.evaluations=2", "--set", "diffusion.sampling_steps=3",
         "--set", "score.pool=4")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def fast(road: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with ``run`` and ``refit``, of the road's model with another solver."""
+    """A folder with ``run`` and ``refit``, of the road's model with other options."""
     root = tmp_path_factory.mktemp("fast")
     tune, data, out = road_commands(road)[2], str(road / "data"), str(root / "run")
     for arguments in [
@@ -33,7 +33,7 @@ def fast(road: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_run_says_how_it_was_scored(road: Path, fast: Path) -> None:
     plain, found = (json.loads((r / "run" / "run.json").read_text()) for r in (road, fast))
     assert found["scoring"] == {
-        "diffusion.solver": "dpmpp_2m", "diffusion.sampling_steps": "3", "score.pool": "4",
+        "diffusion.evaluations": "2", "diffusion.sampling_steps": "3", "score.pool": "4",
     }  # fmt: skip
     assert plain["scoring"] == {}
     assert plain["trained_sha256"] == plain["model_sha256"] == found["trained_sha256"]
@@ -72,7 +72,7 @@ def test_a_run_of_before_there_was_a_choice_goes_on(
 
 def test_a_refit_keeps_what_its_run_was_scored_with(fast: Path) -> None:
     config = json.loads((fast / "refit" / "model.json").read_text())["config"]
-    assert config["diffusion"]["solver"] == "dpmpp_2m"
+    assert config["diffusion"]["evaluations"] == 2
     assert config["diffusion"]["sampling_steps"] == 3
     assert config["score"]["pool"] == 4
     assert (fast / "run" / "refit" / "figures.json").exists()
@@ -97,7 +97,7 @@ def test_predictions_are_the_scores_of_evaluate(road: Path, fast: Path, tmp_path
      ("diffusion.target=v", "diffusion.target cannot be set for scoring"),
      ("nothing=1", "nothing cannot be set for scoring"),
      ("score.nothing=1", "no option 'score.nothing'"),
-     ("diffusion.solver=euler", "must be ddim or dpmpp_2m"),
+     ("score.precision=float64", "must be auto or float32 or bfloat16"),
      ("diffusion.sampling_steps=few", "cannot be 'few'"),
      ("diffusion.evaluations=11", "must be between 0 and diffusion.sampling_steps"),
      ("diffusion.eta=2", "must be in [0, 1]")],
@@ -109,21 +109,9 @@ def test_options_that_cannot_be_set(
     refused(capsys, tune, what)
 
 
-@pytest.mark.parametrize(
-    "other, what",
-    [("diffusion.solver=dpmpp_2m", "must be 0 with the solver dpmpp_2m"),
-     ("diffusion.eta=0.5", "must be 0 with diffusion.eta above 0")],
-)  # fmt: skip
-def test_fewer_evaluations_are_for_plain_ddim(
-    road: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], other: str, what: str
-) -> None:
-    options = ("--set", "diffusion.evaluations=1", "--set", other)
-    refused(capsys, with_options(road_commands(road)[2], *options, out=tmp_path / "run"), what)
-
-
-def test_a_solver_without_chance(
+def test_fewer_evaluations_are_for_sampling_without_fresh_noise(
     road: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ("--set", "diffusion.solver=dpmpp_2m", "--set", "diffusion.eta=1")
+    options = ("--set", "diffusion.evaluations=1", "--set", "diffusion.eta=0.5")
     tune = with_options(road_commands(road)[2], *options, out=tmp_path / "run")
-    refused(capsys, tune, "must be 0 with the solver dpmpp_2m")
+    refused(capsys, tune, "diffusion.evaluations is 1")

@@ -87,8 +87,8 @@ def test_bad_input(road: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     shutil.copytree(road / "run", tmp_path / "run")
     refused(capsys, command(road, tmp_path / "run", out), "no model folder")
     shutil.copytree(road / "model", tmp_path / "model")
-    best = tmp_path / "run" / "best.json"
-    best.write_text(best.read_text().replace(recorded_sha256(road / "model"), "0" * 64))
+    header = tmp_path / "run" / "run.json"
+    header.write_text(header.read_text().replace(recorded_sha256(road / "model"), "0" * 64))
     refused(capsys, command(road, tmp_path / "run", out), "is not the one that")
     shutil.copytree(road / "data" / "fabric", tmp_path / "data" / "fabric")
     arguments = command(road, road / "run", out)

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import optuna
 import pytest
-from optuna.distributions import IntDistribution
 from optuna.trial import TrialState
 
 from pseudoval.errors import UserError
@@ -12,7 +11,7 @@ from studies import Stage
 from studies.sharing.storage import (
     GRACE_SECONDS,
     JOURNAL,
-    Home,
+    StudyStorage,
     connect,
     finished,
     open_journal,
@@ -26,11 +25,11 @@ CONFIGS = STAGE.configs({})
 
 
 def opened(folder: Path) -> optuna.Study:
-    return open_stage(Home(storage=open_journal(folder), name="s"), STAGE, 0)
+    return open_stage(StudyStorage(storage=open_journal(folder), name="s"), STAGE, 0)
 
 
 def outcomes(study: optuna.Study) -> list[tuple[int, str, float | None]]:
-    return [(t.number, t.state.name, t.value) for t, _ in finished(study, STAGE, CONFIGS)]
+    return [(t.number, t.state.name, t.value) for t, _ in finished(study, CONFIGS)]
 
 
 def test_a_lock_that_a_dead_process_left_stops_the_others_for_seconds_only(tmp_path: Path) -> None:
@@ -111,14 +110,6 @@ def test_a_point_that_failed_counts_as_what_it_became(tmp_path: Path) -> None:
     assert len(study.trials) == 3
     record(study, STAGE, CONFIGS, [0.1, 0.2, 0.3], [{}] * 3)
     assert outcomes(study) == [(0, "COMPLETE", 0.1), (2, "COMPLETE", 0.3), (3, "COMPLETE", 0.2)]
-
-
-def test_trials_of_an_older_run_are_known_by_their_parameters(tmp_path: Path) -> None:
-    study = opened(tmp_path)
-    space = {"t": IntDistribution(1, 3)}
-    study.add_trial(optuna.trial.create_trial(params={"t": 2}, distributions=space, value=0.2))
-    record(study, STAGE, CONFIGS, [0.1, 0.2, 0.3], [{}] * 3)
-    assert [trial.params["t"] for trial in study.trials] == [2, 1, 3]
 
 
 def test_the_same_values_held_at_something_else_are_other_points(tmp_path: Path) -> None:

@@ -1,0 +1,198 @@
+"""The studies that are built in."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from pseudoval.detectors import Detector, Parameter
+from pseudoval.errors import UserError
+from studies.design.stages import TPE, Stage, Study
+
+
+def t_then_k(
+    detector: Detector, t: Sequence[int] | None = None, k: Sequence[int] | None = None
+) -> Study:
+    """The paper's study (section 4.5): t without editing, then K with editing at that t.
+
+    Args:
+        t, k: the grids; None is the detector's own.
+
+    Example:
+        >>> from studies import t_then_k
+        >>> study = t_then_k(detector, t=[25, 300], k=[1, 4])
+        >>> study.stages[0].configs({})
+        [{'t': 25, 'k': 0}, {'t': 300, 'k': 0}]
+        >>> study.stages[1].configs({"t": 300})
+        [{'t': 300, 'k': 1}, {'t': 300, 'k': 4}]
+    """
+    return Study(
+        name="t_then_k",
+        detector="lafite",
+        summary="corruption step t without feature editing, then neighbours K at that t",
+        stages=(
+            Stage(name="t", grid={"t": grid(detector, "t", t)}, fixed={"k": 0}),
+            Stage(name="k", grid={"k": grid(detector, "k", k)}, inherits=("t",)),
+        ),
+    )
+
+
+def k_then_t(
+    detector: Detector, t: Sequence[int] | None = None, k: Sequence[int] | None = None
+) -> Study:
+    """The other way round: K at the detector's default t, then t with editing by that K.
+
+    Arguments as in ``t_then_k``.
+
+    Example:
+        >>> from studies import k_then_t
+        >>> k_then_t(detector, t=[25, 300], k=[1, 4]).stages[1].configs({"k": 4})
+        [{'t': 25, 'k': 4}, {'t': 300, 'k': 4}]
+    """
+    t_held = _parameter(detector, "t").default
+    return Study(
+        name="k_then_t",
+        detector="lafite",
+        summary="neighbours K at the default t, then corruption step t at that K",
+        stages=(
+            Stage(name="k", grid={"k": grid(detector, "k", k)}, fixed={"t": t_held}),
+            Stage(name="t", grid={"t": grid(detector, "t", t)}, inherits=("k",)),
+        ),
+    )
+
+
+def joint(
+    detector: Detector, t: Sequence[int] | None = None, k: Sequence[int] | None = None
+) -> Study:
+    """The full grid: every t with every K, all of them with editing.
+
+    Arguments as in ``t_then_k``.
+
+    Example:
+        >>> from studies import joint
+        >>> len(joint(detector, t=[25, 300], k=[1, 4]).cells())
+        4
+    """
+    both = {"t": grid(detector, "t", t), "k": grid(detector, "k", k)}
+    return Study(
+        name="joint",
+        detector="lafite",
+        summary="the full grid over t and K",
+        stages=(Stage(name="joint", grid=both),),
+    )
+
+
+def joint_tpe(
+    detector: Detector, t: Sequence[int] | None = None, k: Sequence[int] | None = None
+) -> Study:
+    """A third of the full grid, suggested by a seeded TPE.
+
+    Arguments as in ``t_then_k``.
+
+    Example:
+        >>> from studies import joint_tpe
+        >>> joint_tpe(detector, t=[25, 50, 300], k=[1, 4]).stages[0].budget
+        2
+    """
+    (stage,) = joint(detector, t, k).stages
+    return Study(
+        name="joint_tpe",
+        detector="lafite",
+        summary="a third of the grid over t and K, by Optuna's TPE",
+        stages=(replace(stage, sampler=TPE),),
+    )
+
+
+def k_only(
+    detector: Detector, t: Sequence[int] | None = None, k: Sequence[int] | None = None
+) -> Study:
+    """The study of the nearest-neighbour detector: K alone.
+
+    Raises:
+        UserError: a grid over t was given.
+
+    Example:
+        >>> from studies import k_only
+        >>> k_only(detector, k=[1, 4]).stages[0].configs({})
+        [{'k': 1}, {'k': 4}]
+    """
+    if t is not None:
+        raise UserError("The study k has no parameter t; leave --t out.")
+    return Study(
+        name="k",
+        detector="knn",
+        summary="nearest neighbours K",
+        stages=(Stage(name="k", grid={"k": grid(detector, "k", k)}),),
+    )
+
+
+def stages_then_k(
+    detector: Detector, t: Sequence[int] | None = None, k: Sequence[int] | None = None
+) -> Study:
+    """The feature stages of the nearest-neighbour detector at its default K, then K with them.
+
+    Every value of ``stages`` needs a memory bank of its own, fitted from the training features
+    that MODEL keeps.
+
+    Raises:
+        UserError: a grid over t was given, or the detector has no ``stages``.
+
+    Example:
+        >>> from studies import stages_then_k
+        >>> study = stages_then_k(knn, k=[1, 4])
+        >>> study.stages[0].configs({})[:2]
+        [{'k': 5, 'stages': 1}, {'k': 5, 'stages': 2}]
+        >>> study.stages[1].configs({"stages": 23})
+        [{'k': 1, 'stages': 23}, {'k': 4, 'stages': 23}]
+    """
+    if t is not None:
+        raise UserError("The study stages_then_k has no parameter t; leave --t out.")
+    stages = {"stages": grid(detector, "stages", None)}
+    k_held = _parameter(detector, "k").default
+    return Study(
+        name="stages_then_k",
+        detector="knn",
+        summary="feature stages at the default K, then nearest neighbours K with these",
+        stages=(
+            Stage(name="stages", grid=stages, fixed={"k": k_held}, codes=("stages",)),
+            Stage(name="k", grid={"k": grid(detector, "k", k)}, inherits=("stages",)),
+        ),
+    )
+
+
+Maker = Callable[[Detector, Sequence[int] | None, Sequence[int] | None], Study]
+
+STUDIES: dict[str, Maker] = {
+    "t_then_k": t_then_k,
+    "k_then_t": k_then_t,
+    "joint": joint,
+    "joint_tpe": joint_tpe,
+    "k": k_only,
+    "stages_then_k": stages_then_k,
+}
+"""The studies that are built in, by name."""
+
+
+def grid(
+    detector: Detector, name: str, values: Sequence[int] | None, lowest: int = 1
+) -> tuple[int, ...]:
+    """A parameter's grid, ascending and without repeats; None is the detector's own.
+
+    Raises:
+        UserError: the detector has no such parameter, or the grid is empty or too low.
+    """
+    parameter = _parameter(detector, name)
+    chosen = sorted(set(parameter.grid if values is None else values))
+    if not chosen:
+        raise UserError(f"The grid over {name} is empty; give at least one value.")
+    if chosen[0] < lowest:
+        raise UserError(f"The grid over {name} starts at {chosen[0]}; the lowest is {lowest}.")
+    return tuple(chosen)
+
+
+def _parameter(detector: Detector, name: str) -> Parameter:
+    for parameter in detector.parameters:
+        if parameter.name == name:
+            return parameter
+    raise UserError(
+        f"The detector {detector.name} has no parameter {name}; it has "
+        f"{', '.join(p.name for p in detector.parameters)}. Choose its own study."
+    )

@@ -1,0 +1,81 @@
+"""The trials of a study: told to Optuna's storage, and listed in ``trials.csv``."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from optuna.trial import TrialState
+
+from pseudoval.data.files import atomic_path, sha256_json
+from pseudoval.metrics.score_matrix import Config, config_name
+from studies.design.stages import Stage
+from studies.search.judging import Judged
+from studies.search.members import number
+from studies.search.prepared import PreparedStudy
+from studies.search.stage import Scored
+from studies.sharing.storage import StudyStorage, finished, open_stage, record
+
+AUDIT = "audit"
+"""The stage of cells off the path in ``trials.csv``, and their key in ``best.json``."""
+
+
+def record_stage(
+    study: PreparedStudy, storage: StudyStorage, stage: Stage, scored: Scored, judged: Judged
+) -> pd.DataFrame:
+    """Tell Optuna the values of a stage, and list its trials as ``trials.csv`` does."""
+    rows = [scored.matrices[0].row(config) for config in scored.order]
+    values = judged.value[rows]
+    attributes = [{"seconds": scored.seconds, **judged.attributes(row)} for row in rows]
+    opened = open_stage(storage, stage, study.header["seed"])
+    if study.team is None:
+        record(opened, stage, scored.order, values, attributes)
+    else:
+        names = [config_name(config) for config in scored.order]
+        content = sha256_json([names, [number(value) for value in values]])
+        study.team.claims.settle(
+            f"record {stage.name} {content}",
+            lambda: record(opened, stage, scored.order, values, attributes, alone=False),
+        )
+    listed = []
+    for trial, config in finished(opened, scored.configs):
+        failed = trial.state == TrialState.FAIL
+        listed.append(
+            {
+                "stage": stage.name,
+                "number": trial.number,
+                "params": config_name(config),
+                "state": trial.state.name,
+                "pseudo_auroc": number(judged.auroc[scored.matrices[0].row(config)]),
+                "seconds": round(float(trial.user_attrs["seconds"]), 3),
+                "objective_value": trial.value,
+                "reason": "a score is not a number" if failed else "",
+            }
+        )
+    return pd.DataFrame(listed)
+
+
+def add_off_path_trials(
+    out: Path, cells: Sequence[Config], values: np.ndarray, seconds: float
+) -> None:
+    """Add cells off the path to ``trials.csv``; those that are in it keep their seconds."""
+    table = pd.read_csv(out / "trials.csv")
+    names = [config_name(cell) for cell in cells]
+    earlier = table[table["stage"] == AUDIT].set_index("params")["seconds"].to_dict()
+    rows = pd.DataFrame(
+        {
+            "stage": AUDIT,
+            "number": range(len(names)),
+            "params": names,
+            "state": np.where(np.isnan(values), "FAIL", "COMPLETE"),
+            "pseudo_auroc": values,
+            "seconds": [earlier.get(name, round(seconds, 3)) for name in names],
+        }
+    )
+    write_trials(out, [table[table["stage"] != AUDIT], rows])
+
+
+def write_trials(out: Path, tables: Sequence[pd.DataFrame]) -> None:
+    """Write ``trials.csv`` of a RUN, one table below the other."""
+    with atomic_path(out / "trials.csv") as path:
+        pd.concat(tables, ignore_index=True).to_csv(path, index=False, lineterminator="\n")
