@@ -126,8 +126,8 @@ def _draw_curves(
             axes.vlines(at, low, high, color=color, alpha=0.6, linewidth=1.2, zorder=2)
             style = {**style, "linestyle": "none"}
         label = f"{name}, 95 % {'band' if joined else 'bars'}"
-        look = {"markersize": size, "markeredgecolor": "white", "linewidth": size / 3}
-        axes.plot(at, auroc, label=label, zorder=4, clip_on=False, **style, **look)
+        look = {"markersize": size, "markeredgewidth": size / 8, "linewidth": size / 3, **style}
+        axes.plot(at, auroc, label=label, markeredgecolor="white", zorder=4, clip_on=False, **look)
     _draw_marks(axes, stage, xs, aside, size)
     _scale_x(axes, stage, small)
     if small:

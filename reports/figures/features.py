@@ -80,11 +80,11 @@ def project(examples: Sequence[Example]) -> Patches | None:
         return None
     vectors = np.concatenate(features, axis=2).astype(np.float64).transpose(0, 2, 1)  # [2, N, C]
     centred = vectors - vectors[0].mean(axis=0)
-    _, spread, axes = np.linalg.svd(centred[0], full_matrices=False)
+    _, spread, directions = np.linalg.svd(centred[0], full_matrices=False)
     if centred.shape[1] < 3 or len(spread) < 2 or spread[0] == 0:
         return None
     # The sign of a component is free; the largest entry positive makes it the same everywhere.
-    axes = [axis * np.sign(axis[np.abs(axis).argmax()]) for axis in axes[:2]]
+    axes = [axis * np.sign(axis[np.abs(axis).argmax()]) for axis in directions[:2]]
     first, second = (spread**2 / (spread**2).sum())[:2].tolist()
     return Patches(
         points=centred @ np.transpose(axes),
