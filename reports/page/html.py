@@ -50,7 +50,7 @@ def render_page(source: Source, correlation: Correlation, examples: Sequence[Exa
         regrets=sections.regrets(correlation),
         statistics=sections.statistics(correlation),
         alike=sections.alike(correlation),
-        reasons=sections.pixel_reasons(source, correlation),
+        reasons=sections.pixel_reasons(source),
         tables=paper_tables(correlation),
         figures=paper_pictures(examples),
         groups=example_groups(source, examples),

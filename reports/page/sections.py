@@ -101,16 +101,13 @@ def stage_values(selected: Mapping[str, Any]) -> str:
     return describe(selected)
 
 
-def pixel_reasons(source: Source, correlation: Correlation) -> list[tuple[str, str]]:
+def pixel_reasons(source: Source) -> list[tuple[str, str]]:
     """Categories without pixel results on the test set, and why."""
-    if source.test is None or not source.test.pixel_reason:  # a file of scores has none
+    if source.test is None:
         return []
-    pairs = zip(correlation["per_category"].items(), source.test.pixel_reason, strict=True)
-    return [
-        (name, reason)
-        for (name, part), reason in pairs
-        if reason and part["final"]["pixel_auroc"] is None
-    ]
+    # Scores from a CSV say nothing about pixels, nor why.
+    pairs = zip(source.test.category_names, source.test.pixel_reason, strict=False)
+    return [(name, reason) for name, reason in pairs if reason]
 
 
 def parts(correlation: Correlation) -> list[Judged]:

@@ -193,7 +193,7 @@ def test_training_options(road: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     rubbish.write_bytes(b"x")
     for more, what in [
         (["--backbone", "resnet19", "--weights", "x"], "no backbone 'resnet19'"),
-        (["--backbone", "resnet18", "--weights", str(rubbish)], "not a safetensors file"),
+        (["--backbone", "resnet18", "--weights", str(rubbish)], "cannot be read"),
         (["--backbone", "resnet18", "--weights", str(tmp_path / "no")], "no weights file"),
         (["--backbone", "filterbank", "--weights", str(rubbish)], "has no weights"),
         (["--set", "unet.width=3"], "no option 'unet.width'"),
