@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pseudoval.statistics.intervals import compare
 from pseudoval.statistics.rules import BEST, RULES
-from reports.findings.forms import Agreement, Correlation, StageFindings, Which
+from reports.findings.forms import Correlation, StageFindings, Which
 from reports.findings.source import Source, Stage, stage_configs
 from reports.findings.uncertainty import Evidence
 
@@ -45,7 +45,7 @@ def is_flat(evidence: Evidence, stage: Stage, category: str) -> bool:
         row for row in (stage.selected - 1, stage.selected + 1) if row in range(len(stage.values))
     ]
     configs = [stage.configs[row] for row in (stage.selected, *beside)]
-    return bool(compare(evidence.pseudo.part(configs, category), 0).together.all())
+    return bool(compare(evidence.part("pseudo", configs, category), 0).together.all())
 
 
 def _saturated(found: Correlation) -> list[dict[str, Any]]:
@@ -124,7 +124,7 @@ def _nothing_beyond(source: Source, stage: StageFindings) -> bool:
     return any(sign * (float(value) - float(selected)) > 0 for value in beyond)
 
 
-def _not_correlated(name: str, correlation: Agreement) -> str:
+def _not_correlated(name: str, correlation: Mapping[str, Any]) -> str:
     if correlation["differs_from_zero"]:
         return ""
     if correlation["value"] is None:

@@ -15,15 +15,6 @@ Interval = list[float] | None
 Which = Literal["pseudo", "test"]
 
 
-class Agreement(TypedDict):
-    """One correlation of the pseudo and the real AUROC."""
-
-    value: float | None
-    interval: Interval
-    p: float | None
-    differs_from_zero: bool | None
-
-
 class Labelled(TypedDict):
     """The regret of choosing on half of the labelled test set."""
 
@@ -58,16 +49,11 @@ class SetResult(TypedDict):
     gap_interval: Interval
 
 
-class SetResults(TypedDict):
-    """One configuration on both sets."""
+class Configuration(TypedDict):
+    """One configuration of the stages, what it is and how it fared on both sets."""
 
     pseudo: SetResult | None
     test: SetResult | None
-
-
-class Configuration(SetResults):
-    """One configuration of the stages, and what it is."""
-
     params: Params
     stages: list[str]
     chosen: bool
@@ -80,7 +66,7 @@ class Judged(TypedDict):
     regret: float | None
     regret_interval: Interval
     random_regret: float | None
-    correlations: dict[str, Agreement]
+    correlations: dict[str, dict[str, Any]]
     labelled: Labelled | None
     power: dict[Which, Power | None]
     pseudo_leading_set: list[Any]

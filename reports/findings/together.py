@@ -9,6 +9,7 @@ import pandas as pd
 
 from pseudoval.statistics.bootstrap import REPLICATES
 from pseudoval.statistics.rank_aggregation import borda, rank_rows
+from pseudoval.statistics.regret import regret
 from pseudoval.statistics.rules import select_best
 from reports.findings.cautions import warnings
 from reports.findings.correlation import correlate
@@ -98,7 +99,7 @@ def aggregate(sources: Sequence[Source]) -> dict[str, Any]:
         for config in stage_configs(sources[0])
         if all(config in stage_configs(source) for source in sources)
     ]
-    values = np.array([source.pseudo_auroc.curve(configs, MACRO) for source in sources]).T
+    values = np.array([source.curve("pseudo", configs, MACRO) for source in sources]).T
     full = ~np.isnan(values).any(axis=1) if configs else np.zeros(0, dtype=bool)
     configs = [config for config, known in zip(configs, full, strict=True) if known]
     if len(configs) < 2:
@@ -112,7 +113,7 @@ def aggregate(sources: Sequence[Source]) -> dict[str, Any]:
     ]
     choices = []
     for by, row in picks:
-        regrets = [_test_regret(source, configs, row) for source in sources]
+        regrets = [number(regret(s.curve("test", configs, MACRO), row)) for s in sources]
         known = [value for value in regrets if value is not None]
         choices.append(
             {
@@ -128,13 +129,6 @@ def aggregate(sources: Sequence[Source]) -> dict[str, Any]:
         "choices": choices,
         "borda": means.tolist(),
     }
-
-
-def _test_regret(source: Source, configs: Sequence[Mapping[str, Any]], row: int) -> float | None:
-    if source.test_auroc is None:
-        return None
-    curve = source.test_auroc.curve(configs, MACRO)
-    return number(float(np.nanmax(curve) - curve[row])) if not np.isnan(curve).all() else None
 
 
 def _row(run: Correlation, source: Source) -> Row:
