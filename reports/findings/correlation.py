@@ -39,11 +39,11 @@ from reports.findings.uncertainty import (
     correlations,
     default_config,
     gather,
-    known_regret_interval,
     labelled_choice,
     number,
     power,
     ranked,
+    regret_of,
     set_results,
 )
 
@@ -127,6 +127,7 @@ def _stage(evidence: Evidence, stage: Stage, category: str) -> StageFindings:
     best = oracle(source, configs, category)
     default = source.run.get("defaults", {}).get(stage.param)
     fixed = dict(zip(stage.values, configs, strict=True)).get(default)
+    cost, interval = regret_of(evidence, "test", configs, fixed, category)
     found: dict[str, Any] = {
         "name": stage.name,
         "param": stage.param,
@@ -134,10 +135,8 @@ def _stage(evidence: Evidence, stage: Stage, category: str) -> StageFindings:
         "selected": stage.values[stage.selected],
         "oracle": None if best is None else stage.values[configs.index(best)],
         "default": None if fixed is None else default,
-        "default_regret": _regret(source, configs, fixed, category),
-        "default_regret_interval": known_regret_interval(
-            evidence, "test", configs, fixed, category
-        ),
+        "default_regret": cost,
+        "default_regret_interval": interval,
         "at_edge": at_edge(stage),
         "flat": is_flat(evidence, stage, category),
         **_judged(evidence, stage, configs, results, category),
@@ -203,9 +202,10 @@ def _judged(
         selected=scored.index(chosen),
     )
     best = oracle(source, scored, category)
+    cost, interval = regret_of(evidence, "test", scored, chosen, category)
     found: dict[str, Any] = {
-        "regret": _regret(source, scored, chosen, category),
-        "regret_interval": known_regret_interval(evidence, "test", scored, chosen, category),
+        "regret": cost,
+        "regret_interval": interval,
         "random_regret": number(random_regret(test)),
         "correlations": correlations(evidence, stage.configs, category),
         "labelled": labelled_choice(evidence, stage.configs, category, best),
@@ -236,30 +236,23 @@ def _default(evidence: Evidence, category: str) -> DefaultFindings | None:
         reason = "no real test set was scored"
     elif scored is None:
         reason = f"{describe(default)} was not scored; 'pseudoval tune --audit-joint' scores it"
+    cost, interval = regret_of(evidence, "test", configs, scored, category)
     return {
         "params": ordered(default),
         "test_auroc": number(source.curve("test", [default], category)[0]),
-        "regret": _regret(source, configs, scored, category),
-        "regret_interval": known_regret_interval(evidence, "test", configs, scored, category),
+        "regret": cost,
+        "regret_interval": interval,
         "reason": reason,
     }
 
 
-def _regret(
-    source: Source, configs: list[dict[str, float | str]], config: Config | None, category: str
-) -> float | None:
-    """Regret of one of some configurations on the test set; None without its test AUROC."""
-    if config is None:
-        return None
-    return number(regret(source.curve("test", configs, category), configs.index(dict(config))))
-
-
 def _results(source: Source, config: Config, category: str) -> Results:
     """Every metric of one configuration, of one category or as the mean over categories."""
-    names = source.pseudo.category_names
+    names, scored = source.pseudo.category_names, source.scored
+    curve = source.curve("test", scored, category)
     found: dict[str, Any] = {
         "params": ordered(config),
-        "regret": _regret(source, source.scored, config, category),
+        "regret": number(regret(curve, scored.index(dict(config)))),
         **dict.fromkeys(("image_ap", *PIXEL_METRICS)),
     }
     if source.test is not None:

@@ -6,12 +6,11 @@ import numpy as np
 
 from pseudoval.metrics.score_matrix import Config
 from pseudoval.statistics.intervals import auroc_intervals, paired_interval
-from pseudoval.statistics.regret import regret
 from reports.findings.forms import Which
 from reports.findings.names import ordered
 from reports.findings.source import MACRO, stage_configs
 from reports.findings.stability import best_of
-from reports.findings.uncertainty import Evidence, known_regret_interval, number, pair
+from reports.findings.uncertainty import Evidence, number, pair, regret_of
 
 
 def off_path(evidence: Evidence) -> dict[str, Any] | None:
@@ -27,7 +26,7 @@ def off_path(evidence: Evidence) -> dict[str, Any] | None:
     if not cells:
         return None
     scored = [*staged, *cells]
-    joint = scored[best_of(source, scored)]
+    joint = scored[best_of(source, scored, [source.pseudo])]
     found: dict[str, Any] = {
         **{key: source.audit[key] if source.audit else None for key in ("share", "seed", "cells")},
         "scored": len(cells),
@@ -36,12 +35,11 @@ def off_path(evidence: Evidence) -> dict[str, Any] | None:
         "joint_choice_gain_interval": None,
     }
     for which, matrix in source.sets.items():
-        loss, interval = None, None
-        if matrix is not None and all(cell in matrix.configs for cell in cells):
-            curve = source.curve(which, scored, MACRO)
-            loss = number(regret(curve, scored.index(source.params)))
-            interval = known_regret_interval(evidence, which, scored, source.params, MACRO)
-        found[f"{which}_loss"], found[f"{which}_loss_interval"] = loss, interval
+        full = matrix is not None and all(cell in matrix.configs for cell in cells)
+        chosen = source.params if full else None
+        found[f"{which}_loss"], found[f"{which}_loss_interval"] = regret_of(
+            evidence, which, scored, chosen, MACRO
+        )
     found["configurations"] = [
         {
             "params": ordered(cell),

@@ -100,7 +100,7 @@ def aggregate(sources: Sequence[Source]) -> dict[str, Any]:
         if all(config in stage_configs(source) for source in sources)
     ]
     values = np.array([source.curve("pseudo", configs, MACRO) for source in sources]).T
-    full = ~np.isnan(values).any(axis=1) if configs else np.zeros(0, dtype=bool)
+    full = ~np.isnan(values).any(axis=1)
     configs = [config for config, known in zip(configs, full, strict=True) if known]
     if len(configs) < 2:
         return {"reason": "The runs share fewer than two configurations, so no rankings to join."}

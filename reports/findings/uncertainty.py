@@ -25,6 +25,7 @@ from pseudoval.statistics.intervals import (
     resolvable_gap,
 )
 from pseudoval.statistics.labelled_halves import SMALLEST, Halves, split_halves
+from pseudoval.statistics.regret import regret
 from pseudoval.statistics.rules import selection_order
 from reports.findings.forms import Interval, Labelled, Power, SetResult, Which
 from reports.findings.source import MACRO, Source, Stage
@@ -147,19 +148,19 @@ def correlations(
     return {name: asdict(agreement) for name, agreement in found.items()}
 
 
-def known_regret_interval(
+def regret_of(
     evidence: Evidence,
     which: Which,
     configs: Sequence[Config],
     selected: Config | None,
     category: str,
-) -> Interval:
-    """Interval of the regret of one of some configurations; None without the set or its AUROC."""
+) -> tuple[float | None, Interval]:
+    """Regret of one of some configurations and its interval; None without a set or its AUROC."""
     if which not in evidence.replicates or selected is None:
-        return None
-    part = evidence.part(which, configs, category)
-    interval = regret_interval(part, configs.index(dict(selected)))
-    return None if interval is None else list(interval)
+        return None, None
+    part, row = evidence.part(which, configs, category), configs.index(dict(selected))
+    interval = regret_interval(part, row)
+    return number(regret(part.means, row)), None if interval is None else list(interval)
 
 
 def labelled_choice(
