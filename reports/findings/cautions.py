@@ -22,12 +22,7 @@ def warnings(source: Source, found: Correlation) -> list[dict[str, Any]]:
     """
     return [
         *_saturated(found),
-        *(
-            due
-            for which, sizes in found["sets"].items()
-            if sizes
-            for due in _few_images(which, sizes)
-        ),
+        *(due for name in found["sets"] for due in _few_images(found["sets"], name)),
         *(due for stage in found["stages"] for due in _stage(source, stage)),
         *_unstable(found),
     ]
@@ -65,10 +60,10 @@ def _saturated(found: Correlation) -> Iterator[dict[str, Any]]:
         )
 
 
-def _few_images(which: Which, sizes: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _few_images(sets: Mapping[Which, Any], which: Which) -> Iterator[dict[str, Any]]:
+    categories = {} if sets[which] is None else sets[which]["categories"]
     smallest = {
-        category: min(size["normal"], size["anomalous"])
-        for category, size in sizes["categories"].items()
+        name: min(sizes["normal"], sizes["anomalous"]) for name, sizes in categories.items()
     }
     few = {category: size for category, size in smallest.items() if size < FEW_IMAGES}
     if few:
@@ -101,10 +96,10 @@ def _stage(source: Source, stage: StageFindings) -> Iterator[dict[str, Any]]:
         )
         yield _warning("flat", text, stage=stage["name"])
     correlation = stage["correlations"]["spearman"]
-    if stage["test_auroc"] is not None and len(stage["values"]) > 2:
-        if not correlation["differs_from_zero"]:
-            text = _not_correlated(name, correlation)
-            yield _warning("correlation_zero", text, stage=stage["name"])
+    comparable = stage["test_auroc"] is not None and len(stage["values"]) > 2
+    if comparable and not correlation["differs_from_zero"]:
+        text = _not_correlated(name, correlation)
+        yield _warning("correlation_zero", text, stage=stage["name"])
 
 
 def _nothing_beyond(source: Source, stage: StageFindings) -> bool:
