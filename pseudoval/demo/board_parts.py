@@ -4,8 +4,6 @@ A component is a list of flat pieces, bottom to top, in units relative to its ce
 is turned.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
