@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,7 +27,13 @@ from pseudoval.pseudo_set.manifest import (
     pseudo_items,
 )
 
+if TYPE_CHECKING:
+    from pseudoval.audit.reference import NearestNeighbours
+
 AUDIT = "audit.json"
+NO_REFERENCE = (
+    "a memory bank takes training normals, which the set does not hold; give --model, or --data"
+)
 Bank = Mapping[str, Sequence[ImageItem]]
 """The normals that were not held out, by category."""
 
@@ -92,7 +98,7 @@ def audit(
     manifest = load_manifest(pseudo)
     items = pseudo_items(pseudo, manifest)
     bank = None if request.data is None else bank_normals(request.data, manifest)
-    reference, reason = _reference(request, manifest, bank, progress)
+    reference = _reference(request, manifest, bank, progress)
     images, sheets, categories = [], {}, {}
     for category in manifest["categories"]:
         members = [item for item in items if item.category == category]
@@ -108,8 +114,8 @@ def audit(
             )
     content = {
         **_header(request, manifest),
-        "reference": reference.facts if reference is not None else None,
-        "reference_reason": reason,
+        "reference": None if reference is None else reference.facts,
+        "reference_reason": NO_REFERENCE if reference is None else None,
         **summary_of(categories, images),
     }
     content["warnings"] = warnings(content)
@@ -172,26 +178,22 @@ def _inspect(
 
 def _reference(
     request: AuditRequest, manifest: Manifest, bank: Bank | None, progress: ProgressCallback
-) -> tuple[Any, str | None]:
-    """A ``NearestNeighbours``, or None and why there is none."""
-    if request.model is None and bank is None:
-        return None, (
-            "a memory bank takes training normals, which the set does not hold; give --model, or "
-            "--data"
-        )
+) -> "NearestNeighbours | None":
+    """The detector that says how hard the set is, if there is a bank for it."""
     # Imported here, as they bring torch.
     from pseudoval.audit.reference import FILTER_BANK, reference_of_model, reference_of_normals
     from pseudoval.models.open import open_detectors
 
     if request.model is not None:
-        found = open_detectors(request.model, seed=None, device=request.device)
+        detector, *_ = open_detectors(request.model, seed=None, device=request.device).values()
         split, names = manifest["split_sha256"], manifest["categories"]
-        return reference_of_model(next(iter(found.values())), request.model, names, split), None
-    assert bank is not None
+        return reference_of_model(detector, request.model, names, split)
+    if bank is None:
+        return None
     return reference_of_normals(
         bank,
         backbone=request.backbone or FILTER_BANK,
         weights=request.weights,
         device=request.device,
         progress=progress,
-    ), None
+    )
