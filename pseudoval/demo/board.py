@@ -18,7 +18,7 @@ from pseudoval.demo.board_layout import (
     layers,
     leg_offset,
 )
-from pseudoval.demo.board_parts import GOLD, TIN, pieces
+from pseudoval.demo.board_parts import GOLD, PIECES, TIN
 from pseudoval.demo.canvas import Field, Points, Surface
 from pseudoval.demo.defects import Damage
 
@@ -111,7 +111,7 @@ def _print_board(scene: Scene) -> Surface:
 def _mount(scene: Scene, surface: Surface, part: Part, placement: Placement) -> None:
     """Put one component (or, where it is absent, its bare pads) on the board."""
     upright = np.pi / 2 if part.upright else 0.0
-    for outline, look in pieces(part, placement.tone):
+    for outline, look in PIECES[part.kind](part, placement.tone):
         if not (look.soldered or placement.present):
             continue
         # Pads and legs are where the board wants them; the body sits as it was placed.

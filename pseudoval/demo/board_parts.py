@@ -44,11 +44,6 @@ class Piece(NamedTuple):
     look: Look
 
 
-def pieces(part: Part, tone: float) -> list[Piece]:
-    """Return the pieces of a component; `tone` is the relative brightness of its body."""
-    return list(_SHAPES[part.kind](part, tone))
-
-
 def _chip(part: Part, tone: float) -> Iterator[Piece]:
     width, height = part.size
     reach = width / 2 + 0.011
@@ -119,7 +114,7 @@ def _dimmed(colour: Colour, factor: float) -> Colour:
     return colour[0] * factor, colour[1] * factor, colour[2] * factor
 
 
-_SHAPES: Mapping[str, Callable[[Part, float], Iterator[Piece]]] = {
+PIECES: Mapping[str, Callable[[Part, float], Iterator[Piece]]] = {
     "can": _can,
     "capacitor": _two_ended,
     "crystal": _crystal,
@@ -128,3 +123,4 @@ _SHAPES: Mapping[str, Callable[[Part, float], Iterator[Piece]]] = {
     "quad": _chip,
     "resistor": _two_ended,
 }
+"""Kind -> function of a part and the relative brightness of its body, which gives its pieces."""

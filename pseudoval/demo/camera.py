@@ -66,7 +66,7 @@ def develop(surface: Surface, light: Light) -> Field:
         radiance[..., channel] = np.float32(balance) * level * shade
     side = n // SUPERSAMPLE
     pixels = cv2.resize(radiance, (side, side), interpolation=cv2.INTER_AREA)
-    pixels = blur(pixels.astype(np.float32), light.defocus / side)
+    pixels = blur(pixels, light.defocus / side)
     return 255 * np.maximum(pixels, 0) ** np.float32(1 / 2.2)
 
 
@@ -91,13 +91,8 @@ def _shading(surface: Surface, light: Light) -> tuple[Field, Field]:
     dx = cv2.Sobel(height, cv2.CV_32F, 1, 0, ksize=3) * np.float32(slope)
     dy = cv2.Sobel(height, cv2.CV_32F, 0, 1, ksize=3) * np.float32(slope)
     norm = 1 / np.sqrt(1 + dx * dx + dy * dy)
-    lamp = np.array(
-        [
-            np.cos(light.elevation) * np.cos(light.azimuth),
-            np.cos(light.elevation) * np.sin(light.azimuth),
-            np.sin(light.elevation),
-        ]
-    )
+    across = np.cos(light.elevation) * np.array([np.cos(light.azimuth), np.sin(light.azimuth)])
+    lamp = np.array([*across, np.sin(light.elevation)])
     lit = 1 - _cast_shadow(height, light)
 
     def towards(direction: npt.NDArray[np.float64]) -> Field:
