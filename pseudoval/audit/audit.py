@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pseudoval import __version__
-from pseudoval.audit.category import category_figures, image_row, rank, sheet_of, summary_of
+from pseudoval.audit.category import by_generator, category_figures, image_row, rank, sheet_of
 from pseudoval.audit.measures import LEVELS
 from pseudoval.audit.near_duplicates import count_duplicates
 from pseudoval.audit.warnings import warnings
@@ -102,28 +102,31 @@ def audit(
     images, sheets, categories = [], {}, {}
     for category in manifest["categories"]:
         members = [item for item in items if item.category == category]
-        rows, sheet, categories[category] = _inspect(request, manifest, members, reference)
+        rows, sheet, found = _inspect(request, manifest, members, reference)
         images += rows
         progress("looking at images", len(images), len(items))
         if sheet is not None:
-            categories[category]["sheet"] = f"sheets/{category}.png"
-            sheets[category] = sheet
+            sheets[found["sheet"]] = sheet
         if request.data is not None and bank is not None:
-            categories[category]["near_duplicates"] = count_duplicates(
+            found["near_duplicates"] = count_duplicates(
                 request.data, manifest, bank[category], category, progress
             )
+        categories[category] = found
+    aurocs = [found["image_auroc"] for found in categories.values()]
     content = {
         **_header(request, manifest),
         "reference": None if reference is None else reference.facts,
         "reference_reason": NO_REFERENCE if reference is None else None,
-        **summary_of(categories, images),
+        "image_auroc": None if None in aurocs else round(float(np.mean(aurocs)), 6),
+        "by_generator": by_generator(images),
+        "categories": categories,
     }
     content["warnings"] = warnings(content)
     content["images"] = images
     claim_folder(out, "audit")
     shutil.rmtree(out / "sheets", ignore_errors=True)  # of an earlier set, perhaps
-    for category, sheet in sheets.items():
-        write_png(out / categories[category]["sheet"], sheet)
+    for name, sheet in sheets.items():
+        write_png(out / name, sheet)
     write_json(out / AUDIT, content)
     return content
 
@@ -166,14 +169,14 @@ def _inspect(
         "near_duplicates": None,
         "sheet": None,
     }
-    sheet = None
-    if len(normals) < len(items):
-        sources = None
-        if request.data is not None:
-            names = {item.id: entries[item.id]["source_files"][1:] for item in items}
-            sources = {one: request.data / name[0] if name else None for one, name in names.items()}
-        sheet = sheet_of(rows, items, normals, sources)
-    return rows, sheet, figures
+    if len(normals) == len(items):
+        return rows, None, figures
+    figures["sheet"] = f"sheets/{category}.png"
+    sources = None
+    if request.data is not None:
+        names = {item.id: entries[item.id]["source_files"][1:] for item in items}
+        sources = {one: request.data / name[0] if name else None for one, name in names.items()}
+    return rows, sheet_of(rows, items, normals, sources), figures
 
 
 def _reference(

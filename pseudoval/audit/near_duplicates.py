@@ -77,7 +77,8 @@ def count_duplicates(
         count = len(held) + len(bank)
         found["reason"] = f"{count} distinct normals are too few to tell; {LEAST_IMAGES} are needed"
         return found
-    names = [*held, *(item.id for item in bank)]
+    trained = [item.id for item in bank]
+    names = [*held, *trained]
     rows = descriptors(
         [data / name for name in names],
         lambda done: progress(f"comparing normals of {category}", done, len(names)),
@@ -85,7 +86,6 @@ def count_duplicates(
     inside, outside = rows[: len(held)], rows[len(held) :]
     training = similar_pairs(inside, outside)
     within = similar_pairs(inside)
-    trained = [item.id for item in bank]
     found["pairs"] = [
         {"held_out": held[row], "other": others[other], "side": side, "correlation": correlation}
         for pairs, others, side in ((training, trained, "training"), (within, held, "held_out"))
@@ -134,9 +134,9 @@ def _shared_modes(rest: np.ndarray) -> np.ndarray:
 
 
 def similar_pairs(
-    first: np.ndarray, second: np.ndarray | None = None, *, threshold: float = THRESHOLD
+    first: np.ndarray, second: np.ndarray | None = None
 ) -> list[tuple[int, int, float]]:
-    """Pairs of rows whose correlation reaches the threshold, and that correlation, in order.
+    """Pairs of rows whose correlation reaches ``THRESHOLD``, and that correlation, in order.
 
     Args:
         first, second: of ``descriptors``; without the second, pairs within the first, each once.
@@ -144,7 +144,7 @@ def similar_pairs(
     found = first @ second.T if second is not None else np.triu(first @ first.T, 1)
     return [
         (row, column, min(1.0, round(float(found[row, column]), 4)))
-        for row, column in np.argwhere(found >= threshold).tolist()
+        for row, column in np.argwhere(found >= THRESHOLD).tolist()
     ]
 
 
