@@ -103,8 +103,11 @@ class PlainLoop:
         ]  # fmt: skip
         shape = (1, 3, 1, 1)
         mean, std = (
-            torch.tensor(declared, device=device).reshape(shape)
-            for declared in (self.model.backbone.mean, self.model.backbone.std)
+            torch.tensor(own or declared, device=device).reshape(shape)
+            for own, declared in (
+                (self.config.features.mean, self.model.backbone.mean),
+                (self.config.features.std, self.model.backbone.std),
+            )
         )
         stages = self.model.backbone((torch.cat(resized).to(device) - mean) / std)
         joined = aggregate(stages, self.config.features.grid, self.config.features.resize)

@@ -47,7 +47,7 @@ class TimmBackbone(nn.Module):
             raise LafiteError(
                 f"There is no backbone {name!r}; give a timm model name or 'filterbank'."
             )
-        self.network = _create(name, pretrained)
+        self.network = _create(name, pretrained, config.backbone_args)
         if not hasattr(self.network, "prune_intermediate_layers"):
             raise LafiteError(f"The backbone {name} has no stages to read; choose another.")
         available = len(self.network.feature_info)
@@ -73,9 +73,11 @@ class TimmBackbone(nn.Module):
         return maps
 
 
-def _create(name: str, pretrained: bool) -> Any:
+def _create(name: str, pretrained: bool, args: Mapping[str, Any]) -> Any:
     try:
-        return timm.create_model(name, pretrained=pretrained)
+        return timm.create_model(name, pretrained=pretrained, **args)
+    except (TypeError, ValueError) as error:
+        raise LafiteError(f"The backbone {name} does not accept {dict(args)}: {error}.") from None
     except Exception as error:  # hub, network and file errors each have types of their own
         if not pretrained:
             raise

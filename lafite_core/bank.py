@@ -109,7 +109,7 @@ def neighbour_weights(distance: Tensor, config: EditConfig) -> Tensor:
         return torch.full_like(distance, 1 / distance.shape[1])
     if config.weights == "softmax":
         scale = distance.square().mean(1, keepdim=True).sqrt().clamp_min(1e-12)
-        return torch.softmax(-distance / scale, dim=1)
+        return torch.softmax(-distance / (scale * config.temperature), dim=1)
     exact = (distance == 0).float()
     inverse = torch.where(
         exact.any(1, keepdim=True), exact, 1 / distance.clamp_min(torch.finfo(torch.float32).tiny)

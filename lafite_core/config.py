@@ -17,8 +17,10 @@ Resize = Literal["area", "bilinear"]
 Normalise = Literal["channel", "global", "none"]
 NeighbourWeights = Literal["inverse_distance", "softmax", "uniform"]
 Target = Literal["epsilon", "x0", "v"]
+Reduction = Literal["max", "top_mean"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Switch = Literal["auto", "on", "off"]
+FeaturePrecision = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +29,12 @@ class FeatureConfig:
 
     backbone: str = "tf_efficientnet_b4"
     """A timm model name, or ``filterbank`` for the built-in filter bank."""
+    backbone_args: Mapping[str, str] = field(default_factory=dict)
+    """Extra keyword arguments for timm, such as ``{"pad_type": "same"}``."""
+    mean: tuple[float, ...] | None = None
+    """RGB mean subtracted before the backbone, in [0, 1]; None is what the backbone declares."""
+    std: tuple[float, ...] | None = None
+    """RGB deviation divided by before the backbone; None is what the backbone declares."""
     stages: tuple[int, ...] = (1, 2, 3, 4)
     """Stages whose outputs are concatenated, counted from 1; the network is cut after the last."""
     image_size: int = 224
@@ -44,6 +52,10 @@ class FeatureConfig:
     channels of a pretrained network are hundreds of times larger than others. ``global`` uses
     one mean and one deviation for all channels, which keeps their relative sizes; ``none`` leaves
     the features as they are, so that the best t depends on the backbone."""
+    precision: FeaturePrecision = "float32"
+    """Arithmetic of the backbone. float32 by default: features of normals lie close together, and
+    16 bits move them by about as much as a faint defect does. The others are for a GPU, where they
+    are faster."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +66,10 @@ class EditConfig:
     """Share of the normal patch features kept in the core set."""
     weights: NeighbourWeights = "inverse_distance"
     """How the K neighbours are mixed; *open*. Inverse distance needs no temperature, and gives an
-    exact member of the bank back unchanged. ``softmax`` is over distances in units of their
-    root mean square."""
+    exact member of the bank back unchanged."""
+    temperature: float = 1.0
+    """Scale of ``softmax`` weights, in units of the root-mean-square distance to the K
+    neighbours."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +104,10 @@ class DiffusionConfig:
 
     steps: int = 1000
     """T, the length of the schedule."""
+    offset: float = 0.008
+    """s of the cosine schedule (Nichol and Dhariwal 2021, eq. 17)."""
+    max_beta: float = 0.999
+    """Upper limit of a single step's noise (same source)."""
     sampling_steps: int = 10
     """Steps of every trajectory from t to 0; *open*. A fixed number, rather than a fixed interval,
     gives every t the same cost and lets different t share a batch."""
@@ -154,6 +172,11 @@ class ScoreConfig:
     pool: int = 16
     """Side of the average-pooling window, stride 1, in pixels at ``image_size``; *open*,
     UniAD's. 1 is no pooling."""
+    reduction: Reduction = "max"
+    """From the pooled map to the image score: its maximum (the paper's), or ``top_mean``, the
+    mean over its highest values (Dinomaly's)."""
+    top_share: float = 0.01
+    """Share of the pooled map that ``top_mean`` averages; Dinomaly's 1 %."""
     batch_size: int = 16
     """Trajectories per network call; the last call is padded to it, so that a result never
     depends on how much is scored."""
@@ -224,6 +247,7 @@ def check(config: LafiteConfig) -> None:
         ("features.image_size", size >= 32, "at least 32"),
         ("features.grid", 1 <= config.features.grid <= size, "between 1 and image_size"),
         ("edit.keep_rate", 0 < config.edit.keep_rate <= 1, "in (0, 1]"),
+        ("edit.temperature", config.edit.temperature > 0, "above 0"),
         ("unet.base_channels", config.unet.base_channels >= 8
          and config.unet.base_channels % 8 == 0, "a multiple of 8"),
         ("unet.multipliers", bool(multipliers) and min(multipliers) >= 1, "at least 1 each"),
@@ -249,6 +273,7 @@ def check(config: LafiteConfig) -> None:
         ("train.clip_norm", config.train.clip_norm > 0, "above 0"),
         ("score.sigma", config.score.sigma >= 0, "at least 0"),
         ("score.pool", 1 <= config.score.pool <= size, "between 1 and image_size"),
+        ("score.top_share", 0 < config.score.top_share <= 1, "in (0, 1]"),
         ("score.batch_size", config.score.batch_size >= 1, "at least 1"),
     ]  # fmt: skip
     for name, value, kind in _choices(config):

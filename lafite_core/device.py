@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from lafite_core.config import Precision
+from lafite_core.config import FeaturePrecision, Precision
 
 Result = TypeVar("Result")
 
@@ -24,6 +24,12 @@ def autocast(precision: Precision, device: str) -> torch.autocast:
     return torch.autocast(
         torch.device(device).type, torch.bfloat16, enabled=uses_bfloat16(precision, device)
     )
+
+
+def reduced(precision: FeaturePrecision, device: str) -> torch.autocast:
+    """The autocast context of the backbone's precision; does nothing for float32."""
+    kind = torch.float16 if precision == "float16" else torch.bfloat16
+    return torch.autocast(torch.device(device).type, kind, enabled=precision != "float32")
 
 
 def exact_convolutions(device: str) -> AbstractContextManager[Any]:

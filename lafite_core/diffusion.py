@@ -17,10 +17,6 @@ from torch import Tensor
 from lafite_core.config import DiffusionConfig, Target
 from lafite_core.errors import LafiteError
 
-OFFSET = 0.008
-"""s of the cosine schedule (Nichol and Dhariwal 2021, eq. 17)."""
-MAX_BETA = 0.999
-"""Upper limit of a single step's noise (same source)."""
 POINTS = 3
 """Predictions that one is extrapolated from, by a parabola; a curve of higher degree magnifies what
 is random in them."""
@@ -32,8 +28,8 @@ Network = Callable[[Tensor, Tensor], Tensor]
 def cosine_schedule(config: DiffusionConfig) -> Tensor:
     """``alpha_bar`` at steps 0 to T, ``[T + 1]`` float64 (Nichol and Dhariwal 2021, eq. 17)."""
     s = torch.arange(config.steps + 1, dtype=torch.float64) / config.steps
-    f = torch.cos((s + OFFSET) / (1 + OFFSET) * math.pi / 2) ** 2
-    beta = (1 - f[1:] / f[:-1]).clamp(max=MAX_BETA)
+    f = torch.cos((s + config.offset) / (1 + config.offset) * math.pi / 2) ** 2
+    beta = (1 - f[1:] / f[:-1]).clamp(max=config.max_beta)
     return torch.cat([torch.ones(1, dtype=torch.float64), torch.cumprod(1 - beta, 0)])
 
 

@@ -47,7 +47,7 @@ def feature_settings(config: FeatureConfig, backbone: Backbone, device: str) -> 
     options = {name: value for name, value in vars(config).items() if name != "normalise"}
     return {
         "format_version": FORMAT_VERSION,
-        "features": options,
+        "features": {**options, "backbone_args": dict(config.backbone_args)},
         "weights": state_sha256(backbone.state_dict()),
         "processor": torch.cuda.get_device_name(device)
         if on_gpu

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lafite_core.backbones import Backbone
 from lafite_core.config import FeatureConfig, Normalise, Resize
-from lafite_core.device import exact_convolutions
+from lafite_core.device import exact_convolutions, reduced
 from lafite_core.errors import LafiteError
 from lafite_core.parallel import single_threaded
 
@@ -61,8 +61,9 @@ class FeatureExtractor:
         self.device = device
         self.channels = sum(backbone.channels)
         shape = (1, 3, 1, 1)
-        self._mean = torch.tensor(backbone.mean, device=device).reshape(shape)
-        self._std = torch.tensor(backbone.std, device=device).reshape(shape)
+        mean, std = config.mean or backbone.mean, config.std or backbone.std
+        self._mean = torch.tensor(mean, device=device).reshape(shape)
+        self._std = torch.tensor(std, device=device).reshape(shape)
         if isinstance(backbone, torch.nn.Module):
             backbone.to(device).to(memory_format=torch.channels_last)
 
@@ -72,9 +73,9 @@ class FeatureExtractor:
         with single_threaded() if self.device == "cpu" else nullcontext():
             pixels = preprocess(image, self.config.image_size, self.device)[None]
             pixels = (pixels - self._mean) / self._std
-            with exact_convolutions(self.device):
+            with exact_convolutions(self.device), reduced(self.config.precision, self.device):
                 maps = self.backbone(pixels.contiguous(memory_format=torch.channels_last))
-            features = aggregate(maps, self.config.grid, self.config.resize)
+            features = aggregate([m.float() for m in maps], self.config.grid, self.config.resize)
             return features[0].contiguous().cpu()
 
 

@@ -56,7 +56,14 @@ def render(errors: Tensor, size: int, sigma: float) -> Tensor:
 
 @torch.inference_mode()
 def image_scores(errors: Tensor, size: int, config: ScoreConfig) -> Tensor:
-    """Error grids ``[B, h, w]`` to scores ``[B]`` float64: the maximum of the pooled map."""
+    """Error grids ``[B, h, w]`` to scores ``[B]`` float64, from the pooled map.
+
+    Its maximum, or the mean over the highest ``top_share`` of its values (at least one).
+    """
     down = score_matrix(errors.shape[1], size, config)
     across = score_matrix(errors.shape[2], size, config).T
-    return torch.stack([(down @ grid.double() @ across).amax() for grid in errors])
+    pooled = (down @ grid.double() @ across for grid in errors)
+    if config.reduction == "max":
+        return torch.stack([values.amax() for values in pooled])
+    count = max(1, round(config.top_share * len(down) * across.shape[1]))
+    return torch.stack([values.flatten().topk(count).values.mean() for values in pooled])

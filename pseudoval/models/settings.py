@@ -64,7 +64,7 @@ def _replaced(value: dict[str, Any], settings: Mapping[str, str]) -> LafiteConfi
 def parse_option(name: str, text: str, kind: Any) -> Any:
     """Text of the command line as an option of the given type.
 
-    Lists are written ``1,2,3`` (nothing is an empty one).
+    Lists are written ``1,2,3`` (nothing is an empty one) and mappings ``key=value,key=value``.
 
     Raises:
         UserError: the text is not of that kind.
@@ -73,8 +73,12 @@ def parse_option(name: str, text: str, kind: Any) -> Any:
     try:
         if origin is tuple:
             return [parse_option(name, part, parts[0]) for part in text.split(",") if part]
+        if origin is Mapping:
+            return dict(pair.split("=", 1) for pair in text.split(","))
         if origin is typing.Literal:
             return text
+        if parts:  # an optional value
+            return parse_option(name, text, next(p for p in parts if p is not type(None)))
         return kind(text)
     except ValueError:
         raise UserError(f"The option {name} cannot be {text!r}.") from None

@@ -1,13 +1,14 @@
 """How area, visibility and difficulty of pseudo anomalies are spread, by category."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from reports.figures.style import INK, PSEUDO, short, styled, tile
+from reports.figures.style import INK, PSEUDO, short, styled
 
 ROW_INCHES, LEFT_INCHES, PANEL_INCHES = 0.34, 1.35, 2.15
 MOST_DOTS = 400
@@ -38,16 +39,14 @@ def distributions_figure(audit: Mapping[str, Any]) -> Figure | None:
     names = list(audit["categories"])
     size = (LEFT_INCHES + len(shown) * PANEL_INCHES, 0.75 + ROW_INCHES * len(names))
     figure = Figure(figsize=size)
-    for place, measure in enumerate(shown):
-        left, height = LEFT_INCHES + place * PANEL_INCHES, ROW_INCHES * len(names)
-        axes = tile(figure, left, 0.2, PANEL_INCHES - 0.25, height)
+    panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+    for axes, measure in zip(panels, shown, strict=True):
         label, factor, logarithmic = MEASURES[measure]
         for row, name in enumerate(names):
             found = [one[measure] for one in anomalies if one["category"] == name]
             values = factor * np.array([value for value in found if value is not None], float)
-            if logarithmic:
-                values = values[values > 0]  # empty and unchanged ones are counted in the table
-            _dots(axes, np.sort(values), row)
+            # Empty and unchanged ones have no logarithm; they are counted in the table.
+            _draw_row(axes, np.sort(values[values > 0] if logarithmic else values), row)
         if logarithmic:
             axes.set_xscale("log")
             axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0), numticks=8))
@@ -56,23 +55,18 @@ def distributions_figure(audit: Mapping[str, Any]) -> Figure | None:
         else:
             axes.set_xlim(-4, 104)
         axes.set_ylim(len(names) - 0.5, -0.5)
-        axes.set_yticks(range(len(names)), [short(n, 20) for n in names] if place == 0 else [])
-        axes.tick_params(labelsize=7.5, length=2)
-        axes.tick_params(axis="y", labelsize=8, length=0)
-        axes.set_xlabel(label, fontsize=8)
+        axes.set_yticks(range(len(names)), [short(name, 20) for name in names])
+        axes.tick_params(axis="y", length=0)
+        axes.set_xlabel(label)
         axes.grid(axis="x")
     return figure
 
 
-def _dots(axes: Any, values: Sequence[float] | np.ndarray, height: int) -> None:
+def _draw_row(axes: Axes, values: np.ndarray, row: int) -> None:
     if not len(values):
         return
     some = values[:: -(-len(values) // MOST_DOTS)]
     # A fixed pattern instead of chance keeps dots of equal values apart.
     offsets = 0.26 * (((np.arange(len(some)) * 0.618034) % 1.0) * 2 - 1)
-    axes.plot(
-        some, height + offsets, ".", color=PSEUDO["color"], alpha=0.45, markersize=3.5,
-        markeredgewidth=0,
-    )  # fmt: skip
-    middle = float(np.median(values))
-    axes.plot([middle, middle], [height - 0.4, height + 0.4], color=INK, linewidth=1.6)
+    axes.scatter(some, row + offsets, s=6, color=PSEUDO["color"], alpha=0.45, linewidths=0)
+    axes.vlines(np.median(values), row - 0.4, row + 0.4, color=INK, linewidth=1.6)

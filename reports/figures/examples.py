@@ -2,19 +2,18 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import percentileofscore
 
 from pseudoval.data.files import read_npz
 from pseudoval.metrics.score_matrix import ScoreMatrix
 
 KINDS = ("normal image", "pseudo anomaly", "real defect")
-OPTIONAL = ("error_plain", "error_edited", "features", "features_noised")
-"""Arrays that not every detector explains an image with."""
 MOST = 24
 """Pictures on a page at most: five of four categories, and some to spare."""
 
@@ -33,10 +32,10 @@ class Example:
         image: ``[H, W, 3]`` uint8.
         mask: ``[H, W]`` bool, None where no mask is known.
         map: ``[h, w]`` float32, the anomaly map.
-        error_plain: ``[h, w]`` float32, the error without editing; None if the detector has none.
-        error_edited: the same with editing.
-        features: ``[C, h, w]`` float32, standardised features; None where they were not kept.
-        features_noised: the same features noised to step ``large_t``; None as ``features``.
+        errors: ``[2, h, w]`` float32, the error without and with editing; None if the detector has
+            none.
+        features: ``[2, C, h, w]`` float32, standardised features, and the same noised to step
+            ``large_t``; None where they were not kept.
         large_t: that step; None as ``features``.
     """
 
@@ -49,10 +48,8 @@ class Example:
     image: np.ndarray
     mask: np.ndarray | None
     map: np.ndarray
-    error_plain: np.ndarray | None = None
-    error_edited: np.ndarray | None = None
+    errors: np.ndarray | None = None
     features: np.ndarray | None = None
-    features_noised: np.ndarray | None = None
     large_t: int | None = None
 
 
@@ -82,15 +79,12 @@ def choose_examples(examples: Sequence[Example], most: int = MOST) -> list[Examp
     return [examples[place] for place in sorted(place for _, place in sorted(turns)[:most])]
 
 
-def value_ranges(examples: Sequence[Example]) -> dict[str, tuple[float, float]]:
-    """Per category the lowest and highest map value, so that its pictures share one colour scale.
-
-    A scale per picture would paint the brightest spot of a normal image like a defect.
-    """
-    maps = defaultdict(list)
+def by_category(examples: Sequence[Example]) -> dict[str, list[Example]]:
+    """The examples of each category, both in the order given."""
+    found = defaultdict(list)
     for example in examples:
-        maps[example.category].append(example.map)
-    return {name: value_range(parts) for name, parts in maps.items()}
+        found[example.category].append(example)
+    return found
 
 
 def value_range(arrays: Sequence[np.ndarray]) -> tuple[float, float]:
@@ -111,15 +105,11 @@ def rank_among_normals(example: Example, matrix: ScoreMatrix | None) -> float | 
     """
     if matrix is None or example.config not in matrix.configs or example.id not in matrix.images:
         return None
-    scores = matrix.scores[matrix.row(example.config)]
-    own = matrix.images.index(example.id)
-    normal = np.array([name == example.category for name in matrix.categories])
-    normal &= np.asarray(matrix.labels) == 0
+    scores, own = matrix.scores[matrix.row(example.config)], matrix.images.index(example.id)
+    normal = (np.array(matrix.categories) == example.category) & (np.array(matrix.labels) == 0)
     normal[own] = False
-    others = scores[normal]
-    if not others.size or np.isnan(others).any() or np.isnan(scores[own]):
-        return None
-    return float((others < scores[own]).mean() + (others == scores[own]).mean() / 2)
+    share = percentileofscore(scores[normal], scores[own], kind="mean") / 100
+    return None if np.isnan(share) else float(share)
 
 
 def _read(path: Path) -> Example:
@@ -136,6 +126,12 @@ def _read(path: Path) -> Example:
         image=arrays["image"],
         mask=arrays["mask"].astype(bool) if arrays["has_mask"] else None,
         map=arrays["map"],
+        errors=_stacked(arrays, "error_plain", "error_edited"),
+        features=_stacked(arrays, "features", "features_noised"),
         large_t=int(arrays["large_t"]) if "large_t" in arrays else None,
-        **{name: arrays[name] for name in OPTIONAL if name in arrays},
     )
+
+
+def _stacked(arrays: Mapping[str, np.ndarray], *names: str) -> np.ndarray | None:
+    """Arrays of one shape; None where the detector does not explain an image with them."""
+    return np.stack([arrays[name] for name in names]) if names[0] in arrays else None

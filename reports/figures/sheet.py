@@ -6,10 +6,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import ndimage
 
-from reports.figures.examples import KINDS, Example
-from reports.figures.style import HEAT, outline, short, show_image, styled, tile, wide, write
+from reports.figures.examples import KINDS, Example, by_category
+from reports.figures.style import outline, short, show_image, styled
 
-TILE_INCHES = 1.15
+TILE_INCHES = 1.25
 PAIRS = 3
 """Pseudo anomalies in a row of the sheet; each takes two tiles."""
 PANEL_INCHES = 2.1
@@ -25,33 +25,24 @@ def sheet_figure(examples: Sequence[Example]) -> Figure | None:
 
     The close-up has no outline, so that one sees what the detector sees. None if there are none.
     """
-    rows: list[tuple[str, list[Example]]] = []
-    anomalies = [one for one in examples if one.kind == KINDS[1]]
-    for category in dict.fromkeys(one.category for one in anomalies):
-        members = [one for one in anomalies if one.category == category]
-        for start in range(0, len(members), PAIRS):
-            rows.append((category if start == 0 else "", members[start : start + PAIRS]))
+    rows: list[list[Example]] = []
+    for members in by_category([one for one in examples if one.kind == KINDS[1]]).values():
+        rows += [members[start : start + PAIRS] for start in range(0, len(members), PAIRS)]
     if not rows:
         return None
-    columns = 2 * max(len(members) for _, members in rows)
-    left, top, gap = 0.3, 0.06, 0.06
-    size = (left + columns * (TILE_INCHES + gap), top + len(rows) * (TILE_INCHES + gap))
-    figure = Figure(figsize=size)
-    for row, (category, members) in enumerate(rows):
-        upper = top + row * (TILE_INCHES + gap)
-        name = short(category, 18)
-        y = upper + TILE_INCHES / 2
-        write(figure, 0.14, y, name, rotation=90, ha="center", va="center", fontsize=8.5)
-        for place, example in enumerate(members):
-            x = left + 2 * place * (TILE_INCHES + gap)
-            axes = tile(figure, x, upper, TILE_INCHES, TILE_INCHES)
-            show_image(axes, example.image)
-            outline(axes, example.mask, 0.9)
-            axes = tile(figure, x + TILE_INCHES + 0.3 * gap, upper, TILE_INCHES, TILE_INCHES)
-            show_image(axes, example.image)
-            x0, x1, y0, y1 = close_up(example)
-            axes.set_xlim(x0, x1)
-            axes.set_ylim(y1, y0)
+    columns = 2 * max(map(len, rows))
+    figure = Figure(figsize=(0.2 + columns * TILE_INCHES, len(rows) * TILE_INCHES))
+    grid = figure.subplots(len(rows), columns, squeeze=False)
+    for line, members in zip(grid, rows, strict=True):
+        line[0].set_ylabel(short(members[0].category, 16))
+        for whole, close, example in zip(line[::2], line[1::2], members, strict=False):
+            show_image(whole, example.image)
+            outline(whole, example.mask)
+            show_image(close, example.image)
+            left, right, top, bottom = close_up(example)
+            close.set(xlim=(left, right), ylim=(bottom, top))
+        for unused in line[2 * len(members) :]:
+            unused.remove()
     return figure
 
 
@@ -81,15 +72,10 @@ def example_figure(example: Example, limits: tuple[float, float]) -> Figure:
     """
     height, width = example.image.shape[:2]
     figure = Figure(figsize=(3 * PANEL_INCHES, PANEL_INCHES * height / width))
-    for column in range(3):
-        axes = figure.add_axes((column / 3 + 0.004, 0.0, 1 / 3 - 0.008, 1.0))
+    panels = figure.subplots(1, 3)
+    for axes in panels:
         show_image(axes, example.image)
-        axes.set_aspect("auto")
-        if column == 1:
-            outline(axes, example.mask)
-        if column == 2:
-            axes.imshow(
-                example.map, extent=(0, width, height, 0), aspect="auto", alpha=0.6,
-                interpolation="bilinear", cmap=HEAT, **wide(*limits),
-            )  # fmt: skip
+    outline(panels[1], example.mask)
+    place, look = (0, width, height, 0), {"alpha": 0.6, "interpolation": "bilinear"}
+    panels[2].imshow(example.map, extent=place, vmin=limits[0], vmax=limits[1], **look)
     return figure

@@ -12,10 +12,10 @@ from reports.figures.errors import errors_figure, shown_blocks
 from reports.figures.examples import (
     KINDS,
     Example,
+    by_category,
     choose_examples,
     rank_among_normals,
     value_range,
-    value_ranges,
 )
 from reports.figures.features import Patches, features_figure, planes
 from reports.figures.sheet import example_figure, sheet_figure
@@ -24,7 +24,6 @@ from reports.findings.source import Source
 
 FOUND_SHARE = 0.95
 """An anomaly counts as found in the examples if it scores higher than this share of normals."""
-PHOTO_DPI = 150
 PAPER = {
     "The pseudo anomalies": "What the choice was made on: each pseudo anomaly as a whole with the "
     "outline of its mask, and a close-up of the largest part as the detector sees it. If these "
@@ -96,12 +95,9 @@ def paper_pictures(examples: Sequence[Example]) -> list[dict[str, Any]]:
     errors = [
         (errors_figure(rows), _error_words(name, rows)) for name, rows in shown_blocks(examples)
     ]
+    members = by_category(examples)
     flat = [
-        (
-            features_figure([one for one in examples if one.category == name]),
-            _plane_words(name, one),
-        )
-        for name, one in planes(examples)
+        (features_figure(members[name]), _plane_words(name, one)) for name, one in planes(examples)
     ]
     found = [
         {
@@ -118,13 +114,12 @@ def paper_pictures(examples: Sequence[Example]) -> list[dict[str, Any]]:
 
 def example_groups(source: Source, examples: Sequence[Example]) -> list[dict[str, Any]]:
     """Examples by category, each with its strip, its rank among the normals, and words."""
-    shown = choose_examples(examples)
-    limits = value_ranges(shown)
     groups = []
-    for category in dict.fromkeys(one.category for one in shown):
-        members = [one for one in shown if one.category == category]
-        strips = [_strip(source, one, limits[category]) for one in members]
-        groups.append({"category": category, "scale": limits[category], "strips": strips})
+    for category, members in by_category(choose_examples(examples)).items():
+        # A scale per picture would paint the brightest spot of a normal image like a defect.
+        scale = value_range([one.map for one in members])
+        strips = [_strip(source, one, scale) for one in members]
+        groups.append({"category": category, "scale": scale, "strips": strips})
     return groups
 
 
@@ -163,8 +158,8 @@ def _peak_words(example: Example) -> str:
 def _error_words(category: str, rows: Sequence[Example]) -> str:
     sentences = [f"{category}: inputs and error maps."]
     for one in rows:
-        assert one.error_plain is not None and one.error_edited is not None
-        plain, edited = value_range([one.error_plain])[1], value_range([one.error_edited])[1]
+        assert one.errors is not None
+        plain, edited = (value_range([error])[1] for error in one.errors)
         sentences.append(
             f"On the {one.kind} the highest error is {plain:.1f} without editing and "
             f"{edited:.1f} with it."
@@ -173,7 +168,7 @@ def _error_words(category: str, rows: Sequence[Example]) -> str:
 
 
 def _plane_words(category: str, patches: Patches) -> str:
-    before, after = (patches.separation(points) for points in (patches.clean, patches.noised))
+    before, after = patches.separations
     return (
         f"{category}: scatter of normal and anomalous patches. Their centres lie {before:.1f} "
         f"radii of the normal patches apart at step 0 and {after:.1f} at step {patches.large_t}."
@@ -185,7 +180,7 @@ def _vectors(figure: Figure) -> str:
 
 
 def _photo(figure: Figure) -> str:
-    return data_uri(jpeg(figure, PHOTO_DPI), "jpeg")
+    return data_uri(jpeg(figure), "jpeg")
 
 
 def data_uri(data: bytes, kind: str) -> str:

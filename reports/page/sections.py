@@ -251,10 +251,10 @@ def stage_values(selected: Mapping[str, Any]) -> str:
 def categories(source: Source, correlation: Correlation) -> dict[str, Any]:
     """Rows by category: AUROCs, cost, agreement of the curves, and numbers of images."""
     sizes = correlation["sets"]["test"] or correlation["sets"]["pseudo"]
-    rows, reasons = [], []
-    for column, (name, part) in enumerate(correlation["per_category"].items()):
-        if source.test is not None and part["final"]["pixel_auroc"] is None:
-            reasons.append((name, source.test.pixel_reason[column]))
+    # Scores from a CSV say nothing about pixels, nor why.
+    pixel_reason = [] if source.test is None else source.test.pixel_reason
+    rows = []
+    for name, part in correlation["per_category"].items():
         spearman = [stage["spearman"] for stage in part["stages"]]
         rows.append(
             {"name": name, "final": part["final"], "spearman": spearman} | sizes["categories"][name]
@@ -262,7 +262,11 @@ def categories(source: Source, correlation: Correlation) -> dict[str, Any]:
     return {
         "rows": rows,
         "stages": [_title(stage) for stage in correlation["stages"]],
-        "reasons": [(name, reason) for name, reason in reasons if reason],
+        "reasons": [
+            (name, reason)
+            for name, reason in zip(correlation["per_category"], pixel_reason, strict=False)
+            if reason
+        ],
     }
 
 

@@ -34,6 +34,8 @@ WRONG = {
     "train.precision": "float16",
     "train.compile": "yes",
     "score.pool": 225,
+    "score.reduction": "mean",
+    "score.top_share": 0.0,
     "score.precision": "float64",
 }
 

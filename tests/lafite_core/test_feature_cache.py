@@ -85,7 +85,9 @@ def test_a_file_is_an_ordinary_safetensors_file(filled: Path, expected: torch.Te
         assert torch.equal(load_file(path)["features"], features)
 
 
-@pytest.mark.parametrize("change", [{"image_size": 96}, {"grid": 7}, {"stages": (1, 2)}])
+@pytest.mark.parametrize(
+    "change", [{"image_size": 96}, {"grid": 7}, {"stages": (1, 2)}, {"mean": (0.5, 0.5, 0.5)}]
+)
 def test_other_settings_have_other_features(filled: Path, change: dict) -> None:
     other = source(filled, FeatureConfig(**{**vars(CONFIG), **change}))
     list(other.stream(IMAGES[:2]))

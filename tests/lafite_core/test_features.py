@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from safetensors.torch import save_file
 from lafite_core.backbones import make_backbone
 from lafite_core.config import FeatureConfig
 from lafite_core.errors import LafiteError
-from lafite_core.feature_cache import FeatureSource
+from lafite_core.feature_cache import FeatureSource, feature_settings
 from lafite_core.features import FeatureExtractor, Standardiser, aggregate, patches, preprocess
 from lafite_core.filterbank import FilterBank, gaussian_kernel, oriented_filters, smooth
 from lafite_core.parallel import single_threaded
@@ -126,6 +127,21 @@ def test_features_do_not_depend_on_company(rng: np.random.Generator) -> None:
     assert together.shape == (3, 63, 8, 8)
     for image, features in zip(images[::-1], together.flip(0), strict=True):
         assert torch.equal(extractor.extract(image), features)
+
+
+def test_sixteen_bits_are_nearly_the_same_and_have_features_of_their_own(
+    rng: np.random.Generator,
+) -> None:
+    image = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    config = FeatureConfig(backbone="filterbank", image_size=64, grid=8)
+    half = dataclasses.replace(config, precision="bfloat16")
+    full, rough = (
+        FeatureExtractor(make_backbone(c), c).extract(image).double() for c in (config, half)
+    )
+    away = float((full - rough).abs().max() / full.abs().max())
+    assert 1e-5 < away < 0.2
+    settings = [feature_settings(c, make_backbone(c), "cpu") for c in (config, half)]
+    assert settings[0] != settings[1]
 
 
 @pytest.mark.parametrize("threads", [1, 3])

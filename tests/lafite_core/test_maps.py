@@ -52,6 +52,14 @@ def test_score_is_the_maximum_of_window_means() -> None:
     assert float(image_scores(point, 4, ScoreConfig(pool=2, sigma=0))) == 0.5
 
 
+def test_top_mean_averages_the_highest_share() -> None:
+    errors = torch.arange(100.0).reshape(1, 10, 10)
+    config = ScoreConfig(pool=1, sigma=0, reduction="top_mean", top_share=0.05)
+    assert float(image_scores(errors, 10, config)) == pytest.approx((95 + 96 + 97 + 98 + 99) / 5)
+    one = ScoreConfig(pool=1, sigma=0, reduction="top_mean", top_share=0.001)
+    assert float(image_scores(errors, 10, one)) == 99
+
+
 def test_score_does_not_depend_on_company() -> None:
     config = ScoreConfig(pool=4, sigma=2.0)
     whole = image_scores(grids(), 20, config)

@@ -10,10 +10,11 @@ from report_runs import CONFIGS, score_matrix, write_example
 from pseudoval.errors import UserError
 from reports.figures.examples import (
     Example,
+    by_category,
     choose_examples,
     rank_among_normals,
     read_examples,
-    value_ranges,
+    value_range,
 )
 
 
@@ -30,7 +31,8 @@ def test_examples_take_turns_and_share_a_scale(tmp_path: Path) -> None:
     assert [(one.category, one.kind) for one in chosen] == [*every[:3], every[2], *every[3:]]
     few = choose_examples(read_examples(tmp_path), most=6)
     assert [(one.category, one.kind) for one in few] == every
-    assert value_ranges(chosen)["a"] == (0.0, 94.0)
+    assert {name: len(members) for name, members in by_category(chosen).items()} == {"a": 4, "b": 3}
+    assert value_range([one.map for one in chosen]) == (0.0, 94.0)
     assert chosen[1].mask is not None and chosen[2].mask is None
 
 
@@ -41,7 +43,7 @@ def test_examples_without_features_are_read_too(tmp_path: Path) -> None:
     write_example(tmp_path / "test-1.npz", "test", 1, "a", **more)
     without, whole = read_examples(tmp_path)
     assert without.features is None and without.large_t is None
-    assert whole.large_t == 400 and whole.features_noised.shape == (5, 6, 8)
+    assert whole.large_t == 400 and whole.features.shape == (2, 5, 6, 8)
     (tmp_path / "test-2.npz").write_bytes(b"cut short")
     with pytest.raises(UserError, match=r"test-2\.npz"):
         read_examples(tmp_path)

@@ -129,7 +129,7 @@ def test_a_panel_for_what_is_known(tmp_path: Path) -> None:
     many = [dict(made["images"][-1], area=0.01 + i / 1e5) for i in range(3000)]
     figure = distributions_figure({**made, "images": many})
     assert figure is not None
-    assert 100 < len(figure.axes[0].lines[0].get_xdata()) <= 400
+    assert 100 < len(figure.axes[0].collections[0].get_offsets()) <= 400
 
 
 def test_other_folders_and_missing_sheets_are_refused(tmp_path: Path) -> None:
