@@ -183,6 +183,8 @@ def _reference(
     request: AuditRequest, manifest: Manifest, bank: Bank | None, progress: ProgressCallback
 ) -> "NearestNeighbours | None":
     """The detector that says how hard the set is, if there is a bank for it."""
+    if request.model is None and bank is None:
+        return None
     # Imported here, as they bring torch.
     from pseudoval.audit.reference import FILTER_BANK, reference_of_model, reference_of_normals
     from pseudoval.models.open import open_detectors
@@ -191,8 +193,7 @@ def _reference(
         detector, *_ = open_detectors(request.model, seed=None, device=request.device).values()
         split, names = manifest["split_sha256"], manifest["categories"]
         return reference_of_model(detector, request.model, names, split)
-    if bank is None:
-        return None
+    assert bank is not None
     return reference_of_normals(
         bank,
         backbone=request.backbone or FILTER_BANK,
