@@ -76,14 +76,28 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, text + "\n")
 
 
-def read_json(path: Path, what: str) -> Any:
-    """Read a JSON file; ``what`` names it in the error, as in 'the manifest'."""
+def read_json(path: Path, what: str) -> dict[str, Any]:
+    """Read the object in a JSON file; ``what`` names it in the error, as in 'the manifest'."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{what} is missing: there is no {path}.") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{what} cannot be read from {path}: {error}.") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{what} in {path} is not a JSON object; make it again.")
+    return found
+
+
+def read_versioned(path: Path, what: str) -> dict[str, Any]:
+    """``read_json`` of a file whose ``format_version`` must be this version's."""
+    found = read_json(path, what)
+    if found.get("format_version") != FORMAT_VERSION:
+        raise UserError(
+            f"{what} in {path} has format version {found.get('format_version')}; this version "
+            f"reads {FORMAT_VERSION}. Make it again with this version."
+        )
+    return found
 
 
 def write_npz(path: Path, arrays: Mapping[str, np.ndarray], *, compress: bool = True) -> None:

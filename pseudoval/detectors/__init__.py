@@ -7,6 +7,7 @@ from pseudoval.detectors.protocol import (
     Block,
     Detector,
     ExplainsTogether,
+    OpenRequest,
     Parameter,
     TrainedDetector,
     TrainRequest,
@@ -57,6 +58,6 @@ def detector_class(name: str) -> type[TrainedDetector]:
 
 
 __all__ = [
-    "DETECTORS", "Block", "Detector", "DetectorRow", "ExplainsTogether", "Parameter",
-    "TrainRequest", "TrainedDetector", "detector_class",
+    "DETECTORS", "Block", "Detector", "DetectorRow", "ExplainsTogether", "OpenRequest",
+    "Parameter", "TrainRequest", "TrainedDetector", "detector_class",
 ]  # fmt: skip

@@ -1,7 +1,7 @@
 """What detectors of one model share, and a base for one of your own."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,14 @@ import numpy as np
 
 from pseudoval.data.files import FORMAT_VERSION, read_json, read_npz, write_json, write_npz
 from pseudoval.data.images import read_rgb
-from pseudoval.detectors.protocol import Arrays, Block, Detector, Parameter, TrainRequest
+from pseudoval.detectors.protocol import (
+    Arrays,
+    Block,
+    Detector,
+    OpenRequest,
+    Parameter,
+    TrainRequest,
+)
 from pseudoval.errors import UserError
 from pseudoval.metrics.score_matrix import Config
 
@@ -144,18 +151,11 @@ class ArrayDetector(SingleModel):
         write_json(request.out / MODEL, content)
 
     @classmethod
-    def open(
-        cls,
-        folder: Path,
-        *,
-        seed: int,
-        device: str,
-        cache: Path | None,
-        configure: Callable[[Any], Any],
-    ) -> Detector:
+    def open(cls, request: OpenRequest) -> Detector:
         """See ``TrainedDetector``."""
+        folder = request.folder
         about = read_model_json(folder)
-        found = cls(read_npz(folder / ARRAYS, "The model"), about["info"], seed)
+        found = cls(read_npz(folder / ARRAYS, "The model"), about["info"], request.seed)
         if found.model_sha256 != about["model_sha256"]:
             raise UserError(
                 f"The model in {folder} does not match its hash: a file was changed. Train it "
@@ -177,7 +177,7 @@ def read_model_json(folder: Path) -> dict[str, Any]:
             "--resume."
         )
     found = read_json(path, "The model")
-    if not isinstance(found, dict) or not {"config", "seed", "model_sha256", "info"} <= set(found):
+    if not {"config", "seed", "model_sha256", "info"} <= set(found):
         raise UserError(f"{path} is damaged; train the model again.")
     return found
 

@@ -1,14 +1,13 @@
 """What the detectors over ``lafite_core`` models share."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lafite_core import sweep
-from lafite_core.config import LafiteConfig
 from lafite_core.fit import FitRequest, fit
 from lafite_core.model import LafiteModel
 from lafite_core.parallel import on_each_core
@@ -19,6 +18,7 @@ from pseudoval.detectors.base import SingleModel, check_values
 from pseudoval.detectors.protocol import (
     Block,
     Detector,
+    OpenRequest,
     Parameter,
     TrainRequest,
     limited,
@@ -76,20 +76,12 @@ class FeatureModelDetector(SingleModel):
         fit(on_each_core(read_rgb, [path for path, _ in files]), wanted)
 
     @classmethod
-    def open(
-        cls,
-        folder: Path,
-        *,
-        seed: int,
-        device: str,
-        cache: Path | None,
-        configure: Callable[[LafiteConfig], LafiteConfig],
-    ) -> Detector:
+    def open(cls, request: OpenRequest) -> Detector:
         """See ``TrainedDetector``."""
-        model = LafiteModel.load(folder, device)
-        model.use_cache(cache)
-        model.config = configure(model.config)
-        return cls(model, seed, folder)
+        model = LafiteModel.load(request.folder, request.device)
+        model.use_cache(request.cache)
+        model.config = request.configure(model.config)
+        return cls(model, request.seed, request.folder)
 
     def fitted_parameters(self) -> list[Parameter]:
         """The parameters whose other values need a new memory bank."""

@@ -173,6 +173,24 @@ class TrainRequest:
         return [image for category in sorted(self.images) for image in self.images[category]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class OpenRequest:
+    """A model that is to score.
+
+    Attributes:
+        folder: the MODEL folder of one model.
+        seed: of the noise that scoring draws.
+        cache: folder of the feature cache; None for none.
+        configure: what to score with, given the configuration that the model was trained with.
+    """
+
+    folder: Path
+    seed: int
+    device: str
+    cache: Path | None
+    configure: Callable[[Any], Any]
+
+
 class TrainedDetector(Detector, Protocol):
     """A detector that ``train`` fits and that is opened from its MODEL folder."""
 
@@ -190,21 +208,8 @@ class TrainedDetector(Detector, Protocol):
         ...
 
     @classmethod
-    def open(
-        cls,
-        folder: Path,
-        *,
-        seed: int,
-        device: str,
-        cache: Path | None,
-        configure: Callable[[Any], Any],
-    ) -> Detector:
+    def open(cls, request: OpenRequest) -> Detector:
         """The detector in a MODEL folder.
-
-        Args:
-            seed: of the noise that scoring draws.
-            cache: folder of the feature cache; None for none.
-            configure: what to score with, given the configuration that the model was trained with.
 
         Raises:
             UserError, LafiteError: the model is unfinished, damaged or of another format.

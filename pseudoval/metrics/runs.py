@@ -1,10 +1,9 @@
 """RUN folders: the forms of ``run.json`` and ``best.json``, their readers and their writers."""
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import NotRequired, TypedDict, cast
 
 from pseudoval.data.files import read_json, require_folder, write_json
 from pseudoval.errors import UserError
@@ -166,14 +165,12 @@ def read_header(folder: Path) -> RunHeader:
     Raises:
         UserError: it is missing or damaged.
     """
-    header: RunHeader = _read_object(folder / HEADER, "The header of the run")
-    return header
+    return cast(RunHeader, read_json(folder / HEADER, "The header of the run"))
 
 
 def read_best(folder: Path) -> Best:
     """``best.json`` of a finished RUN; errors as ``read_header``."""
-    best: Best = _read_object(folder / BEST, "The choice of the run (written when tune finishes)")
-    return best
+    return cast(Best, read_json(folder / BEST, "The choice of the run"))
 
 
 def write_header(folder: Path, header: RunHeader) -> None:
@@ -184,10 +181,3 @@ def write_header(folder: Path, header: RunHeader) -> None:
 def write_best(folder: Path, best: Best) -> None:
     """Write ``best.json`` of a RUN, atomically."""
     write_json(folder / BEST, best)
-
-
-def _read_object(path: Path, what: str) -> Any:
-    value = read_json(path, what)
-    if not isinstance(value, Mapping):
-        raise UserError(f"{what} in {path} is not a JSON object; run 'pseudoval tune' again.")
-    return value

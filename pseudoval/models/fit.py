@@ -13,7 +13,7 @@ from pseudoval.detectors import TrainRequest, detector_class
 from pseudoval.detectors.base import MODEL, read_model_json
 from pseudoval.errors import UserError
 from pseudoval.models.loss_picture import write_loss_picture
-from pseudoval.models.members import Members, check_layout, listed, members_sha256, seed_name
+from pseudoval.models.members import Members, check_layout, listed
 from pseudoval.progress import labelled, silent
 
 LOSS_PICTURE = "loss.png"
@@ -68,13 +68,13 @@ def _fit(request: TrainRequest) -> str:
             for name, part in zip(members.names, parts, strict=True):
                 report = labelled(request.progress, name)
                 hashes[name] = _fit(replace(part, out=out / name, progress=report))
-        return members_sha256(hashes)
+        return sha256_json(hashes)
 
 
 def _parts(request: TrainRequest) -> tuple[Members | None, list[TrainRequest]]:
     """The members of a request's MODEL and their requests; None and nothing for one model."""
     if len(request.seeds) > 1:
-        members = Members(kind="seeds", names=[seed_name(seed) for seed in request.seeds])
+        members = Members(kind="seeds", names=[f"seed-{seed}" for seed in request.seeds])
         return members, [replace(request, seeds=[seed]) for seed in request.seeds]
     if request.per_category:
         members = Members(kind="per_category", names=list(request.images))

@@ -1,6 +1,6 @@
 """MODEL folders that hold several models: one per seed, one per category, or both."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +10,11 @@ from pseudoval.data.files import (
     FORMAT_VERSION,
     MARKER,
     claim_folder,
-    read_json,
+    read_versioned,
     sha256_json,
     write_json,
 )
+from pseudoval.detectors.base import read_model_json
 from pseudoval.errors import UserError
 
 MEMBERS = "members.json"
@@ -38,11 +39,6 @@ class Members:
         return f"{what} ({', '.join(self.names)})"
 
 
-def seed_name(seed: int) -> str:
-    """The member trained with a seed."""
-    return f"seed-{seed}"
-
-
 def read_members(folder: Path) -> Members | None:
     """The members of a MODEL folder; None if it holds a single model.
 
@@ -52,16 +48,10 @@ def read_members(folder: Path) -> Members | None:
     path = folder / MEMBERS
     if not path.exists():
         return None
-    found = read_json(path, "The list of models")
-    try:
-        version, kind, names = found["format_version"], found["kind"], [*found["members"]]
-        if kind not in get_args(Kind):
-            raise ValueError(f"unknown kind {kind!r}")
-        if version != FORMAT_VERSION:
-            raise ValueError(f"format {version}, this version reads {FORMAT_VERSION}")
-    except (TypeError, KeyError, ValueError) as error:
-        raise UserError(f"{path} is not a list of models ({error}); train again.") from None
-    return Members(kind=kind, names=names)
+    found = read_versioned(path, "The list of models")
+    if found["kind"] not in get_args(Kind):
+        raise UserError(f"{path} is of an unknown kind {found['kind']!r}; train again.")
+    return Members(kind=found["kind"], names=[*found["members"]])
 
 
 def layout(folder: Path) -> tuple[Path, dict[Kind, list[str]]]:
@@ -110,21 +100,18 @@ def cache_folder(model: Path, cache: Path | bool) -> Path | None:
     return whole / "cache" if cache else None
 
 
-def members_sha256(hashes: Mapping[str, str]) -> str:
-    """One hash for several models, from those of the members by name."""
-    return sha256_json(dict(hashes))
-
-
 def recorded_sha256(folder: Path) -> str:
     """The hash that a MODEL folder says it has, without reading the weights.
+
+    That of several models is the hash of theirs by name.
 
     Raises:
         UserError: a model in it is missing or damaged.
     """
     members = read_members(folder)
     if members is None:
-        return str(read_json(folder / "model.json", "The model")["model_sha256"])
-    return members_sha256({name: recorded_sha256(folder / name) for name in members.names})
+        return str(read_model_json(folder)["model_sha256"])
+    return sha256_json({name: recorded_sha256(folder / name) for name in members.names})
 
 
 def check_layout(folder: Path, wanted: Members | None) -> None:

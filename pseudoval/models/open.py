@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pseudoval.data.files import require_folder
-from pseudoval.detectors import DETECTORS, Detector, detector_class
+from pseudoval.detectors import DETECTORS, Detector, OpenRequest, detector_class
 from pseudoval.detectors.base import read_model_json
 from pseudoval.detectors.per_category import PerCategoryDetector
 from pseudoval.errors import UserError
@@ -54,11 +55,13 @@ def open_detector(
     if seed is None:
         seed = int(about["info"].get("refit", about)["seed"])
     return found.open(
-        folder,
-        seed=seed,
-        device=find_device(device),
-        cache=cache_folder(folder, cache),
-        configure=partial(scoring_configuration, settings=settings or {}),
+        OpenRequest(
+            folder=folder,
+            seed=seed,
+            device=find_device(device),
+            cache=cache_folder(folder, cache),
+            configure=partial(scoring_configuration, settings=settings or {}),
+        )
     )
 
 
@@ -75,14 +78,7 @@ def default_study(folder: Path) -> str:
     return DETECTORS[name].study
 
 
-def open_detectors(
-    folder: Path,
-    *,
-    seed: int | None,
-    device: str = "cpu",
-    cache: Path | bool = True,
-    settings: Mapping[str, str] | None = None,
-) -> dict[str, Detector]:
+def open_detectors(folder: Path, **options: Any) -> dict[str, Detector]:
     """The detectors of every seed in a MODEL folder by name, such as ``seed-0``.
 
     A MODEL of one seed has the name ``""``. Arguments and errors as in ``open_detector``.
@@ -90,5 +86,4 @@ def open_detectors(
     require_folder(folder, "model", "pseudoval train")
     members = read_members(folder)
     names = members.names if members is not None and members.kind == "seeds" else [""]
-    one = partial(open_detector, seed=seed, device=device, cache=cache, settings=settings)
-    return {name: one(folder / name) for name in names}
+    return {name: open_detector(folder / name, **options) for name in names}

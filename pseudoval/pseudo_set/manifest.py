@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NotRequired, TypedDict, cast
 
 from pseudoval.data.dataset import ImageItem, image_item, train_normals
-from pseudoval.data.files import FORMAT_VERSION, read_json, sha256_file, write_json
+from pseudoval.data.files import read_versioned, sha256_file, write_json
 from pseudoval.data.images import pixel_sha256, read_rgb
 from pseudoval.errors import UserError
 
@@ -84,13 +84,7 @@ def load_manifest(pseudo: Path) -> Manifest:
             f"{pseudo} has no {MANIFEST}: it is not a pseudo set, or an unfinished one; finish it "
             "with the same 'pseudoval build' again."
         )
-    manifest = read_json(path, "The manifest")
-    found = manifest.get("format_version") if isinstance(manifest, dict) else None
-    if found != FORMAT_VERSION:
-        raise UserError(
-            f"{path} has format version {found!r}; this version reads {FORMAT_VERSION}. Build the "
-            "set again with this version."
-        )
+    manifest = read_versioned(path, "The manifest")
     missing = _missing(Manifest, manifest) or [
         f"images[{row}].{key}"
         for row, entry in enumerate(manifest["images"])

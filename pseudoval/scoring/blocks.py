@@ -67,14 +67,6 @@ class BlockWork:
             write_npz(self.path, arrays, compress=False)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """The blocks of a score matrix, and the header that it will have."""
-
-    works: list[BlockWork]
-    header: dict[str, Any]
-
-
 def plan_blocks(
     detector: Detector,
     items: Sequence[ImageItem],
@@ -82,7 +74,7 @@ def plan_blocks(
     *,
     name: str,
     store: Path | None = None,
-) -> Plan:
+) -> list[BlockWork]:
     """The blocks that a score matrix is made of; arguments and errors as in ``score_images``."""
     for config in configs:
         detector.check(config)
@@ -100,7 +92,12 @@ def plan_blocks(
                 path=store / name / f"block-{start:07d}.npz" if store else None,
             )
         )
-    return Plan(works=works, header={**detector.provenance(), "data_sha256": data_sha256(items)})
+    return works
+
+
+def matrix_header(detector: Detector, items: Sequence[ImageItem]) -> dict[str, Any]:
+    """The header of a score matrix: where its scores come from."""
+    return {**detector.provenance(), "data_sha256": data_sha256(items)}
 
 
 def score_images(
@@ -126,8 +123,8 @@ def score_images(
     Raises:
         UserError: an image cannot be read, or a configuration cannot be scored.
     """
-    plan = plan_blocks(detector, items, configs, name=name, store=store)
-    blocks = _blocks(plan.works, f"scoring {name}", progress, share)
+    works = plan_blocks(detector, items, configs, name=name, store=store)
+    blocks = _blocks(works, f"scoring {name}", progress, share)
     pixel: dict[str, np.ndarray] = {}
     reasons: list[str] = []
     if pixels:
@@ -142,7 +139,7 @@ def score_images(
         groups=[item.group for item in items],
         pixel=pixel,
         pixel_reason=reasons,
-        header=plan.header,
+        header=matrix_header(detector, items),
     )
 
 

@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 
 from pseudoval.data.dataset import ImageItem, test_items
-from pseudoval.data.files import claimed, clear_folder, read_json, write_json
+from pseudoval.data.files import claimed, clear_folder, read_json, sha256_json, write_json
 from pseudoval.detectors import DETECTORS, Detector
 from pseudoval.errors import UserError
 from pseudoval.metrics.image_metrics import require_both_classes
 from pseudoval.metrics.result_table import result_table, variants, write_result_table
 from pseudoval.metrics.runs import Run, load_run
 from pseudoval.metrics.score_matrix import Config, ScoreMatrix
-from pseudoval.models.members import members_sha256
 from pseudoval.models.open import open_detector, open_detectors
 from pseudoval.progress import ProgressCallback, labelled, silent
 from pseudoval.scoring.blocks import forget_blocks, known_scores, score_missing
@@ -98,7 +97,7 @@ def evaluate_refit(
     )
     for detector in detectors.values():
         require_refit(detector, tuned, model)
-    about = {"model_sha256": members_sha256({n: d.model_sha256 for n, d in detectors.items()})}
+    about = {"model_sha256": sha256_json({n: d.model_sha256 for n, d in detectors.items()})}
     folder = tuned.folder / "refit"
     with claimed(folder, "refit"):
         header = folder / "refit.json"

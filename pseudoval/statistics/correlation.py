@@ -117,17 +117,11 @@ def _pearson(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def _kendall(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Tau-b: concordant minus discordant pairs, over the pairs that neither side ties."""
-    agree, one, other = (np.zeros(first.shape[1], dtype=np.int64) for _ in range(3))
+    agree, one, other = np.zeros((3, first.shape[1]))
     for point in range(len(first) - 1):
-        a, b = _signs(first, point), _signs(second, point)
-        agree += (a * b).sum(axis=0, dtype=np.int64)
-        one += np.abs(a).sum(axis=0, dtype=np.int64)
-        other += np.abs(b).sum(axis=0, dtype=np.int64)
+        a, b = (np.sign(of[point] - of[point + 1 :]) for of in (first, second))
+        agree += (a * b).sum(axis=0)
+        one += (a**2).sum(axis=0)
+        other += (b**2).sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(agree / np.sqrt(one.astype(np.float64) * other))
-
-
-def _signs(values: np.ndarray, point: int) -> np.ndarray:
-    """Sign of one point minus each later one, in bytes: there are V^2 R / 2 of them."""
-    one, rest = values[point], values[point + 1 :]
-    return np.asarray((one > rest).astype(np.int8) - (one < rest).astype(np.int8))
+        return np.asarray(agree / np.sqrt(one * other))

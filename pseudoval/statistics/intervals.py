@@ -174,11 +174,9 @@ def compare(replicates: Replicates, row: int) -> Comparison:
     if usable.size:
         deviations = np.abs(means[row] - means[usable] - gaps[usable, None])
         deviations /= errors[usable, None]
-        order = deviations.argsort(axis=1, kind="stable")
-        ranks = np.empty_like(order)
-        np.put_along_axis(ranks, order, np.arange(order.shape[1])[None], axis=1)
+        ranks = stats.rankdata(deviations, method="ordinal", axis=1)  # from 1
         common = int(np.quantile(ranks.max(axis=0), LEVEL, method="higher"))
-        own = np.take_along_axis(deviations, order[:, [common]], axis=1)[:, 0]
+        own = np.sort(deviations, axis=1)[:, common - 1]
         critical[usable] = np.maximum(critical[usable], own)
     return Comparison(gaps=gaps, errors=errors, critical=critical)
 

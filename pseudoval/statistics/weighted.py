@@ -9,9 +9,6 @@ from scipy import stats
 from pseudoval.metrics.image_metrics import auroc, average_precision
 from pseudoval.statistics.samples import group_strata
 
-CHUNK = 1 << 16
-"""Weights held at once, in elements: measured to stay in the cache of a core."""
-
 NOTHING = 1e-20
 """A variance below this is rounding."""
 
@@ -36,35 +33,24 @@ def weighted_auroc(
         class without weight.
     """
     group = np.arange(scores.shape[1]) if group is None else group
-    positive, negative = group[anomalous], group[~anomalous]
-    replicates = counts.shape[1]
-    plans = [_plan(row[anomalous], row[~anomalous]) for row in scores]
-    doubled = np.zeros((len(scores), replicates), dtype=np.int64)
-    pairs = np.empty(replicates, dtype=np.int64)
-    step = max(64, CHUNK // max(len(group), 1))
-    for start in range(0, replicates, step):
-        chunk = counts[:, start : start + step]
-        totals = [chunk[part].sum(axis=0, dtype=np.int64) for part in (positive, negative)]
-        pairs[start : start + step] = totals[0] * totals[1]
-        small = 2 * int((totals[0] * totals[1]).max(initial=0)) < 2**31
-        exact = np.int32 if small else np.int64
-        chunk = chunk.astype(exact, copy=False)
-        weights = chunk[positive]  # [P, r]
-        below = np.zeros((len(negative) + 1, chunk.shape[1]), dtype=exact)
-        for row, plan in enumerate(plans):
-            if plan is None:
-                continue
-            order, under, upto, tied = plan
-            np.cumsum(chunk[negative[order]], axis=0, dtype=exact, out=below[1:])
-            found = below[under]  # [P, r], weight of the normal images below
-            area = 2 * np.einsum("pr,pr->r", found, weights, dtype=exact)
-            if tied.size:
-                level = below[upto[tied]] - found[tied]
-                area += np.einsum("pr,pr->r", level, weights[tied], dtype=exact)
-            doubled[row, start : start + step] = area
-    with np.errstate(invalid="ignore", divide="ignore"):
-        values = doubled / (2 * pairs)
-    values[[plan is None for plan in plans]] = np.nan
+    positive = counts[group[anomalous]].astype(np.int64)  # [P, R]
+    negative = counts[group[~anomalous]].astype(np.int64)  # [M, R]
+    pairs = positive.sum(axis=0) * negative.sum(axis=0)
+    below = np.zeros((len(negative) + 1, counts.shape[1]), dtype=np.int64)
+    values = np.full((len(scores), counts.shape[1]), np.nan)
+    for row, line in enumerate(scores):
+        if np.isnan(line).any():
+            continue
+        normal = line[~anomalous]
+        order = normal.argsort(kind="stable")
+        np.cumsum(negative[order], axis=0, out=below[1:])
+        under, upto = (
+            normal[order].searchsorted(line[anomalous], side) for side in ("left", "right")
+        )
+        # Half of a tied normal image is below: counted twice, all numbers stay whole.
+        doubled = np.einsum("pr,pr->r", below[under] + below[upto], positive)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            values[row] = doubled / (2 * pairs)
     return values
 
 
@@ -115,12 +101,9 @@ def influence_freedom(scores: np.ndarray, anomalous: np.ndarray, group: np.ndarr
     inner[:, anomalous] = stats.rankdata(scores[:, anomalous], axis=1)
     inner[:, ~anomalous] = stats.rankdata(scores[:, ~anomalous], axis=1)
     others = ranks - inner  # images of the other class below each one, ties one half
-    images = np.where(
-        anomalous, others / (negatives * positives), (positives - others) / (negatives * positives)
-    )
-    images -= images[:, anomalous].sum(axis=1, keepdims=True) / np.where(
-        anomalous, positives, negatives
-    )
+    images = np.where(anomalous, others, positives - others) / (negatives * positives)
+    sizes = np.where(anomalous, positives, negatives)
+    images -= images[:, anomalous].sum(axis=1, keepdims=True) / sizes
     influence = np.zeros((len(scores), int(group.max()) + 1))
     np.add.at(influence.T, group, images.T)
     variance = np.zeros(len(scores))
@@ -132,19 +115,6 @@ def influence_freedom(scores: np.ndarray, anomalous: np.ndarray, group: np.ndarr
     with np.errstate(divide="ignore", invalid="ignore"):
         freedom = np.where(variance > NOTHING, 2 * variance**2 / spread, np.nan)
     return np.maximum(freedom, 2.0)
-
-
-def _plan(
-    positive: np.ndarray, negative: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None:
-    """Order of the normal scores, and how many lie below, and not above, each anomalous one."""
-    if np.isnan(positive).any() or np.isnan(negative).any():
-        return None
-    order = np.argsort(negative, kind="stable")
-    ascending = negative[order]
-    under = np.searchsorted(ascending, positive, side="left")
-    upto = np.searchsorted(ascending, positive, side="right")
-    return order, under, upto, np.flatnonzero(under != upto)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pseudoval.data.files import FORMAT_VERSION, read_json, require_folder, write_text
+from pseudoval.data.files import read_versioned, require_folder, write_text
 from pseudoval.errors import UserError
 from reports.figures.distributions import distributions_figure
 from reports.figures.style import svg
@@ -26,9 +26,7 @@ def write_audit_page(folder: Path) -> Path:
         UserError: not an audit folder, an audit of another format, or a sheet is missing.
     """
     require_folder(folder, "audit", "pseudoval audit PSEUDO")
-    audit = read_json(folder / AUDIT, "The audit")
-    if not isinstance(audit, dict) or audit.get("format_version") != FORMAT_VERSION:
-        raise UserError(f"{folder / AUDIT} is of another format; run 'pseudoval audit' again.")
+    audit = read_versioned(folder / AUDIT, "The audit")
     sheets = {}
     for name, entry in audit["categories"].items():
         if entry["sheet"] is None:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from pseudoval.data.dataset import ImageItem
-from pseudoval.data.files import claim_folder, sha256_file
+from pseudoval.data.files import claim_folder, sha256_file, sha256_json
 from pseudoval.detectors import Detector
 from pseudoval.metrics.runs import RunHeader, write_header
 from pseudoval.metrics.score_matrix import Config, ScoreMatrix
-from pseudoval.models.members import members_sha256, recorded_sha256
+from pseudoval.models.members import recorded_sha256
 from pseudoval.models.open import open_detectors
 from pseudoval.progress import ProgressCallback, labelled
 from pseudoval.scoring.blocks import score_images
@@ -127,7 +127,7 @@ def joint_sha256(members: Sequence[Member]) -> str:
     by_model = {member.model: member.detector.model_sha256 for member in members}
     if len(by_model) == 1:
         return members[0].detector.model_sha256
-    return members_sha256({folder.name: sha256 for folder, sha256 in by_model.items()})
+    return sha256_json({folder.name: sha256 for folder, sha256 in by_model.items()})
 
 
 def score_members(

@@ -32,7 +32,7 @@ from pseudoval.detectors import Detector
 from pseudoval.errors import UserError
 from pseudoval.metrics.score_matrix import Config, ScoreMatrix
 from pseudoval.progress import ProgressCallback
-from pseudoval.scoring.blocks import BlockWork, plan_blocks, score_images
+from pseudoval.scoring.blocks import BlockWork, matrix_header, plan_blocks, score_images
 from studies.sharing.leases import TOLD, Claims
 from studies.sharing.storage import WAITS
 
@@ -228,9 +228,9 @@ def score_together(
         team.share(works, show)
 
     if team.helper:
-        plan = plan_blocks(detector, items, configs, name=name, store=store)
-        share(plan.works)
-        wanted = ([dict(config) for config in configs], [i.id for i in items], plan.header)
+        share(plan_blocks(detector, items, configs, name=name, store=store))
+        header = matrix_header(detector, items)
+        wanted = ([dict(config) for config in configs], [i.id for i in items], header)
         return lambda: _awaited(team, path, wanted)
     matrix = score_images(detector, items, configs, name=name, store=store, share=share, **options)
     if team.tells:

@@ -20,7 +20,7 @@ def test_bad_manifests(data: Path, tmp_path: Path) -> None:
     path = out / "manifest.json"
     for text, match in (
         ("{", "cannot be read"),
-        ("[]", "format version None"),
+        ("[]", "not a JSON object"),
         (json.dumps({**manifest, "format_version": 2}), "format version 2"),
         (json.dumps({k: v for k, v in manifest.items() if k != "split_sha256"}), "split_sha256"),
         (json.dumps({**manifest, "images": [{}]}), r"images\[0\]\.path"),
