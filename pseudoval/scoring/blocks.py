@@ -15,7 +15,7 @@ from pseudoval.data.images import read_all
 from pseudoval.detectors import Block, Detector
 from pseudoval.errors import UserError
 from pseudoval.metrics.score_matrix import Config, ScoreMatrix
-from pseudoval.progress import ProgressCallback
+from pseudoval.progress import ProgressCallback, silent
 from pseudoval.scoring.pixels import measure_pixels
 
 BLOCK_IMAGES = 16
@@ -107,7 +107,7 @@ def score_images(
     *,
     name: str,
     store: Path | None = None,
-    progress: ProgressCallback | None = None,
+    progress: ProgressCallback = silent,
     pixels: bool = True,
     share: Callable[[Sequence[BlockWork]], None] | None = None,
 ) -> ScoreMatrix:
@@ -146,7 +146,7 @@ def score_images(
 def _blocks(
     works: Sequence[BlockWork],
     name: str,
-    progress: ProgressCallback | None,
+    progress: ProgressCallback,
     share: Callable[[Sequence[BlockWork]], None] | None,
 ) -> list[Block]:
     """Every block, from its file or scored now."""
@@ -165,7 +165,7 @@ def _blocks(
         blocks.append(block)
         done += len(work.items)
         # Blocks found on disk take no time; counting them would make the rest look fast.
-        if progress is not None and (scored or done == total):
+        if scored or done == total:
             progress(name, done, total)
     return blocks
 

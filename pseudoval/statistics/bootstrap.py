@@ -5,7 +5,7 @@ differences between configurations keep their pairing.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -45,13 +45,13 @@ class Replicates:
     def select(self, rows: Sequence[int], category: str | None = None) -> "Replicates":
         """A subset of the configurations, in one category or (None) in all of them."""
         places = range(len(self.names)) if category is None else [self.names.index(category)]
-        return Replicates(
+        return replace(
+            self,
             names=[self.names[place] for place in places],
             estimates=self.estimates[np.ix_(places, rows)],
             values=self.values[np.ix_(places, rows)],
             freedom=self.freedom[np.ix_(places, rows)],
             sizes=[self.sizes[place] for place in places],
-            seed=self.seed,
         )
 
 
@@ -66,13 +66,11 @@ def averaged(parts: Sequence[Replicates]) -> Replicates:
         same = part.values.shape == first.values.shape and part.sizes == first.sizes
         if not same or (part.names, part.seed) != (first.names, first.seed):
             raise ValueError("the replicates were not drawn alike")
-    return Replicates(
-        names=first.names,
+    return replace(
+        first,
         estimates=np.mean([part.estimates for part in parts], axis=0),
         values=np.mean([part.values for part in parts], axis=0),
         freedom=np.min([part.freedom for part in parts], axis=0),
-        sizes=first.sizes,
-        seed=first.seed,
     )
 
 

@@ -1,7 +1,7 @@
 """What a study maximises: named figures of a score matrix, by category, with their bootstrap."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -180,11 +180,11 @@ def _joined(samples: Sequence[Sample]) -> Sample:
 
 def _together(part: Replicates) -> Replicates:
     """The mean over the categories as a single entry."""
-    return Replicates(
+    return replace(
+        part,
         names=["all"],
         estimates=part.means[None],
         values=part.values.mean(axis=0)[None],
         freedom=part.freedom.min(axis=0)[None],
         sizes=[(sum(size[0] for size in part.sizes), sum(size[1] for size in part.sizes))],
-        seed=part.seed,
     )
