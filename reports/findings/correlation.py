@@ -21,7 +21,6 @@ from reports.findings.curves import oracle
 from reports.findings.forms import (
     Configuration,
     Correlation,
-    DefaultFindings,
     FinalFindings,
     Part,
     Results,
@@ -225,7 +224,7 @@ def _column(results: Sequence[Any], key: str) -> list[Any] | None:
     return None if None in results else [one[key] for one in results]
 
 
-def _default(evidence: Evidence, category: str) -> DefaultFindings | None:
+def _default(evidence: Evidence, category: str) -> dict[str, Any] | None:
     """The regret of the detector's fixed default, if it was scored on the test set."""
     source = evidence.source
     default, configs = default_config(source), source.scored

@@ -13,7 +13,7 @@ from pseudoval.statistics.regret import regret
 from pseudoval.statistics.rules import select_best
 from reports.findings.cautions import warnings
 from reports.findings.correlation import correlate
-from reports.findings.forms import Choice, Correlation, Row, Together
+from reports.findings.forms import Correlation, Row, Together
 from reports.findings.names import ordered
 from reports.findings.source import MACRO, Source, stage_configs
 from reports.findings.stability import alone, alone_params, without_each_seed
@@ -147,9 +147,9 @@ def _row(run: Correlation, source: Source) -> Row:
     return cast(Row, row)
 
 
-def _choices(sources: Sequence[Source]) -> list[Choice]:
+def _choices(sources: Sequence[Source]) -> list[dict[str, Any]]:
     """What each RUN would have chosen by itself, with the RUNs that agree, most of them first."""
-    choices: list[Choice] = []
+    choices: list[dict[str, Any]] = []
     for source in sources:
         params = alone_params(source)
         known = [choice for choice in choices if choice["params"] == params]
