@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import compress
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -94,17 +95,16 @@ def aggregate(sources: Sequence[Source]) -> dict[str, Any]:
         As ``docs/design.md`` says, or ``{"reason"}`` where fewer than two are common.
     """
     names = [source.name for source in sources]
-    configs = [
+    common = [
         config
         for config in stage_configs(sources[0])
         if all(config in stage_configs(source) for source in sources)
     ]
-    values = np.array([source.curve("pseudo", configs, MACRO) for source in sources]).T
-    full = ~np.isnan(values).any(axis=1)
-    configs = [config for config, known in zip(configs, full, strict=True) if known]
+    curves = np.array([source.curve("pseudo", common, MACRO) for source in sources])
+    full = ~np.isnan(curves).any(axis=0)
+    configs, values = list(compress(common, full)), curves[:, full].T
     if len(configs) < 2:
         return {"reason": "The runs share fewer than two configurations, so no rankings to join."}
-    values = values[full]
     ranks = rank_rows(values)
     means = borda(ranks)
     picks = [
