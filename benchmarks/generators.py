@@ -205,7 +205,6 @@ def measure_memory(folder: Path, *, quick: bool) -> dict[str, Any]:
     maker = AnomalyMaker(
         data=data,
         out=folder / "out",
-        external=None,
         configs=mixture.configs,
         foregrounds={category: make_foreground("none", category, [])},
     )

@@ -4,12 +4,12 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pseudoval import __version__
-from pseudoval.audit.category import category_figures, image_row, rank, sheet_of, summary_of
+from pseudoval.audit.category import by_generator, category_figures, image_row, rank, sheet_of
 from pseudoval.audit.measures import LEVELS
 from pseudoval.audit.near_duplicates import count_duplicates
 from pseudoval.audit.warnings import warnings
@@ -27,7 +27,13 @@ from pseudoval.pseudo_set.manifest import (
     pseudo_items,
 )
 
+if TYPE_CHECKING:
+    from pseudoval.audit.reference import NearestNeighbours
+
 AUDIT = "audit.json"
+NO_REFERENCE = (
+    "a memory bank takes training normals, which the set does not hold; give --model, or --data"
+)
 Bank = Mapping[str, Sequence[ImageItem]]
 """The normals that were not held out, by category."""
 
@@ -92,32 +98,35 @@ def audit(
     manifest = load_manifest(pseudo)
     items = pseudo_items(pseudo, manifest)
     bank = None if request.data is None else bank_normals(request.data, manifest)
-    reference, reason = _reference(request, manifest, bank, progress)
+    reference = _reference(request, manifest, bank, progress)
     images, sheets, categories = [], {}, {}
     for category in manifest["categories"]:
         members = [item for item in items if item.category == category]
-        rows, sheet, categories[category] = _inspect(request, manifest, members, reference)
+        rows, sheet, found = _inspect(request, manifest, members, reference)
         images += rows
         progress("looking at images", len(images), len(items))
         if sheet is not None:
-            categories[category]["sheet"] = f"sheets/{category}.png"
-            sheets[category] = sheet
+            sheets[found["sheet"]] = sheet
         if request.data is not None and bank is not None:
-            categories[category]["near_duplicates"] = count_duplicates(
+            found["near_duplicates"] = count_duplicates(
                 request.data, manifest, bank[category], category, progress
             )
+        categories[category] = found
+    aurocs = [found["image_auroc"] for found in categories.values()]
     content = {
         **_header(request, manifest),
-        "reference": reference.facts if reference is not None else None,
-        "reference_reason": reason,
-        **summary_of(categories, images),
+        "reference": None if reference is None else reference.facts,
+        "reference_reason": NO_REFERENCE if reference is None else None,
+        "image_auroc": None if None in aurocs else round(float(np.mean(aurocs)), 6),
+        "by_generator": by_generator(images),
+        "categories": categories,
     }
     content["warnings"] = warnings(content)
     content["images"] = images
     claim_folder(out, "audit")
     shutil.rmtree(out / "sheets", ignore_errors=True)  # of an earlier set, perhaps
-    for category, sheet in sheets.items():
-        write_png(out / categories[category]["sheet"], sheet)
+    for name, sheet in sheets.items():
+        write_png(out / name, sheet)
     write_json(out / AUDIT, content)
     return content
 
@@ -160,33 +169,30 @@ def _inspect(
         "near_duplicates": None,
         "sheet": None,
     }
-    sheet = None
-    if len(normals) < len(items):
-        sources = None
-        if request.data is not None:
-            names = {item.id: entries[item.id]["source_files"][1:] for item in items}
-            sources = {one: request.data / name[0] if name else None for one, name in names.items()}
-        sheet = sheet_of(rows, items, normals, sources)
-    return rows, sheet, figures
+    if len(normals) == len(items):
+        return rows, None, figures
+    figures["sheet"] = f"sheets/{category}.png"
+    sources = None
+    if request.data is not None:
+        names = {item.id: entries[item.id]["source_files"][1:] for item in items}
+        sources = {one: request.data / name[0] if name else None for one, name in names.items()}
+    return rows, sheet_of(rows, items, normals, sources), figures
 
 
 def _reference(
     request: AuditRequest, manifest: Manifest, bank: Bank | None, progress: ProgressCallback
-) -> tuple[Any, str | None]:
-    """A ``NearestNeighbours``, or None and why there is none."""
+) -> "NearestNeighbours | None":
+    """The detector that says how hard the set is, if there is a bank for it."""
     if request.model is None and bank is None:
-        return None, (
-            "a memory bank takes training normals, which the set does not hold; give --model, or "
-            "--data"
-        )
+        return None
     # Imported here, as they bring torch.
     from pseudoval.audit.reference import FILTER_BANK, reference_of_model, reference_of_normals
     from pseudoval.models.open import open_detectors
 
     if request.model is not None:
-        found = open_detectors(request.model, seed=None, device=request.device)
+        detector, *_ = open_detectors(request.model, seed=None, device=request.device).values()
         split, names = manifest["split_sha256"], manifest["categories"]
-        return reference_of_model(next(iter(found.values())), request.model, names, split), None
+        return reference_of_model(detector, request.model, names, split)
     assert bank is not None
     return reference_of_normals(
         bank,
@@ -194,4 +200,4 @@ def _reference(
         weights=request.weights,
         device=request.device,
         progress=progress,
-    ), None
+    )

@@ -92,19 +92,7 @@ def category_figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def summary_of(
-    categories: Mapping[str, Any], images: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    """The figures of the whole set beside those of its categories."""
-    aurocs = [found["image_auroc"] for found in categories.values()]
-    return {
-        "image_auroc": None if None in aurocs else round(float(np.mean(aurocs)), 6),
-        "by_generator": _by_generator(images),
-        "categories": categories,
-    }
-
-
-def _by_generator(images: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def by_generator(images: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Counts and mean figures of each generator, which tell the parts of a mixture apart."""
     found: dict[str, Any] = {}
     for name in sorted({row["generator"] for row in images if row["label"] == 1}):

@@ -8,7 +8,6 @@ is unrelated; of the same part under another exposure or compression it is nearl
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +39,6 @@ LEAST_SHARE, LEAST_SHARING = 0.1, 5
 category's: that of a few is what makes them repeats."""
 MOST_LEARNT = 512
 """Pictures that mean and ways of varying are learnt from."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pair:
-    """Rows of the first and of the second set, and their correlation in [-1, 1]."""
-
-    first: int
-    second: int
-    correlation: float
 
 
 def count_duplicates(
@@ -87,7 +77,8 @@ def count_duplicates(
         count = len(held) + len(bank)
         found["reason"] = f"{count} distinct normals are too few to tell; {LEAST_IMAGES} are needed"
         return found
-    names = [*held, *(item.id for item in bank)]
+    trained = [item.id for item in bank]
+    names = [*held, *trained]
     rows = descriptors(
         [data / name for name in names],
         lambda done: progress(f"comparing normals of {category}", done, len(names)),
@@ -95,19 +86,13 @@ def count_duplicates(
     inside, outside = rows[: len(held)], rows[len(held) :]
     training = similar_pairs(inside, outside)
     within = similar_pairs(inside)
-    trained = [item.id for item in bank]
     found["pairs"] = [
-        {
-            "held_out": held[pair.first],
-            "other": others[pair.second],
-            "side": side,
-            "correlation": pair.correlation,
-        }
+        {"held_out": held[row], "other": others[other], "side": side, "correlation": correlation}
         for pairs, others, side in ((training, trained, "training"), (within, held, "held_out"))
-        for pair in pairs
+        for row, other, correlation in pairs
     ]
-    found["with_training"] = len({pair.first for pair in training})
-    found["within_held_out"] = len({row for pair in within for row in (pair.first, pair.second)})
+    found["with_training"] = len({row for row, _, _ in training})
+    found["within_held_out"] = len({row for *pair, _ in within for row in pair})
     return found
 
 
@@ -149,21 +134,17 @@ def _shared_modes(rest: np.ndarray) -> np.ndarray:
 
 
 def similar_pairs(
-    first: np.ndarray, second: np.ndarray | None = None, *, threshold: float = THRESHOLD
-) -> list[Pair]:
-    """Pairs of rows whose correlation reaches the threshold, in order.
+    first: np.ndarray, second: np.ndarray | None = None
+) -> list[tuple[int, int, float]]:
+    """Pairs of rows whose correlation reaches ``THRESHOLD``, and that correlation, in order.
 
     Args:
         first, second: of ``descriptors``; without the second, pairs within the first, each once.
     """
     found = first @ second.T if second is not None else np.triu(first @ first.T, 1)
     return [
-        Pair(
-            first=int(row),
-            second=int(column),
-            correlation=min(1.0, round(float(found[row, column]), 4)),
-        )
-        for row, column in np.argwhere(found >= threshold)
+        (row, column, min(1.0, round(float(found[row, column]), 4)))
+        for row, column in np.argwhere(found >= THRESHOLD).tolist()
     ]
 
 

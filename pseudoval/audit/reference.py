@@ -25,20 +25,21 @@ MOST_IMAGES = 256
 that grows with their square, and a few hundred images tell how hard a set is."""
 
 
+@dataclasses.dataclass(frozen=True)
 class NearestNeighbours:
     """Image scores by the distance to the nearest normal patch (K = 1).
 
     Attributes:
+        models: by category.
         facts: JSON-able: where backbone and bank are from.
     """
 
-    def __init__(self, models: Mapping[str, LafiteModel], facts: Mapping[str, Any]) -> None:
-        self._models = dict(models)
-        self.facts = dict(facts)
+    models: Mapping[str, LafiteModel]
+    facts: Mapping[str, Any]
 
     def score(self, item: ImageItem) -> float:
         """The score of an image of a known category; higher is more anomalous."""
-        model = self._models[item.category]
+        model = self.models[item.category]
         errors = sweep.knn_errors(model, [read_rgb(item.path)], [1])
         return float(sweep.scores(model, errors).item())
 

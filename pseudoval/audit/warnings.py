@@ -20,52 +20,55 @@ def warnings(content: Mapping[str, Any]) -> list[dict[str, Any]]:
     Returns:
         For each ``code``, ``category`` (None for the set) and ``text``.
     """
-    found = _difficulty(content)
+    found = [*_difficulty(content)]
     for name, figures in content["categories"].items():
-        found += [_warning(code, name, text) for code, text in _of_category(figures)]
-    return found
+        found += [(code, name, text) for code, text in _of_category(figures)]
+    return [
+        {"code": code, "category": name, "text": text if name is None else f"{name}: {text}"}
+        for code, name, text in found
+    ]
 
 
-def _warning(code: str, category: str | None, text: str) -> dict[str, Any]:
-    return {
-        "code": code,
-        "category": category,
-        "text": text if category is None else f"{category}: {text}",
-    }
-
-
-def _difficulty(content: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Whether nearest neighbours solve the set, or a category of it, or guess."""
+def _difficulty(content: Mapping[str, Any]) -> Iterator[tuple[str, str | None, str]]:
+    """Code, category and sentence where nearest neighbours solve it all, or guess."""
     known = {
         name: figures["image_auroc"]
         for name, figures in content["categories"].items()
         if figures["image_auroc"] is not None
     }
+    mean = content["image_auroc"]
     if known and min(known.values()) > SATURATED:
-        text = (
+        yield (
+            "saturated",
+            None,
             f"Nearest neighbours tell every category apart (AUROC above {SATURATED}): such a set "
             "cannot rank anything. Build one with fainter or smaller anomalies: --set "
-            "opacity=0.3,0.7, --set scale=0.5."
+            "opacity=0.3,0.7, --set scale=0.5.",
         )
-        return [_warning("saturated", None, text)]
-    if content["image_auroc"] is not None and content["image_auroc"] < GUESSING:
-        text = (
-            "Nearest neighbours hardly do better than a guess (AUROC "
-            f"{content['image_auroc']:.3f}): differences on such a set are mostly chance. Build "
-            "one with stronger or larger anomalies: --set opacity=1, --set scale=2."
+    elif mean is not None and mean < GUESSING:
+        yield (
+            "guessing",
+            None,
+            f"Nearest neighbours hardly do better than a guess (AUROC {mean:.3f}): differences on "
+            "such a set are mostly chance. Build one with stronger or larger anomalies: --set "
+            "opacity=1, --set scale=2.",
         )
-        return [_warning("guessing", None, text)]
-    saturated = "nearest neighbours tell all anomalies apart (AUROC {:.3f}); the category hardly "
-    saturated += "takes part in the ranking."
-    guessing = "nearest neighbours hardly do better than a guess (AUROC {:.3f}); the category adds "
-    guessing += "mostly chance to the ranking."
-    return [
-        _warning("saturated", name, saturated.format(value))
-        if value > SATURATED
-        else _warning("guessing", name, guessing.format(value))
-        for name, value in known.items()
-        if value > SATURATED or value < GUESSING
-    ]
+    else:
+        for name, value in known.items():
+            if value > SATURATED:
+                yield (
+                    "saturated",
+                    name,
+                    f"nearest neighbours tell all anomalies apart (AUROC {value:.3f}); the "
+                    "category hardly takes part in the ranking.",
+                )
+            elif value < GUESSING:
+                yield (
+                    "guessing",
+                    name,
+                    f"nearest neighbours hardly do better than a guess (AUROC {value:.3f}); the "
+                    "category adds mostly chance to the ranking.",
+                )
 
 
 def _of_category(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -1,7 +1,5 @@
 """Category `board`: an assembled circuit board, its missing parts, bridges, burns and scratches."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -9,7 +7,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pseudoval.demo import defects
+from pseudoval.demo import canvas, defects
 from pseudoval.demo.board_layout import (
     CORNER_HOLE_RADIUS,
     CORNER_HOLES,
@@ -20,23 +18,8 @@ from pseudoval.demo.board_layout import (
     layers,
     leg_offset,
 )
-from pseudoval.demo.board_parts import GOLD, TIN, pieces
-from pseudoval.demo.canvas import (
-    Field,
-    Points,
-    Surface,
-    disc,
-    fractal_noise,
-    lay,
-    mix,
-    new_surface,
-    polygon,
-    rectangle,
-    rotation,
-    scale,
-    smooth_noise,
-    stroke,
-)
+from pseudoval.demo.board_parts import GOLD, PIECES, TIN
+from pseudoval.demo.canvas import Field, Points, Surface
 from pseudoval.demo.defects import Damage
 
 _TABLE = (0.33, 0.33, 0.32)
@@ -61,18 +44,6 @@ class Placement:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bridge:
-    """Solder between two legs of a chip."""
-
-    path: Points
-    """Middle line of the bead [K, 2] in units."""
-    width: float
-    """Width of the bead in units."""
-    fill: float
-    """Opacity in [0, 1]: a thin film lets the board shine through."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Scene:
     """One board on the table."""
 
@@ -88,7 +59,6 @@ class Scene:
     """Relative brightness of the solder mask, [N, N]."""
     table: Field
     """Relative reflectance of the table, [N, N]."""
-    bridge: Bridge | None = None
 
 
 def sample(rng: np.random.Generator, n: int) -> Scene:
@@ -105,10 +75,8 @@ def sample(rng: np.random.Generator, n: int) -> Scene:
             )
             for _ in PARTS
         ),
-        lacquer=1 + np.float32(0.05) * fractal_noise(rng, n, 5, 4),
-        table=np.asarray(
-            1 + 0.03 * smooth_noise(rng, n, 90) + 0.03 * smooth_noise(rng, n, 5), np.float32
-        ),
+        lacquer=1 + np.float32(0.05) * canvas.fractal_noise(rng, n, 5, 4),
+        table=1 + 0.03 * canvas.smooth_noise(rng, n, 90) + 0.03 * canvas.smooth_noise(rng, n, 5),
     )
 
 
@@ -117,70 +85,59 @@ def paint(scene: Scene) -> Surface:
     surface = _print_board(scene)
     for part, placement in zip(PARTS, scene.placements, strict=True):
         _mount(scene, surface, part, placement)
-    if scene.bridge is not None:
-        _solder(surface, scene.bridge)
     return surface
 
 
 def _print_board(scene: Scene) -> Surface:
     n = scene.table.shape[0]
-    surface = new_surface(n, _TABLE)
-    scale(surface.albedo, scene.table)
-    printed = layers(n)
-    board, copper = _moved(scene, printed.board), _moved(scene, printed.copper)
-    drill, silk = _moved(scene, printed.drill), _moved(scene, printed.silk)
-    mix(surface.albedo, _MASK, board)
-    mix(surface.albedo, _MASK_ON_COPPER, copper * board)
-    scale(surface.albedo, 1 + (scene.lacquer - 1) * board)
-    mix(surface.albedo, (0.02, 0.025, 0.02), drill)
-    mix(surface.albedo, _SILK, np.float32(0.9) * silk)
+    surface = canvas.new_surface(n, _TABLE)
+    canvas.scale(surface.albedo, scene.table)
+    board, copper, drill, silk = (_moved(scene, layer) for layer in layers(n))
+    canvas.mix(surface.albedo, _MASK, board)
+    canvas.mix(surface.albedo, _MASK_ON_COPPER, copper * board)
+    canvas.scale(surface.albedo, 1 + (scene.lacquer - 1) * board)
+    canvas.mix(surface.albedo, (0.02, 0.025, 0.02), drill)
+    canvas.mix(surface.albedo, _SILK, np.float32(0.9) * silk)
     surface.gloss[:] = np.float32(0.035) * board
     surface.height[:] = board * np.float32(_THICKNESS) + copper * board * np.float32(0.0012)
     for centre in CORNER_HOLES:
-        lug = _placed(scene, disc(centre, CORNER_HOLE_RADIUS * 1.7))
-        hole = _placed(scene, disc(centre, CORNER_HOLE_RADIUS))
-        lay(surface, lug, colour=GOLD, gloss=0.15)
-        lay(surface, hole, colour=_TABLE, rise=-_THICKNESS)
+        lug = _placed(scene, canvas.disc(centre, CORNER_HOLE_RADIUS * 1.7))
+        hole = _placed(scene, canvas.disc(centre, CORNER_HOLE_RADIUS))
+        canvas.lay(surface, lug, colour=GOLD, gloss=0.15)
+        canvas.lay(surface, hole, colour=_TABLE, rise=-_THICKNESS)
     return surface
 
 
 def _mount(scene: Scene, surface: Surface, part: Part, placement: Placement) -> None:
     """Put one component (or, where it is absent, its bare pads) on the board."""
     upright = np.pi / 2 if part.upright else 0.0
-    for outline, look in pieces(part, placement.tone):
+    for outline, look in PIECES[part.kind](part, placement.tone):
         if not (look.soldered or placement.present):
             continue
         # Pads and legs are where the board wants them; the body sits as it was placed.
         turn = upright + (0.0 if look.soldered else placement.angle)
         shift = (0.0, 0.0) if look.soldered else placement.shift
-        turned = outline @ rotation(turn).T + np.asarray(part.centre) + shift
-        lay(surface, _placed(scene, turned), colour=look.colour, rise=look.rise, gloss=look.gloss)
-
-
-def _solder(surface: Surface, bridge: Bridge) -> None:
-    n = surface.height.shape[0]
-    bead = stroke(n, bridge.path, [bridge.fill] * len(bridge.path), width=bridge.width)
-    mix(surface.albedo, TIN, bead)
-    surface.height[:] += np.float32(0.006) * bead
-    surface.gloss[:] += bead * (np.float32(0.4) - surface.gloss)
+        turned = outline @ canvas.rotation(turn).T + np.asarray(part.centre) + shift
+        canvas.lay(
+            surface, _placed(scene, turned), colour=look.colour, rise=look.rise, gloss=look.gloss
+        )
 
 
 def _placed(scene: Scene, outline: npt.ArrayLike) -> Points:
     """Move points [K, 2] of the drawing to where the camera sees them."""
     centred = (np.asarray(outline, np.float64) - 0.5) * scene.scale
-    moved = centred @ rotation(scene.angle).T + 0.5 + np.asarray(scene.shift)
-    return np.asarray(moved, np.float64)
+    return centred @ canvas.rotation(scene.angle).T + 0.5 + np.asarray(scene.shift)
 
 
 def _moved(scene: Scene, layer: Field) -> Field:
     """Move a printed layer [N, N] to where the camera sees it."""
     n = layer.shape[0]
-    linear = rotation(scene.angle) * scene.scale
+    linear = canvas.rotation(scene.angle) * scene.scale
     # Pixel centres lie half a pixel off the corners that the units count from.
     middle = np.full(2, n / 2 - 0.5)
     offset = middle + np.asarray(scene.shift) * n - linear @ middle
     pose = np.column_stack([linear, offset])
-    return np.asarray(cv2.warpAffine(layer, pose, (n, n), flags=cv2.INTER_LINEAR), np.float32)
+    return cv2.warpAffine(layer, pose, (n, n), flags=cv2.INTER_LINEAR)
 
 
 def _missing_component(scene: Scene, surface: Surface, damage: Damage) -> Surface:
@@ -202,9 +159,16 @@ def _solder_bridge(scene: Scene, surface: Surface, damage: Damage) -> Surface:
         ends = ends[:, ::-1]
     bulge = rng.normal(0, 0.002, 2)
     path = np.array([ends[0], ends.mean(axis=0) + bulge, ends[1]]) + chip.centre
-    width, fill = rng.uniform(0.014, 0.028), 0.75 + 0.25 * damage.severity
-    bridge = Bridge(path=_placed(scene, path), width=width, fill=fill)
-    return paint(replace(scene, bridge=bridge))
+    # A thin film lets the board shine through.
+    fill = 0.75 + 0.25 * damage.severity
+    width = rng.uniform(0.014, 0.028)
+    bead = canvas.stroke(
+        scene.table.shape[0], _placed(scene, path), [fill] * len(path), width=width
+    )
+    canvas.mix(surface.albedo, TIN, bead)
+    surface.height[:] += np.float32(0.006) * bead
+    surface.gloss[:] += bead * (np.float32(0.4) - surface.gloss)
+    return surface
 
 
 def _burn(scene: Scene, surface: Surface, damage: Damage) -> Surface:
@@ -214,8 +178,10 @@ def _burn(scene: Scene, surface: Surface, damage: Damage) -> Surface:
     radius = 0.022 + 0.045 * damage.extent
     halo = defects.blot(rng, n, centre, radius=radius, ragged=0.25, softness=1.0)
     char = defects.blot(rng, n, centre, radius=radius * 0.5, ragged=0.4, softness=0.9)
-    mix(surface.albedo, (0.085, 0.050, 0.022), halo * np.float32(0.15 + 0.7 * damage.severity))
-    mix(surface.albedo, (0.012, 0.010, 0.009), char * np.float32(damage.severity))
+    canvas.mix(
+        surface.albedo, (0.085, 0.050, 0.022), halo * np.float32(0.15 + 0.7 * damage.severity)
+    )
+    canvas.mix(surface.albedo, (0.012, 0.010, 0.009), char * np.float32(damage.severity))
     surface.gloss[:] *= 1 - 0.8 * halo
     return surface
 
@@ -224,7 +190,7 @@ def _scratch(scene: Scene, surface: Surface, damage: Damage) -> Surface:
     rng = damage.rng
     # The blade slides over the board: it reaches what is no higher than the traces.
     low = surface.height < _THICKNESS + 0.002
-    on_board = polygon(scene.table.shape[0], _placed(scene, rectangle(*OUTLINE)))
+    on_board = canvas.polygon(scene.table.shape[0], _placed(scene, canvas.rectangle(*OUTLINE)))
     defects.scratch(
         surface,
         rng,
@@ -232,7 +198,7 @@ def _scratch(scene: Scene, surface: Surface, damage: Damage) -> Surface:
         length=0.10 + 0.26 * damage.extent,
         heading=rng.uniform(0, 2 * np.pi),
         depth=0.0010 + 0.0050 * damage.severity,
-        where=np.asarray(low * on_board, np.float32),
+        where=low * on_board,
         bare=(0.42, 0.46, 0.34) if rng.random() < 0.6 else _COPPER,
     )
     return surface

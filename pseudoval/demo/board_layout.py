@@ -3,15 +3,15 @@
 Everything is in units of the image side, in the frame of an unturned, centred board.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from pseudoval.demo.canvas import Field, arc, disc, polygon, rectangle, stroke
+from pseudoval.demo import canvas
+from pseudoval.demo.canvas import Field
 
 OUTLINE = (0.5, 0.5), (0.86, 0.80)
 CORNER_HOLES = ((0.105, 0.135), (0.895, 0.135), (0.105, 0.865), (0.895, 0.865))
@@ -97,8 +97,7 @@ _LABELS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
-class Layers:
+class Layers(NamedTuple):
     """The printed layers of the bare board, coverage [N, N] in [0, 1] each."""
 
     board: Field
@@ -114,11 +113,11 @@ def layers(n: int) -> Layers:
     """Return the printed layers drawn for an n x n grid (do not write to them)."""
     copper = np.zeros((n, n), np.float32)
     for route in (*_ROUTES, *_fan_out(PARTS[0])):
-        np.maximum(copper, stroke(n, route, [1.0] * len(route), width=0.006), out=copper)
+        np.maximum(copper, canvas.stroke(n, route, [1.0] * len(route), width=0.006), out=copper)
     drill = np.zeros((n, n), np.float32)
     for via in _VIAS:
-        np.maximum(copper, polygon(n, disc(via, 0.0095, 16)), out=copper)
-        np.maximum(drill, polygon(n, disc(via, 0.0042, 16)), out=drill)
+        np.maximum(copper, canvas.polygon(n, canvas.disc(via, 0.0095, 16)), out=copper)
+        np.maximum(drill, canvas.polygon(n, canvas.disc(via, 0.0042, 16)), out=drill)
     silk = np.zeros((n, n), np.uint8)
     for text, (x, y) in _LABELS:
         at = (round(x * n), round(y * n))
@@ -128,7 +127,12 @@ def layers(n: int) -> Layers:
     printed = silk.astype(np.float32) / np.float32(255)
     for part in PARTS:
         np.maximum(printed, _frame(n, part), out=printed)
-    return Layers(board=polygon(n, rectangle(*OUTLINE)), copper=copper, drill=drill, silk=printed)
+    return Layers(
+        board=canvas.polygon(n, canvas.rectangle(*OUTLINE)),
+        copper=copper,
+        drill=drill,
+        silk=printed,
+    )
 
 
 def _fan_out(chip: Part) -> list[tuple[tuple[float, float], ...]]:
@@ -158,13 +162,13 @@ def leg_offset(chip: Part, k: int) -> float:
 def _frame(n: int, part: Part) -> Field:
     """Return the silk-screen outline around a part, [N, N]."""
     if part.kind == "can":
-        ring = arc(np.linspace(0, 2 * np.pi, 33), part.size[0] / 2 + 0.008)
-        return stroke(n, ring + part.centre, [0.75] * 33, width=0.004)
+        ring = canvas.arc(np.linspace(0, 2 * np.pi, 33), part.size[0] / 2 + 0.008)
+        return canvas.stroke(n, ring + part.centre, [0.75] * 33, width=0.004)
     margin = {"quad": 0.062, "dual": 0.052}.get(part.kind, 0.016)
     width, height = part.size[::-1] if part.upright else part.size
-    corners = rectangle(part.centre, (width + margin, height + margin))
+    corners = canvas.rectangle(part.centre, (width + margin, height + margin))
     if part.kind in ("quad", "dual"):
         # Only a tick at the first leg: the frame would run across the legs.
         tick = corners[0] + np.array([[-0.006, 0.010], [-0.006, -0.006], [0.010, -0.006]])
-        return stroke(n, tick, [0.8] * 3, width=0.004)
-    return stroke(n, [*corners, corners[0]], [0.7] * 5, width=0.003)
+        return canvas.stroke(n, tick, [0.8] * 3, width=0.004)
+    return canvas.stroke(n, [*corners, corners[0]], [0.7] * 5, width=0.003)

@@ -4,8 +4,6 @@ A component is a list of flat pieces, bottom to top, in units relative to its ce
 is turned.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -44,11 +42,6 @@ class Piece(NamedTuple):
 
     outline: Points
     look: Look
-
-
-def pieces(part: Part, tone: float) -> list[Piece]:
-    """Return the pieces of a component; `tone` is the relative brightness of its body."""
-    return list(_SHAPES[part.kind](part, tone))
 
 
 def _chip(part: Part, tone: float) -> Iterator[Piece]:
@@ -121,7 +114,7 @@ def _dimmed(colour: Colour, factor: float) -> Colour:
     return colour[0] * factor, colour[1] * factor, colour[2] * factor
 
 
-_SHAPES: Mapping[str, Callable[[Part, float], Iterator[Piece]]] = {
+PIECES: Mapping[str, Callable[[Part, float], Iterator[Piece]]] = {
     "can": _can,
     "capacitor": _two_ended,
     "crystal": _crystal,
@@ -130,3 +123,4 @@ _SHAPES: Mapping[str, Callable[[Part, float], Iterator[Piece]]] = {
     "quad": _chip,
     "resistor": _two_ended,
 }
+"""Kind -> function of a part and the relative brightness of its body, which gives its pieces."""

@@ -1,7 +1,5 @@
 """The photograph: light on a surface, supersampling to pixels, grain."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import cv2
@@ -67,16 +65,16 @@ def develop(surface: Surface, light: Light) -> Field:
         shade = surface.albedo[..., channel] * diffuse + highlight
         radiance[..., channel] = np.float32(balance) * level * shade
     side = n // SUPERSAMPLE
-    pixels = np.asarray(cv2.resize(radiance, (side, side), interpolation=cv2.INTER_AREA))
-    pixels = blur(pixels.astype(np.float32), light.defocus / side)
-    return np.asarray(255 * np.maximum(pixels, 0) ** np.float32(1 / 2.2), np.float32)
+    pixels = cv2.resize(radiance, (side, side), interpolation=cv2.INTER_AREA)
+    pixels = blur(pixels, light.defocus / side)
+    return 255 * np.maximum(pixels, 0) ** np.float32(1 / 2.2)
 
 
 def sample_grain(rng: np.random.Generator, light: Light, size: int) -> Field:
     """Draw sensor noise [size, size, 3] in grey levels, partly shared by the colour channels."""
     shared = rng.standard_normal((size, size, 1), dtype=np.float32)
     own = rng.standard_normal((size, size, 3), dtype=np.float32)
-    return np.asarray(np.float32(light.grain) * (0.8 * shared + 0.6 * own), np.float32)
+    return np.float32(light.grain) * (0.8 * shared + 0.6 * own)
 
 
 def expose(picture: Field, grain: Field) -> Image:
@@ -90,35 +88,30 @@ def _shading(surface: Surface, light: Light) -> tuple[Field, Field]:
     # Half an output pixel of rounding: no real edge is a mathematical step.
     height = blur(surface.height, 0.5 * SUPERSAMPLE / n)
     slope = n / 8  # a 3 x 3 Sobel filter sums eight unit steps
-    dx = np.asarray(cv2.Sobel(height, cv2.CV_32F, 1, 0, ksize=3), np.float32) * np.float32(slope)
-    dy = np.asarray(cv2.Sobel(height, cv2.CV_32F, 0, 1, ksize=3), np.float32) * np.float32(slope)
+    dx = cv2.Sobel(height, cv2.CV_32F, 1, 0, ksize=3) * np.float32(slope)
+    dy = cv2.Sobel(height, cv2.CV_32F, 0, 1, ksize=3) * np.float32(slope)
     norm = 1 / np.sqrt(1 + dx * dx + dy * dy)
-    lamp = np.array(
-        [
-            np.cos(light.elevation) * np.cos(light.azimuth),
-            np.cos(light.elevation) * np.sin(light.azimuth),
-            np.sin(light.elevation),
-        ]
-    )
+    across = np.cos(light.elevation) * np.array([np.cos(light.azimuth), np.sin(light.azimuth)])
+    lamp = np.array([*across, np.sin(light.elevation)])
     lit = 1 - _cast_shadow(height, light)
 
     def towards(direction: npt.NDArray[np.float64]) -> Field:
         a, b, c = direction.astype(np.float32)
-        return np.asarray(np.maximum((c - a * dx - b * dy) * norm, 0), np.float32)
+        return np.maximum((c - a * dx - b * dy) * norm, 0)
 
     direct = towards(lamp) / np.float32(lamp[2])
     diffuse = np.float32(light.ambient) * norm + np.float32(1 - light.ambient) * direct * lit
     halfway = lamp + np.array([0.0, 0.0, 1.0])
     halfway /= np.linalg.norm(halfway)
     highlight = surface.gloss * towards(halfway) ** np.float32(_SHINE) * (0.25 + 0.75 * lit)
-    return np.asarray(diffuse, np.float32), np.asarray(highlight, np.float32)
+    return diffuse, highlight
 
 
 def _cast_shadow(height: Field, light: Light) -> Field:
     """Return how deep each pixel lies in the shadow of higher ones, [N, N] in [0, 1]."""
     n = height.shape[0]
     # Half resolution: a lamp of finite size throws soft shadows anyway.
-    small = np.asarray(cv2.resize(height, (n // 2, n // 2), interpolation=cv2.INTER_AREA))
+    small = cv2.resize(height, (n // 2, n // 2), interpolation=cv2.INTER_AREA)
     reach = max(float(small.max() - small.min()), 1e-6) / np.tan(light.elevation)
     ray = np.array([np.cos(light.azimuth), np.sin(light.azimuth)])
     horizon = np.full_like(small, -np.inf)
@@ -134,4 +127,4 @@ def _cast_shadow(height: Field, light: Light) -> Field:
         )
         np.maximum(horizon, moved - np.float32(distance * np.tan(light.elevation)), out=horizon)
     depth = np.clip((horizon - small) / np.float32(0.006), 0, 1).astype(np.float32)
-    return np.asarray(cv2.resize(depth, (n, n), interpolation=cv2.INTER_LINEAR), np.float32)
+    return cv2.resize(depth, (n, n), interpolation=cv2.INTER_LINEAR)

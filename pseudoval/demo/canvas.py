@@ -4,15 +4,14 @@ Lengths are *units*: fractions of the image side, x to the right and y downwards
 looks the same at every `size`. Fields are float32 of shape [N, N] with N the supersampled side.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-Field = npt.NDArray[np.float32]
+Field = np.ndarray
+"""float32."""
 Points = npt.NDArray[np.float64]
 
 SUPERSAMPLE = 2
@@ -29,12 +28,6 @@ class Surface:
     """[N, N] elevation in units."""
     gloss: Field
     """[N, N] strength of the mirror-like highlight, 0 is matte."""
-
-    def copy(self) -> Surface:
-        """Return a surface that can be painted on without changing this one."""
-        return Surface(
-            albedo=self.albedo.copy(), height=self.height.copy(), gloss=self.gloss.copy()
-        )
 
 
 def new_surface(n: int, colour: tuple[float, float, float]) -> Surface:
@@ -57,7 +50,7 @@ def smooth_noise(rng: np.random.Generator, n: int, cells: int) -> Field:
     """Return smooth noise [n, n] of roughly unit deviation with `cells` bumps along a side."""
     coarse = rng.standard_normal((cells + 2, cells + 2)).astype(np.float32)
     # The bicubic kernel averages neighbours: 1.5 restores about unit deviation.
-    fine = np.asarray(cv2.resize(coarse, (n, n), interpolation=cv2.INTER_CUBIC), np.float32)
+    fine = cv2.resize(coarse, (n, n), interpolation=cv2.INTER_CUBIC)
     return fine * np.float32(1.5)
 
 
@@ -75,13 +68,13 @@ def smoothstep(low: float, high: float, values: Field) -> Field:
     A `low` above `high` gives the falling ramp.
     """
     t = np.clip((values - np.float32(low)) / np.float32(high - low), 0.0, 1.0)
-    return np.asarray(t * t * (3.0 - 2.0 * t), np.float32)
+    return t * t * (3.0 - 2.0 * t)
 
 
 def blur(field: Field, sigma: float) -> Field:
     """Return `field` ([N, N] or [N, N, 3]) blurred by a Gaussian of `sigma` units."""
     pixels = sigma * field.shape[0]
-    return np.asarray(cv2.GaussianBlur(field, (0, 0), pixels), np.float32)
+    return cv2.GaussianBlur(field, (0, 0), pixels)
 
 
 def mix(albedo: Field, colour: npt.ArrayLike, weight: Field) -> None:

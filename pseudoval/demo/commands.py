@@ -1,8 +1,7 @@
 """The demo: rendered images, then the single commands on them."""
 
-import shutil
-import tempfile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from pseudoval.data.files import claim_folder, read_json, write_json
 from pseudoval.demo import render_dataset
@@ -24,15 +23,12 @@ def render_data(out: Path, seed: int) -> None:
                 f"{out} holds a demo with seed {found}, not {seed}; choose another --out."
             )
     write_json(about, {"seed": seed})
-    if (out / "data").exists():
-        return
-    fresh = Path(tempfile.mkdtemp(prefix=".data.", dir=out))
-    try:
-        render_dataset(fresh, seed=seed)
-        fresh.chmod(0o755)
-        fresh.replace(out / "data")
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+    if not (out / "data").exists():
+        with TemporaryDirectory(prefix=".data.", dir=out) as folder:
+            fresh = Path(folder) / "data"
+            fresh.mkdir()
+            render_dataset(fresh, seed=seed)
+            fresh.replace(out / "data")
 
 
 def demo_commands(out: Path, seed: int) -> list[list[str]]:

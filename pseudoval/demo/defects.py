@@ -1,28 +1,17 @@
-"""Damage shared by the categories: blots, tints, scratches, dents.
+"""Damage shared by the categories: blots, tints, scratches.
 
 Each acts on the surface (reflectance, height, gloss), so that the light of the scene falls on it as
 on everything else. None of them copies pixels, and that is the point: a detector tuned on pasted
 fragments meets something else here.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from pseudoval.demo.canvas import (
-    Field,
-    Surface,
-    blur,
-    fractal_noise,
-    grid,
-    mix,
-    rotation,
-    smoothstep,
-    stroke,
-)
+from pseudoval.demo import canvas
+from pseudoval.demo.canvas import Field, Surface
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,15 +40,17 @@ def blot(
     `centre` and `radius` are in units; `ragged` is the deviation of the outline and `softness` the
     width of the edge, both relative to the radius.
     """
-    x, y = grid(n)
+    x, y = canvas.grid(n)
     turn, squeeze = rng.uniform(0, np.pi), rng.uniform(0.7, 1.0)
     dx, dy = x - np.float32(centre[0]), y - np.float32(centre[1])
     cos, sin = np.float32(np.cos(turn)), np.float32(np.sin(turn))
     along, across = cos * dx + sin * dy, (cos * dy - sin * dx) / np.float32(squeeze)
     distance = np.sqrt(along * along + across * across) / np.float32(radius)
     cells = max(2, round(0.8 / radius))
-    distance += np.float32(ragged) * np.minimum(distance, 1) * fractal_noise(rng, n, cells, 2)
-    return smoothstep(1 + softness / 2, 1 - softness / 2, np.asarray(distance, np.float32))
+    distance += (
+        np.float32(ragged) * np.minimum(distance, 1) * canvas.fractal_noise(rng, n, cells, 2)
+    )
+    return canvas.smoothstep(1 + softness / 2, 1 - softness / 2, distance)
 
 
 def tint(surface: Surface, spot: Field, dye: npt.ArrayLike, *, strength: float) -> None:
@@ -96,21 +87,13 @@ def scratch(
     path = np.concatenate([[start], np.asarray(start) + np.cumsum(moves, axis=0)])
     taper = np.sin(np.linspace(0.25, np.pi - 0.1, steps + 1))
     strengths = taper * rng.uniform(0.65, 1.0, steps + 1)
-    cut = stroke(n, path, strengths, width=0.006) * where
+    cut = canvas.stroke(n, path, strengths, width=0.006) * where
     # The burr lies on one side: the metal pushed out of the groove.
-    aside = rotation(heading + np.pi / 2) @ (0.007, 0)
-    burr = stroke(n, path + aside, strengths, width=0.004) * where
+    aside = canvas.rotation(heading + np.pi / 2) @ (0.007, 0)
+    burr = canvas.stroke(n, path + aside, strengths, width=0.004) * where
     weight = np.float32(min(1.0, depth / 0.004))
-    surface.height[:] += np.float32(depth) * (0.6 * blur(burr, 0.002) - blur(cut, 0.002))
-    mix(surface.albedo, bare, weight * cut)
+    surface.height[:] += np.float32(depth) * (
+        0.6 * canvas.blur(burr, 0.002) - canvas.blur(cut, 0.002)
+    )
+    canvas.mix(surface.albedo, bare, weight * cut)
     surface.gloss[:] += weight * np.float32(0.35) * burr
-
-
-def dent(
-    surface: Surface, centre: tuple[float, float], *, radius: float, depth: float, where: Field
-) -> None:
-    """Press a smooth hollow with a slight rim into `surface`, in place (all lengths in units)."""
-    x, y = grid(surface.height.shape[0])
-    square = ((x - np.float32(centre[0])) ** 2 + (y - np.float32(centre[1])) ** 2) / radius**2
-    hollow = (1 - 1.2 * square) * np.exp(-1.6 * square)
-    surface.height[:] -= np.float32(depth) * hollow.astype(np.float32) * where

@@ -1,24 +1,13 @@
 """Category `fabric`: a 2/2 twill that fills the image, and its stains, pulled threads and holes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
-from pseudoval.demo import defects
-from pseudoval.demo.canvas import (
-    Field,
-    Surface,
-    fractal_noise,
-    grid,
-    mix,
-    smooth_noise,
-    smoothstep,
-    stroke,
-)
+from pseudoval.demo import canvas, defects
+from pseudoval.demo.canvas import Field, Surface
 from pseudoval.demo.defects import Damage
 
 _WARP = np.array([0.115, 0.165, 0.235], np.float32)
@@ -68,7 +57,7 @@ def sample(rng: np.random.Generator, n: int) -> Scene:
 
     def fibre(kernel: tuple[int, int]) -> Field:
         white = rng.standard_normal((n, n), dtype=np.float32)
-        streaks = np.asarray(cv2.blur(white, kernel), np.float32)
+        streaks = cv2.blur(white, kernel)
         return np.asarray(1 + 0.11 * np.sqrt(kernel[0] * kernel[1]) * streaks, np.float32)
 
     return Scene(
@@ -76,12 +65,12 @@ def sample(rng: np.random.Generator, n: int) -> Scene:
         density=_THREADS * rng.uniform(0.97, 1.03),
         phase=(rng.uniform(16, 40), rng.uniform(16, 40)),
         sway=(
-            fractal_noise(rng, n, 3, 3) * np.float32(0.10),
-            fractal_noise(rng, n, 3, 3) * np.float32(0.10),
+            canvas.fractal_noise(rng, n, 3, 3) * np.float32(0.10),
+            canvas.fractal_noise(rng, n, 3, 3) * np.float32(0.10),
         ),
         tones=(tones(), tones()),
         fibre=(fibre((1, 9)), fibre((9, 1))),
-        shade=1 + np.float32(0.022) * smooth_noise(rng, n, 4),
+        shade=1 + np.float32(0.022) * canvas.smooth_noise(rng, n, 4),
     )
 
 
@@ -99,24 +88,24 @@ def paint(scene: Scene) -> Surface:
     wave_v = -np.cos(turn * (u - 0.5 + j) + turn / 2)
     warp = 0.75 * ridge_u + 0.55 * wave_u
     weft = 0.75 * ridge_v + 0.55 * wave_v + floating * ridge_v
-    over = smoothstep(-0.12, 0.12, np.asarray(warp - weft, np.float32))
+    over = canvas.smoothstep(-0.12, 0.12, warp - weft)
     tone_u = scene.tones[0][i.astype(np.intp) % _TONES] * scene.fibre[0]
     tone_v = scene.tones[1][j.astype(np.intp) % _TONES] * scene.fibre[1]
     tone_v *= 1 + np.float32(0.5) * floating
-    relief = np.asarray(np.maximum(warp, weft), np.float32)
+    relief = np.maximum(warp, weft)
     # Less light reaches the gaps between threads.
-    seen = scene.shade * smoothstep(-0.9, 0.9, relief)
+    seen = scene.shade * canvas.smoothstep(-0.9, 0.9, relief)
     shown_u, shown_v = seen * over * tone_u, seen * (1 - over) * tone_v
     planes = [shown_u * a + shown_v * b for a, b in zip(_WARP, _WEFT, strict=True)]
     return Surface(
-        albedo=np.asarray(np.stack(planes, axis=2), np.float32),
+        albedo=np.stack(planes, axis=2),
         height=np.float32(_RELIEF) * relief,
         gloss=np.full(u.shape, 0.015, np.float32),
     )
 
 
 def _thread_coordinates(scene: Scene) -> tuple[Field, Field]:
-    x, y = grid(scene.shade.shape[0])
+    x, y = canvas.grid(scene.shade.shape[0])
     cos, sin = np.float32(np.cos(scene.angle)), np.float32(np.sin(scene.angle))
     density = np.float32(scene.density)
     u = density * (cos * x + sin * y) + np.float32(scene.phase[0]) + scene.sway[0]
@@ -130,7 +119,7 @@ def _pulled(pull: Pull, u: Field, v: Field) -> tuple[Field, Field]:
     off = v - line
     hold = np.exp(-((np.abs(u - np.float32(pull.along)) / np.float32(pull.reach)) ** 4))
     drawn = v + np.float32(pull.pinch) * hold * off * np.exp(-np.abs(off) / 0.9)
-    on_thread = smoothstep(0.75, 0.4, np.abs(drawn - line)) * hold
+    on_thread = canvas.smoothstep(0.75, 0.4, np.abs(drawn - line)) * hold
     return np.asarray(drawn, np.float32), np.asarray(pull.lift * on_thread, np.float32)
 
 
@@ -171,7 +160,7 @@ def _hole(scene: Scene, surface: Surface, damage: Damage) -> Surface:
     radius = 0.012 + 0.040 * damage.extent
     gap = defects.blot(rng, n, centre, radius=radius, ragged=0.4, softness=0.25)
     gap *= np.float32(0.3 + 0.7 * damage.severity)
-    mix(surface.albedo, (0.012, 0.012, 0.014), gap)
+    canvas.mix(surface.albedo, (0.012, 0.012, 0.014), gap)
     surface.height[:] -= gap * np.float32(0.02)
     for _ in range(rng.integers(5, 11)):
         turn = rng.uniform(0, 2 * np.pi)
@@ -180,8 +169,8 @@ def _hole(scene: Scene, surface: Surface, damage: Damage) -> Surface:
             [-np.cos(turn + rng.normal(0, 0.6)), -np.sin(turn + rng.normal(0, 0.6))]
         )
         bend = (outer + inner) / 2 + rng.normal(0, 0.25 * radius, 2)
-        fray = stroke(n, [outer, bend, inner], [0.8, 0.8, 0.3], width=0.004)
-        mix(surface.albedo, (_WEFT if rng.random() < 0.6 else _WARP) * 0.9, fray)
+        fray = canvas.stroke(n, [outer, bend, inner], [0.8, 0.8, 0.3], width=0.004)
+        canvas.mix(surface.albedo, (_WEFT if rng.random() < 0.6 else _WARP) * 0.9, fray)
         surface.height[:] += fray * np.float32(0.008)
     return surface
 

@@ -1,25 +1,13 @@
 """Category `flange`: a turned steel ring with bolt holes, and its scratches, dents and tints."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from pseudoval.demo import defects
-from pseudoval.demo.canvas import (
-    Field,
-    Surface,
-    fractal_noise,
-    grid,
-    mix,
-    new_surface,
-    scale,
-    smooth_noise,
-    smoothstep,
-)
+from pseudoval.demo import canvas, defects
+from pseudoval.demo.canvas import Field, Surface
 from pseudoval.demo.defects import Damage
 
 _BACKGROUND = (0.085, 0.095, 0.11)
@@ -80,16 +68,16 @@ def sample(rng: np.random.Generator, n: int) -> Scene:
         scale=rng.uniform(0.988, 1.012),
         turning=np.asarray(marks, np.float32),
         finish=rng.uniform(0.0002, 0.0003),
-        patina=1 + np.float32(0.025) * fractal_noise(rng, n, 6, 3),
-        belt=np.asarray(1 + 0.05 * weave + 0.05 * smooth_noise(rng, n, 5), np.float32),
+        patina=1 + np.float32(0.025) * canvas.fractal_noise(rng, n, 6, 3),
+        belt=1 + 0.05 * weave + 0.05 * canvas.smooth_noise(rng, n, 5),
     )
 
 
 def paint(scene: Scene) -> Surface:
     """Machine the part and put it on the belt."""
     n = scene.belt.shape[0]
-    surface = new_surface(n, _BACKGROUND)
-    scale(surface.albedo, scene.belt)
+    surface = canvas.new_surface(n, _BACKGROUND)
+    canvas.scale(surface.albedo, scene.belt)
     radius, dx, dy = _polar(scene)
     bolts, chamfer = _bolt_holes(scene)
     steel = _ring(radius) * (1 - bolts)
@@ -107,12 +95,12 @@ def paint(scene: Scene) -> Surface:
     sector += 2 * dx * dy * np.float32(np.sin(towards_lamp))
     sector /= np.maximum(radius * radius, np.float32(1e-4))
     shine = (1 + np.float32(0.22) * sector) * (1 + np.float32(0.05) * groove) * scene.patina
-    mix(surface.albedo, _STEEL, steel)
-    scale(surface.albedo, 1 + steel * (shine - 1))
+    canvas.mix(surface.albedo, _STEEL, steel)
+    canvas.scale(surface.albedo, 1 + steel * (shine - 1))
     surface.gloss[:] = 0.14 * steel
     # Little light finds its way out of a bore or a bolt hole.
-    well = np.maximum(smoothstep(_BORE, _BORE - 0.012, radius), bolts)
-    scale(surface.albedo, 1 - np.float32(0.6) * well)
+    well = np.maximum(canvas.smoothstep(_BORE, _BORE - 0.012, radius), bolts)
+    canvas.scale(surface.albedo, 1 - np.float32(0.6) * well)
     return surface
 
 
@@ -122,11 +110,13 @@ def _metal(scene: Scene) -> Field:
 
 
 def _ring(radius: Field) -> Field:
-    return smoothstep(_BORE - 0.004, _BORE, radius) * smoothstep(_RIM + 0.003, _RIM, radius)
+    return canvas.smoothstep(_BORE - 0.004, _BORE, radius) * canvas.smoothstep(
+        _RIM + 0.003, _RIM, radius
+    )
 
 
 def _polar(scene: Scene) -> tuple[Field, Field, Field]:
-    x, y = grid(scene.belt.shape[0])
+    x, y = canvas.grid(scene.belt.shape[0])
     dx = (x - np.float32(scene.centre[0])) / np.float32(scene.scale)
     dy = (y - np.float32(scene.centre[1])) / np.float32(scene.scale)
     return np.sqrt(dx * dx + dy * dy), dx, dy
@@ -142,23 +132,23 @@ def _bolt_holes(scene: Scene) -> tuple[Field, Field]:
         square += (dy - np.float32(_BOLTS * np.sin(turn))) ** 2
         np.minimum(nearest, square, out=nearest)
     distance = np.sqrt(nearest)
-    holes = smoothstep(_BOLT_RADIUS + 0.002, _BOLT_RADIUS - 0.002, distance)
-    return holes, smoothstep(_BOLT_RADIUS + 0.009, _BOLT_RADIUS + 0.002, distance)
+    holes = canvas.smoothstep(_BOLT_RADIUS + 0.002, _BOLT_RADIUS - 0.002, distance)
+    return holes, canvas.smoothstep(_BOLT_RADIUS + 0.009, _BOLT_RADIUS + 0.002, distance)
 
 
 def _stamped(scene: Scene) -> Field:
     """Return the stamped lettering, [N, N] in [0, 1]."""
     n = scene.belt.shape[0]
-    canvas = np.zeros((n, n), np.uint8)
+    plate = np.zeros((n, n), np.uint8)
     letter = n / 384 * 0.42
     (width, height), _ = cv2.getTextSize(_MARK, cv2.FONT_HERSHEY_SIMPLEX, letter, 1)
     at = (round((n - width) / 2), round(n / 2 + height / 2))
-    cv2.putText(canvas, _MARK, at, cv2.FONT_HERSHEY_SIMPLEX, letter, (255,), 1, cv2.LINE_AA)
+    cv2.putText(plate, _MARK, at, cv2.FONT_HERSHEY_SIMPLEX, letter, (255,), 1, cv2.LINE_AA)
     # Letters stand upright below the hub, turned with the part.
     pose = cv2.getRotationMatrix2D((n / 2, n / 2), -float(np.rad2deg(scene.angle)), scene.scale)
     below = np.array([-np.sin(scene.angle), np.cos(scene.angle)]) * 0.268 * scene.scale
     pose[:, 2] += (np.asarray(scene.centre) - 0.5 + below) * n
-    moved = cv2.warpAffine(canvas, pose, (n, n), flags=cv2.INTER_LINEAR)
+    moved = cv2.warpAffine(plate, pose, (n, n), flags=cv2.INTER_LINEAR)
     return moved.astype(np.float32) / np.float32(255)
 
 
@@ -178,14 +168,14 @@ def _scratch(scene: Scene, surface: Surface, damage: Damage) -> Surface:
 
 
 def _dent(scene: Scene, surface: Surface, damage: Damage) -> Surface:
+    """A smooth hollow with a slight rim."""
     radius = 0.026 + 0.050 * damage.extent
-    defects.dent(
-        surface,
-        _on_face(scene, damage.rng),
-        radius=radius,
-        depth=radius * (0.34 + 0.55 * damage.severity),
-        where=_metal(scene),
-    )
+    depth = radius * (0.34 + 0.55 * damage.severity)
+    centre = _on_face(scene, damage.rng)
+    x, y = canvas.grid(scene.belt.shape[0])
+    square = ((x - np.float32(centre[0])) ** 2 + (y - np.float32(centre[1])) ** 2) / radius**2
+    hollow = (1 - 1.2 * square) * np.exp(-1.6 * square)
+    surface.height[:] -= np.float32(depth) * hollow.astype(np.float32) * _metal(scene)
     return surface
 
 
@@ -195,7 +185,7 @@ def _rust(scene: Scene, surface: Surface, damage: Damage) -> Surface:
     spot = defects.blot(
         rng, n, _on_face(scene, rng), radius=0.025 + 0.06 * damage.extent, ragged=0.45, softness=0.6
     )
-    crust = spot * np.clip(0.75 + 0.5 * fractal_noise(rng, n, 40, 2), 0, 1.5) * _metal(scene)
+    crust = spot * np.clip(0.75 + 0.5 * canvas.fractal_noise(rng, n, 40, 2), 0, 1.5) * _metal(scene)
     defects.tint(surface, crust, (0.62, 0.36, 0.20), strength=0.25 + 1.3 * damage.severity)
     surface.height[:] += crust * np.float32(0.0006)
     surface.gloss[:] *= 1 - 0.8 * np.clip(crust, 0, 1)

@@ -1,9 +1,8 @@
 """From scenes to files: normal images, defect images with their twins and masks, the dataset."""
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -116,7 +115,7 @@ def render_defect(
     for _ in range(_ATTEMPTS):
         severity, extent = rng.uniform(size=2)
         damage = Damage(rng=rng, severity=severity, extent=extent)
-        spoilt = develop(module.DEFECTS[kind](scene, surface.copy(), damage), light)
+        spoilt = develop(module.DEFECTS[kind](scene, deepcopy(surface), damage), light)
         mask = _visible_change(clean, spoilt)
         if not 0 < mask.sum() <= largest:
             continue
@@ -138,7 +137,7 @@ def _visible_change(clean: Field, spoilt: Field) -> npt.NDArray[np.bool_]:
     smallest = max(4, clean.shape[0] ** 2 // 5000)
     large = stats[:, cv2.CC_STAT_AREA] >= smallest
     large[0] = False
-    return np.asarray(large[labels], np.bool_)
+    return large[labels]
 
 
 def _generator(seed: int, category: str, group: str, index: int) -> np.random.Generator:

@@ -9,7 +9,7 @@ own background.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated
 
 import numpy as np
 
@@ -36,15 +36,8 @@ class CutPasteConfig(PasteConfig):
         aspect: width over height, drawn log-uniformly.
     """
 
-    NAME: ClassVar[str] = "cutpaste"
-    BOUNDS: ClassVar[dict[str, tuple[float, float]]] = {
-        **PasteConfig.BOUNDS,
-        "area": (1e-5, 0.5),
-        "aspect": (0.05, 20),
-    }
-
-    area: tuple[float, float] = (0.02, 0.15)
-    aspect: tuple[float, float] = (0.3, 3.3)
+    area: Annotated[tuple[float, float], (1e-5, 0.5)] = (0.02, 0.15)
+    aspect: Annotated[tuple[float, float], (0.05, 20)] = (0.3, 3.3)
 
     def shapes(self, rng: np.random.Generator) -> DrawShape:
         """What draws the shape of one anomaly."""
@@ -70,17 +63,9 @@ class CutPasteScarConfig(PasteConfig):
         rotation: largest angle in degrees, either way.
     """
 
-    NAME: ClassVar[str] = "cutpaste-scar"
-    BOUNDS: ClassVar[dict[str, tuple[float, float]]] = {
-        **PasteConfig.BOUNDS,
-        "width": (1, 128),
-        "length": (1, 128),
-        "rotation": (0, 180),
-    }
-
-    width: tuple[float, float] = (2.0, 16.0)
-    length: tuple[float, float] = (10.0, 25.0)
-    rotation: float = 45.0
+    width: Annotated[tuple[float, float], (1, 128)] = (2.0, 16.0)
+    length: Annotated[tuple[float, float], (1, 128)] = (10.0, 25.0)
+    rotation: Annotated[float, (0, 180)] = 45.0
 
     def shapes(self, rng: np.random.Generator) -> DrawShape:
         """What draws the shape of one anomaly."""
@@ -99,12 +84,6 @@ class CutPasteScarConfig(PasteConfig):
 @dataclass(frozen=True, kw_only=True)
 class CutPaste3WayConfig(CutPasteConfig, CutPasteScarConfig):
     """A patch or a scar of another normal (Li et al. 2021); the options of both."""
-
-    NAME: ClassVar[str] = "cutpaste-3way"
-    BOUNDS: ClassVar[dict[str, tuple[float, float]]] = {
-        **CutPasteConfig.BOUNDS,
-        **CutPasteScarConfig.BOUNDS,
-    }
 
     def shapes(self, rng: np.random.Generator) -> DrawShape:
         """What draws the shape of one anomaly."""

@@ -11,12 +11,13 @@ categories, FOLDER itself holds the pairs, for one category.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from pseudoval.data.dataset import IMAGE_SUFFIXES
-from pseudoval.data.images import read_mask_values, read_rgb
+from pseudoval.data.files import sha256_file
+from pseudoval.data.images import pixel_sha256, read_mask_values, read_rgb
 from pseudoval.errors import UserError
 from pseudoval.generators.options import options_to_json
 
@@ -35,30 +36,42 @@ class ExternalConfig:
 
     def __post_init__(self) -> None:
         if self.folder is None:
-            raise UserError("Generator 'external' needs a folder: --set folder=DIR.")
+            raise UserError("it needs a folder: --set folder=DIR.")
         if not self.folder.is_dir():
-            raise UserError(f"Generator 'external': there is no folder {self.folder}.")
+            raise UserError(f"there is no folder {self.folder}.")
 
     def to_json(self) -> dict[str, Any]:
         """The folder's name and the hash of its content."""
         return options_to_json(self)
 
 
-class Pair(NamedTuple):
-    """An anomalous image and its mask, files in the folder."""
+@dataclass(frozen=True, kw_only=True)
+class External:
+    """An anomalous image made elsewhere, with its mask.
 
-    image: Path
-    mask: Path
+    Attributes:
+        image, mask: POSIX paths relative to the folder they come from.
+        sha256, mask_sha256: hashes of their bytes.
+        pixel_sha256: hash of the image's picture.
+    """
+
+    image: str
+    mask: str
+    sha256: str
+    mask_sha256: str
+    pixel_sha256: str
 
 
-def find_pairs(folder: Path, category: str, *, alone: bool) -> list[Pair]:
-    """The pairs of a category, sorted by path.
+def read_externals(folder: Path, category: str, *, alone: bool) -> list[External]:
+    """The external anomalies of a category, all checked, sorted by path.
 
     Args:
         alone: no other category is asked for, so that the folder itself may hold the pairs.
 
     Raises:
-        UserError: there is no folder of the category or no image in it, or an image has no mask.
+        UserError: there is no folder of the category or no image in it, an image has no mask, one
+            of them cannot be read, or the mask is of another size, has more than two values, or is
+            empty.
     """
     root = folder / category
     if not root.is_dir():
@@ -76,33 +89,32 @@ def find_pairs(folder: Path, category: str, *, alone: bool) -> list[Pair]:
     pairs = [pair for images, masks in places for pair in _pairs(images, masks)]
     if not pairs:
         raise UserError(f"There is no anomalous image in {root}; put images and masks there.")
-    return pairs
+    return [_read(folder, image, mask) for image, mask in pairs]
 
 
-def read_pair(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
-    """Image uint8 ``[H, W, 3]`` and mask bool ``[H, W]``.
-
-    Raises:
-        UserError: one cannot be read, or the mask is of another size, has more than two values,
-            or is empty.
-    """
-    image = read_rgb(pair.image)
-    values = read_mask_values(pair.mask, image.shape[:2])
-    distinct = np.unique(values)
+def _read(folder: Path, image: Path, mask: Path) -> External:
+    pixels = read_rgb(image)
+    distinct = np.unique(read_mask_values(mask, pixels.shape[:2]))
     if len(distinct) > 2 or (len(distinct) == 2 and distinct[0] != 0):
         raise UserError(
-            f"The mask {pair.mask} is not binary: it has {len(distinct)} values, {distinct[0]} to "
+            f"The mask {mask} is not binary: it has {len(distinct)} values, {distinct[0]} to "
             f"{distinct[-1]}; save it as black (normal) and white (anomalous) in a lossless format."
         )
     if not distinct.any():
         raise UserError(
-            f"The mask {pair.mask} is empty: it marks no pixel as anomalous; mend it or remove "
+            f"The mask {mask} is empty: it marks no pixel as anomalous; mend it or remove "
             "the image."
         )
-    return image, values != 0
+    return External(
+        image=image.relative_to(folder).as_posix(),
+        mask=mask.relative_to(folder).as_posix(),
+        sha256=sha256_file(image),
+        mask_sha256=sha256_file(mask),
+        pixel_sha256=pixel_sha256(pixels),
+    )
 
 
-def _pairs(images: Path, masks: Path) -> list[Pair]:
+def _pairs(images: Path, masks: Path) -> list[tuple[Path, Path]]:
     """Each image of a folder with the mask of its name in another (or the same) folder."""
 
     def listed(folder: Path) -> list[Path]:
@@ -121,5 +133,5 @@ def _pairs(images: Path, masks: Path) -> list[Pair]:
             raise UserError(
                 f"The external image {path} has no mask; expected {masks / (path.stem + MASK)}.png."
             )
-        pairs.append(Pair(path, mask))
+        pairs.append((path, mask))
     return pairs

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from pseudoval.generators.pasting import (
     anywhere,
     fit_source,
     fragment_at,
+    inside,
     paste,
     spots_of,
 )
@@ -42,30 +43,14 @@ class LafiteGeneratorConfig(PasteConfig):
             ``independent`` by an angle of its own from the same range, or ``none``.
     """
 
-    NAME: ClassVar[str] = "lafite"
-    CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {
-        **PasteConfig.CHOICES,
-        "masks": tuple(MASK_FAMILIES),
-        "content_rotation": ("with_mask", "independent", "none"),
-    }
-    BOUNDS: ClassVar[dict[str, tuple[float, float]]] = {
-        **PasteConfig.BOUNDS,
-        "min_area": (1e-5, 0.25),
-        "max_area": (1e-5, 0.25),
-        "max_fragments": (1, 10),
-        "joined": (0, 1),
-        "min_rotation": (-360, 360),
-        "max_rotation": (-360, 360),
-    }
-
-    masks: tuple[str, ...] = tuple(MASK_FAMILIES)
-    min_area: float = 0.002
-    max_area: float = 0.05
-    max_fragments: int = 3
-    joined: float = 0.5
-    min_rotation: float = 0.0
-    max_rotation: float = 360.0
-    content_rotation: str = "with_mask"
+    masks: Annotated[tuple[str, ...], tuple(MASK_FAMILIES)] = tuple(MASK_FAMILIES)
+    min_area: Annotated[float, (1e-5, 0.25)] = 0.002
+    max_area: Annotated[float, (1e-5, 0.25)] = 0.05
+    max_fragments: Annotated[int, (1, 10)] = 3
+    joined: Annotated[float, (0, 1)] = 0.5
+    min_rotation: Annotated[float, (-360, 360)] = 0.0
+    max_rotation: Annotated[float, (-360, 360)] = 360.0
+    content_rotation: Annotated[str, ("with_mask", "independent", "none")] = "with_mask"
 
 
 def generate(
@@ -136,8 +121,7 @@ def _draw(
             turn = rng.uniform(low, high)
         # The cut keeps its rotated window inside the source where that fits.
         radius = math.hypot(h, w) / 2
-        x = rng.uniform(min(radius, width / 2), max(width - radius, width / 2))
-        y = rng.uniform(min(radius, height / 2), max(height - radius, height / 2))
+        x, y = rng.uniform(*inside(2 * radius, width)), rng.uniform(*inside(2 * radius, height))
         return fragment_at(source, shape, (top, left), (x, y), turn)
 
     return draw

@@ -3,11 +3,11 @@ seamlessly (Poisson) into the background, so that only their structure is out of
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 
-from pseudoval.generators.options import PasteConfig
+from pseudoval.generators.options import BLENDINGS, PasteConfig
 from pseudoval.generators.pasting import Draw, Fragment, fit_source, paste, place_and_cut, spots_of
 
 GAMMA_SHAPE, GAMMA_SCALE = 2.0, 0.1
@@ -31,22 +31,15 @@ class NsaConfig(PasteConfig):
         max_patches: an anomaly is 1 to this many patches.
     """
 
-    NAME: ClassVar[str] = "nsa"
-    BOUNDS: ClassVar[dict[str, tuple[float, float]]] = {
-        **PasteConfig.BOUNDS,
-        "side": (0.001, 1),
-        "resize": (0.1, 10),
-        "max_patches": (1, 10),
-    }
     MIN_CHANGED: ClassVar[float] = 0.6
     """Lower than elsewhere: close to a patch's edge the blended values are those of the background,
     which is what makes it seamless."""
 
-    blending: str = "poisson"
-    jitter: float = 0.0
-    side: tuple[float, float] = (0.06, 0.4)
-    resize: tuple[float, float] = (0.7, 1.3)
-    max_patches: int = 3
+    blending: Annotated[str, BLENDINGS] = "poisson"
+    jitter: Annotated[float, (0, 1)] = 0.0
+    side: Annotated[tuple[float, float], (0.001, 1)] = (0.06, 0.4)
+    resize: Annotated[tuple[float, float], (0.1, 10)] = (0.7, 1.3)
+    max_patches: Annotated[int, (1, 10)] = 3
 
 
 def generate(

@@ -5,7 +5,7 @@ import types
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Union, get_args, get_origin, get_type_hints
 
 from pseudoval.data.files import sha256_folder
 from pseudoval.errors import UserError
@@ -17,6 +17,9 @@ BLENDINGS = ("hard", "feather", "alpha", "poisson")
 @dataclass(frozen=True, kw_only=True)
 class PasteConfig:
     """Options of a generator that pastes fragments.
+
+    The annotation of an option says where its number, or both ends of its range, must lie, or which
+    names it chooses from; ``min_X`` is at most ``max_X``.
 
     Attributes:
         blending: how a fragment meets the background, see ``blending.blend``: ``hard``;
@@ -38,50 +41,39 @@ class PasteConfig:
             Half, so that chips and burrs across the outline stay possible.
     """
 
-    NAME: ClassVar[str] = ""
-    CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {"blending": BLENDINGS}
-    """What an option, or each of several values, must be one of."""
-    BOUNDS: ClassVar[dict[str, tuple[float, float]]] = {
-        "opacity": (0.01, 1),
-        "scale": (0.01, 100),
-        "jitter": (0, 1),
-        "min_change": (0, 255),
-        "min_overlap": (0.01, 1),
-    }
-    """Where numbers and both ends of ranges must lie; ``min_X`` is at most ``max_X``."""
     FLIPS: ClassVar[float] = 0.0
     """Probability of mirroring a fragment, in each direction."""
     MIN_CHANGED: ClassVar[float] = 0.9
     """Share of the pixels in the mask that must differ from the background. A fragment of white on
     white is redrawn; the few pixels that agree by chance stay in the mask, whose shape is kept."""
 
-    blending: str = "hard"
-    opacity: tuple[float, float] = (1.0, 1.0)
-    scale: float = 1.0
-    jitter: float = 0.1
+    blending: Annotated[str, BLENDINGS] = "hard"
+    opacity: Annotated[tuple[float, float], (0.01, 1)] = (1.0, 1.0)
+    scale: Annotated[float, (0.01, 100)] = 1.0
+    jitter: Annotated[float, (0, 1)] = 0.1
     augment: Path | None = None
-    min_change: float = 8.0
-    min_overlap: float = 0.5
+    min_change: Annotated[float, (0, 255)] = 8.0
+    min_overlap: Annotated[float, (0.01, 1)] = 0.5
 
     def __post_init__(self) -> None:
-        for name, known in self.CHOICES.items():
-            found = getattr(self, name)
-            chosen = (found,) if isinstance(found, str) else found
-            if not chosen or set(chosen) - set(known):
+        for field in fields(self):
+            name, found = field.name, getattr(self, field.name)
+            if get_origin(field.type) is not Annotated:
+                continue
+            limits = get_args(field.type)[1]
+            values = found if isinstance(found, tuple) else (found,)
+            if isinstance(limits[0], str):
+                if not values or set(values) - set(limits):
+                    known = ", ".join(limits)
+                    raise UserError(f"{name} is {found!r}; it must be one or more of {known}.")
+                continue
+            low, high = limits
+            if not low <= values[0] <= values[-1] <= high:
                 raise UserError(
-                    f"Generator {self.NAME!r}: {name} is {found!r}; it must be one or more of "
-                    f"{', '.join(known)}."
-                )
-        for name, (low, high) in self.BOUNDS.items():
-            found = getattr(self, name)
-            ends = found if isinstance(found, tuple) else (found, found)
-            if not low <= ends[0] <= ends[1] <= high:
-                raise UserError(
-                    f"Generator {self.NAME!r}: {name} is {found}; it must lie in {low}..{high}, a "
-                    "range from low to high."
+                    f"{name} is {found}; it must lie in {low}..{high}, a range from low to high."
                 )
             if name.startswith("min_") and found > getattr(self, f"max_{name[4:]}", found):
-                raise UserError(f"Generator {self.NAME!r}: {name} is above max_{name[4:]}.")
+                raise UserError(f"{name} is above max_{name[4:]}.")
         self.pipeline()  # what is wrong with a file shows before anything is made
 
     def pipeline(self) -> dict[str, Any]:
@@ -114,31 +106,29 @@ def parse_options(generator: str, config: type, settings: Mapping[str, str]) -> 
     Raises:
         UserError: an unknown name, or a value that does not parse or is out of range.
     """
-    known = {field.name: field for field in fields(config)}
-    values: dict[str, Any] = {}
-    for name, text in settings.items():
+    known, kinds = [field.name for field in fields(config)], get_type_hints(config)
+    for name in settings:
         if name not in known:
             raise UserError(
                 f"Generator {generator!r} has no option {name!r}; it has {', '.join(known)}."
             )
-        values[name] = _parse(generator, name, text, known[name].type)
-    return config(**values)
+    try:
+        return config(**{name: _parse(name, text, kinds[name]) for name, text in settings.items()})
+    except UserError as error:
+        raise UserError(f"Generator {generator!r}: {error}") from None
 
 
-def _parse(generator: str, name: str, text: str, kind: Any) -> Any:
+def _parse(name: str, text: str, kind: Any) -> Any:
     """Read ``text`` as ``kind``: int, float, str, an optional path, or a tuple of one of them."""
     if get_origin(kind) in (Union, types.UnionType):
         return Path(text)
     if members := get_args(kind):
         parts = [part.strip() for part in text.split(",") if part.strip()]
-        values = tuple(_parse(generator, name, part, members[0]) for part in parts)
+        values = tuple(_parse(name, part, members[0]) for part in parts)
         if members[-1] is not Ellipsis:
             values = values * 2 if len(values) == 1 else values
             if len(values) != len(members):
-                raise UserError(
-                    f"Option {name!r} of generator {generator!r} is {text!r}, not one number or "
-                    "LOW,HIGH."
-                )
+                raise UserError(f"{name} is {text!r}, not one number or LOW,HIGH.")
         return values
     try:
         value = kind(text.strip())
@@ -146,5 +136,5 @@ def _parse(generator: str, name: str, text: str, kind: Any) -> Any:
         value = math.nan
     if isinstance(value, float) and not math.isfinite(value):
         what = "a whole number" if kind is int else "a number"
-        raise UserError(f"Option {name!r} of generator {generator!r} is {text!r}, not {what}.")
+        raise UserError(f"{name} is {text!r}, not {what}.")
     return value

@@ -206,8 +206,8 @@ def place_and_cut(
     height, width = source.shape[:2]
     h, w = shape.shape
     top, left = anywhere(rng, (height, width), h, w, spots)
-    x = rng.uniform(*_inside(w / zoom, width))
-    y = rng.uniform(*_inside(h / zoom, height))
+    x = rng.uniform(*inside(w / zoom, width))
+    y = rng.uniform(*inside(h / zoom, height))
     return fragment_at(source, shape, (top, left), (x, y), angle, zoom)
 
 
@@ -261,7 +261,7 @@ def cut(
     return cv2.warpAffine(source, to_source, (w, h), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
 
 
-def _inside(extent: float, whole: int) -> tuple[float, float]:
+def inside(extent: float, whole: int) -> tuple[float, float]:
     """Where the centre of an extent may lie so that all of it is inside, if that is possible."""
     return min(extent / 2, whole / 2), max(whole - extent / 2, whole / 2)
 

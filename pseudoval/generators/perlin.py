@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import cv2
 import numpy as np
@@ -41,22 +41,14 @@ class PerlinConfig(PasteConfig):
             into ``PIECES``.
     """
 
-    NAME: ClassVar[str] = "perlin"
-    BOUNDS: ClassVar[dict[str, tuple[float, float]]] = {
-        **PasteConfig.BOUNDS,
-        "octaves": (0, 8),
-        "threshold": (0, 1),
-        "min_area": (1e-5, 1),
-        "max_area": (1e-5, 1),
-    }
     FLIPS: ClassVar[float] = 0.5
 
-    opacity: tuple[float, float] = (0.15, 1.0)
-    jitter: float = 0.3
-    octaves: tuple[int, int] = (0, 5)
-    threshold: float = 0.5
-    min_area: float = 0.002
-    max_area: float = 0.25
+    opacity: Annotated[tuple[float, float], (0.01, 1)] = (0.15, 1.0)
+    jitter: Annotated[float, (0, 1)] = 0.3
+    octaves: Annotated[tuple[int, int], (0, 8)] = (0, 5)
+    threshold: Annotated[float, (0, 1)] = 0.5
+    min_area: Annotated[float, (1e-5, 1)] = 0.002
+    max_area: Annotated[float, (1e-5, 1)] = 0.25
     texture_folder: Path | None = None
 
     def __post_init__(self) -> None:

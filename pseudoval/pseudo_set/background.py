@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from scipy import ndimage
 
 WORKING_SIDE = 256
 """Pixels of the longer side at which the object is sought; finer edges are not needed."""
@@ -180,35 +181,23 @@ def _square(reach: int) -> np.ndarray:
 
 def _above(values: np.ndarray, low: float, high: float) -> np.ndarray:
     """bool ``[h, w]``: parts above ``low`` that reach ``high`` somewhere."""
-    count, labels = cv2.connectedComponents((values > low).astype(np.uint8), connectivity=8)
-    seeded = np.zeros(count, bool)
-    seeded[np.unique(labels[values > high])] = True
-    seeded[0] = False
-    return np.asarray(seeded[labels])
+    found = ndimage.binary_propagation(values > high, np.ones((3, 3)), mask=values > low)
+    return np.asarray(found)
 
 
 def _tidy(mask: np.ndarray) -> np.ndarray:
     """Without dust, and with small holes filled; uint8 to bool."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    areas = stats[:, cv2.CC_STAT_AREA].astype(np.int64)
-    areas[0] = 0
-    kept = areas >= SMALLEST_PART * areas.max(initial=0)
-    kept[0] = False
-    found = kept[labels]
-    if count == 1:
-        return np.zeros(mask.shape, bool)
-    _, gaps, stats, _ = cv2.connectedComponentsWithStats((~found).astype(np.uint8), connectivity=4)
-    areas = stats[:, cv2.CC_STAT_AREA].astype(np.int64)
-    outside = np.zeros(len(areas), bool)
-    outside[np.unique(gaps[_frame(mask.shape, 1)])] = True
-    outside[0] = True
-    small = ~outside & (areas <= FILLED_HOLE * found.sum())
-    return np.asarray(found | small[gaps])
+    parts, _ = ndimage.label(mask, np.ones((3, 3)))
+    areas = np.bincount(parts[parts > 0], minlength=2)
+    found = (areas >= max(SMALLEST_PART * areas.max(), 1))[parts]
+    gaps, _ = ndimage.label(~found)
+    areas = np.bincount(gaps.ravel())
+    areas[np.unique(gaps[_frame(mask.shape, 1)])] = mask.size  # outside, not in a hole
+    return np.asarray(found | (areas <= FILLED_HOLE * found.sum())[gaps])
 
 
-def plausible_share(image: np.ndarray, background: Background) -> float | None:
-    """The share that the object covers; None if it is no plausible object."""
-    lab = to_lab(image)
+def plausible_share(lab: np.ndarray, background: Background) -> float | None:
+    """The share that the object covers on a picture of ``to_lab``; None if it is not plausible."""
     cut = _cut(lab, background)
     if cut is None:
         return None

@@ -4,6 +4,8 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +22,8 @@ from pseudoval.data.files import (
 )
 from pseudoval.data.images import pixel_sha256, read_rgb
 from pseudoval.errors import UserError
-from pseudoval.generators import DEFAULT_GENERATOR, MixConfig, external, parse_settings
+from pseudoval.generators import DEFAULT_GENERATOR, MixConfig, parse_settings
+from pseudoval.generators.external import External, read_externals
 from pseudoval.progress import ProgressCallback, silent
 from pseudoval.pseudo_set.foreground import make_foreground
 from pseudoval.pseudo_set.make import AnomalyMaker, copy_checked, spread
@@ -32,7 +35,7 @@ from pseudoval.pseudo_set.manifest import (
     load_manifest,
     write_manifest,
 )
-from pseudoval.pseudo_set.plan import EXTERNAL, Copy, External, Normal, Task, plan_category
+from pseudoval.pseudo_set.plan import EXTERNAL, Copy, Normal, Task, plan_category
 from pseudoval.pseudo_set.split import check_holdout, split_normals, split_sha256
 
 REQUEST = ".request.json"
@@ -82,21 +85,6 @@ class BuildRequest:
                 raise UserError(f"The option {name} is {value}; it must be {least} or more.")
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Plan:
-    """What a set will be: its manifest, without the hashes of anomalies, and how to make it."""
-
-    manifest: Manifest
-    tasks: list[Task | Copy]
-    maker: AnomalyMaker
-
-    @property
-    def request(self) -> Request:
-        """The part of the manifest that is known before anything is made."""
-        keys = Request.__annotations__
-        return cast(Request, {k: v for k, v in self.manifest.items() if k in keys})
-
-
 def build(
     data: Path, out: Path, *, progress: ProgressCallback = silent, **options: Any
 ) -> Manifest:
@@ -122,9 +110,10 @@ def build(
     config = parse_settings(request.generator, request.settings)
     names = list_categories(data, request.categories)
     new = _check_out(data, out)
-    plan = _plan(request, config, _read_normals(request, names, progress))
+    manifest, tasks, maker = _plan(request, config, _read_normals(request, names, progress))
+    known = {key: value for key, value in manifest.items() if key in Request.__annotations__}
     if not new and not request.overwrite:
-        finished = _compare(out, plan.request)
+        finished = _compare(out, known)
         if finished is not None:
             return finished
     claim_folder(out, "pseudo")
@@ -132,13 +121,20 @@ def build(
         if not new and (request.overwrite or not (out / REQUEST).is_file()):
             # What an unknown request left cannot be told from ours, so none of it is kept.
             clear_folder(out)
-        write_json(out / REQUEST, plan.request)
+        write_json(out / REQUEST, known)
         for leftover in out.rglob(".*.tmp*"):  # of a killed run
             leftover.unlink()
-        _write(plan, request.workers, progress)
-    write_manifest(out, plan.manifest)
+        for entry in manifest["images"]:
+            if entry["label"] == 0:
+                normal = data / entry["source_files"][0]
+                copy_checked(normal, out / entry["path"], entry["sha256"])
+        hashes = spread(maker, tasks, request.workers, "writing", progress)
+        anomalies = [entry for entry in manifest["images"] if entry["label"] == 1]
+        for entry, (image, mask) in zip(anomalies, hashes, strict=True):
+            entry["sha256"], entry["mask_sha256"] = image, mask
+    write_manifest(out, manifest)
     (out / REQUEST).unlink()
-    return plan.manifest
+    return manifest
 
 
 @contextmanager
@@ -184,27 +180,20 @@ def _read_normals(
     """Decode and hash every train normal."""
     paths = {category: train_normals(request.data, category) for category in categories}
     every = [path for found in paths.values() for path in found]
-    hashes = dict(
-        zip(every, spread(_hashes, every, request.workers, "reading", progress), strict=True)
+    read = partial(_read_normal, request.data)
+    normals = iter(spread(read, every, request.workers, "reading", progress))
+    return {category: list(islice(normals, len(found))) for category, found in paths.items()}
+
+
+def _read_normal(data: Path, path: Path) -> Normal:
+    return Normal(
+        name=path.relative_to(data).as_posix(),
+        file_sha256=sha256_file(path),
+        pixel_sha256=pixel_sha256(read_rgb(path)),
     )
-    return {
-        category: [
-            Normal(
-                name=path.relative_to(request.data).as_posix(),
-                file_sha256=hashes[path][0],
-                pixel_sha256=hashes[path][1],
-            )
-            for path in found
-        ]
-        for category, found in paths.items()
-    }
 
 
-def _hashes(path: Path) -> tuple[str, str]:
-    return sha256_file(path), pixel_sha256(read_rgb(path))
-
-
-def _compare(out: Path, request: Request) -> Manifest | None:
+def _compare(out: Path, request: Mapping[str, Any]) -> Manifest | None:
     """The manifest of a finished set of this request; None if there is one to finish.
 
     Raises:
@@ -230,12 +219,18 @@ def _compare(out: Path, request: Request) -> Manifest | None:
     return None
 
 
-def _plan(request: BuildRequest, config: Any, normals: Mapping[str, list[Normal]]) -> _Plan:
-    """Everything that is decided before anything is written; all input is checked."""
+def _plan(
+    request: BuildRequest, config: Any, normals: Mapping[str, list[Normal]]
+) -> tuple[Manifest, list[Task | Copy], AnomalyMaker]:
+    """Everything that is decided before anything is written; all input is checked.
+
+    Returns:
+        the manifest without the hashes of anomalies, the anomalies to make, and what makes them.
+    """
     mixture = config
     if not isinstance(config, MixConfig):
         mixture = MixConfig(weights={request.generator: 1.0}, configs={request.generator: config})
-    folder, externals = _externals(request.data, mixture, normals)
+    externals = _externals(request.data, mixture, normals)
     foregrounds = {
         category: make_foreground(
             request.foreground, category, [request.data / normal.name for normal in found]
@@ -261,11 +256,10 @@ def _plan(request: BuildRequest, config: Any, normals: Mapping[str, list[Normal]
     maker = AnomalyMaker(
         data=request.data,
         out=request.out,
-        external=folder,
         configs=mixture.configs,
         foregrounds=foregrounds,
     )
-    return _Plan(manifest=manifest, tasks=tasks, maker=maker)
+    return manifest, tasks, maker
 
 
 def _header(
@@ -306,10 +300,10 @@ def _header(
 
 def _externals(
     data: Path, mixture: MixConfig, normals: Mapping[str, list[Normal]]
-) -> tuple[Path | None, dict[str, list[External]]]:
-    """The external anomalies of each category, all checked, and the folder they are in."""
+) -> dict[str, list[External]]:
+    """The external anomalies of each category, all checked."""
     if EXTERNAL not in mixture.configs:
-        return None, {}
+        return {}
     folder = mixture.configs[EXTERNAL].folder
     if not _apart(folder, data):
         raise UserError(
@@ -319,35 +313,11 @@ def _externals(
     found: dict[str, list[External]] = {}
     for category, known in normals.items():
         pictures = {normal.pixel_sha256: normal.name for normal in known}
-        found[category] = []
-        for pair in external.find_pairs(folder, category, alone=len(normals) == 1):
-            image, _ = external.read_pair(pair)
-            pixels = pixel_sha256(image)
-            if pixels in pictures:
+        found[category] = read_externals(folder, category, alone=len(normals) == 1)
+        for one in found[category]:
+            if copied := pictures.get(one.pixel_sha256):
                 raise UserError(
-                    f"The external image {pair.image} is a copy of the normal {pictures[pixels]}; "
+                    f"The external image {folder / one.image} is a copy of the normal {copied}; "
                     "remove it."
                 )
-            found[category].append(
-                External(
-                    image=pair.image.relative_to(folder).as_posix(),
-                    mask=pair.mask.relative_to(folder).as_posix(),
-                    sha256=sha256_file(pair.image),
-                    mask_sha256=sha256_file(pair.mask),
-                    pixel_sha256=pixels,
-                )
-            )
-    return folder, found
-
-
-def _write(plan: _Plan, workers: int, progress: ProgressCallback) -> None:
-    """Copy the normals, make the anomalies, and fill their hashes in."""
-    entries, maker = plan.manifest["images"], plan.maker
-    for entry in entries:
-        if entry["label"] == 0:
-            source = maker.data / entry["source_files"][0]
-            copy_checked(source, maker.out / entry["path"], entry["sha256"])
-    hashes = spread(maker, plan.tasks, workers, "writing", progress)
-    anomalies = [entry for entry in entries if entry["label"] == 1]
-    for entry, (image, mask) in zip(anomalies, hashes, strict=True):
-        entry["sha256"], entry["mask_sha256"] = image, mask
+    return found

@@ -85,8 +85,8 @@ def make_foreground(mode: str | Path, category: str, paths: Sequence[Path]) -> F
         return Foreground(kind="none", reason="none: whole image")
     if str(mode) != "auto":
         return _from_folder(Path(mode), category, paths)
-    images = [read_rgb(path) for path in _sample(paths)]
-    background = learn([to_lab(image) for image in images])
+    images = [to_lab(read_rgb(path)) for path in _sample(paths)]
+    background = learn(images)
     if background is None:
         return _texture("no plain background")
     shares = [plausible_share(image, background) for image in images]

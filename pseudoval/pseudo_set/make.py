@@ -20,7 +20,7 @@ from pseudoval.errors import UserError
 from pseudoval.generators import GENERATORS
 from pseudoval.progress import ProgressCallback
 from pseudoval.pseudo_set.foreground import Foreground
-from pseudoval.pseudo_set.plan import Copy, Task
+from pseudoval.pseudo_set.plan import EXTERNAL, Copy, Task
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -34,14 +34,12 @@ class AnomalyMaker:
 
     Attributes:
         data, out: the normals, and the set.
-        external: folder of the external anomalies, if there are any.
         configs: configuration of each generator that tasks name.
         foregrounds: what finds the foreground, by category.
     """
 
     data: Path
     out: Path
-    external: Path | None
     configs: Mapping[str, Any]
     foregrounds: Mapping[str, Foreground]
 
@@ -54,10 +52,9 @@ class AnomalyMaker:
         image, mask = self.out / task.image, self.out / task.mask
         if not (image.is_file() and mask.is_file()):
             if isinstance(task, Copy):
-                assert self.external is not None
-                one = task.external
-                copy_checked(self.external / one.mask, mask, one.mask_sha256)
-                copy_checked(self.external / one.image, image, one.sha256)
+                one, folder = task.external, self.configs[EXTERNAL].folder
+                copy_checked(folder / one.mask, mask, one.mask_sha256)
+                copy_checked(folder / one.image, image, one.sha256)
             else:
                 pixels, shape = self.make(task)
                 write_png(mask, shape)

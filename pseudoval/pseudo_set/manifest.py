@@ -179,21 +179,17 @@ def bank_normals(data: Path, manifest: Manifest) -> dict[str, list[ImageItem]]:
 def differences(known: Mapping[str, Any], request: Mapping[str, Any]) -> list[str]:
     """What sets a request apart from that of a known set, one phrase each."""
     hashes = ("heldout_sha256", "bank_sha256")
-    found = [
-        f"{name} was {known.get(name)!r}, now {value!r}"
-        for name, value in request.items()
-        if name not in ("generator", *hashes) and known.get(name) != value
-    ]
     before, after = known["generator"], request["generator"]
-    if before["name"] != after["name"]:
-        found.append(f"generator was {before['name']!r}, now {after['name']!r}")
-    else:
-        old, new = _flat(before["parameters"]), _flat(after["parameters"])
-        found += [
-            f"{name} was {old.get(name)!r}, now {new.get(name)!r}"
-            for name in {**new, **old}
-            if old.get(name) != new.get(name)
-        ]
+    old = {**{name: known.get(name) for name in request}, "generator": before["name"]}
+    new = {**request, "generator": after["name"]}
+    if before["name"] == after["name"]:
+        old |= _flat(before["parameters"])
+        new |= _flat(after["parameters"])
+    found = [
+        f"{name} was {old.get(name)!r}, now {new.get(name)!r}"
+        for name in new | old
+        if name not in hashes and old.get(name) != new.get(name)
+    ]
     # With other options the split differs as well; that need not be said.
     if not found and any(known.get(name) != request[name] for name in hashes):
         found = ["the train normals of the data have changed"]

@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from pseudoval.generators import MixConfig
+from pseudoval.generators.external import External
 from pseudoval.pseudo_set.manifest import ImageEntry
 
 EXTERNAL = "external"
@@ -31,73 +32,53 @@ class Normal:
 
 
 @dataclass(frozen=True, kw_only=True)
-class External:
-    """An anomalous image made elsewhere, with its mask.
-
-    Attributes:
-        image, mask: POSIX paths relative to the folder they come from.
-        sha256, mask_sha256: hashes of their bytes.
-        pixel_sha256: hash of the image's picture.
-    """
-
-    image: str
-    mask: str
-    sha256: str
-    mask_sha256: str
-    pixel_sha256: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """One anomaly to make on a held-out normal.
+class _Anomaly:
+    """One anomaly of a set.
 
     Attributes:
         category: its folder name.
         maker: name of the generator that makes it.
         stem: name of its file without the suffix.
-        background: the held-out normal that is pasted on.
-        source: another one, from which fragments are cut.
-        key: whole numbers that key its random stream.
+        image_suffix, mask_suffix: of its files.
     """
 
     category: str
     maker: str
     stem: str
+    image_suffix: str = ".png"
+    mask_suffix: str = ".png"
+
+    @property
+    def image(self) -> str:
+        """Where the image goes, POSIX path relative to the set."""
+        return f"{self.category}/test/{self.maker}/{self.stem}{self.image_suffix}"
+
+    @property
+    def mask(self) -> str:
+        """Where the mask goes."""
+        return f"{self.category}/ground_truth/{self.maker}/{self.stem}_mask{self.mask_suffix}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(_Anomaly):
+    """An anomaly to make on a held-out normal.
+
+    Attributes:
+        background: the held-out normal that is pasted on.
+        source: another one, from which fragments are cut.
+        key: whole numbers that key its random stream.
+    """
+
     background: Normal
     source: Normal
     key: tuple[int, ...]
 
-    @property
-    def image(self) -> str:
-        """Where the image goes, POSIX path relative to the set."""
-        return f"{self.category}/test/{self.maker}/{self.stem}.png"
-
-    @property
-    def mask(self) -> str:
-        """Where the mask goes."""
-        return f"{self.category}/ground_truth/{self.maker}/{self.stem}_mask.png"
-
 
 @dataclass(frozen=True, kw_only=True)
-class Copy:
-    """An external anomaly to be taken as it is; attributes as those of ``Task``."""
+class Copy(_Anomaly):
+    """An external anomaly to be taken as it is."""
 
-    category: str
-    stem: str
     external: External
-    maker: str = EXTERNAL
-
-    @property
-    def image(self) -> str:
-        """Where the image goes, POSIX path relative to the set."""
-        suffix = PurePosixPath(self.external.image).suffix
-        return f"{self.category}/test/{EXTERNAL}/{self.stem}{suffix}"
-
-    @property
-    def mask(self) -> str:
-        """Where the mask goes."""
-        suffix = PurePosixPath(self.external.mask).suffix
-        return f"{self.category}/ground_truth/{EXTERNAL}/{self.stem}_mask{suffix}"
 
 
 def plan_category(
@@ -237,7 +218,16 @@ def _copies(category: str, externals: Sequence[External]) -> list[Copy]:
     for one in externals:
         path = PurePosixPath(one.image)
         stem = f"{path.parent.name}_{path.stem}" if path.parts[-3:-2] == ("test",) else path.stem
-        copies.append(Copy(category=category, stem=_free(stem, taken), external=one))
+        copies.append(
+            Copy(
+                category=category,
+                maker=EXTERNAL,
+                stem=_free(stem, taken),
+                image_suffix=path.suffix,
+                mask_suffix=PurePosixPath(one.mask).suffix,
+                external=one,
+            )
+        )
     return copies
 
 

@@ -37,7 +37,7 @@ def split_normals(
             f"{MIN_HELD_OUT + 1} distinct ones are needed ({MIN_HELD_OUT} to hold out, 1 to train "
             "on). Add normal images or leave the category out."
         )
-    ranked = sorted(copies, key=lambda pixels: _rank(split_seed, pixels))
+    ranked = sorted(copies, key=lambda pixels: _sha256(f"{split_seed}:{pixels}"))
     held_out: list[str] = []
     for count, pixels in enumerate(ranked[:-1]):
         if count >= MIN_HELD_OUT and len(held_out) >= holdout * len(hashes):
@@ -61,8 +61,8 @@ def split_sha256(file_hashes: Iterable[str]) -> str:
     Args:
         file_hashes: hex SHA-256 of the bytes of every held-out file.
     """
-    return hashlib.sha256("".join(f"{h}\n" for h in sorted(file_hashes)).encode()).hexdigest()
+    return _sha256("".join(f"{h}\n" for h in sorted(file_hashes)))
 
 
-def _rank(split_seed: int, pixels: str) -> str:
-    return hashlib.sha256(f"{split_seed}:{pixels}".encode()).hexdigest()
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

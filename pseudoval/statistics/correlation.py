@@ -26,13 +26,13 @@ class Agreement:
         value: in [-1, 1]; None for fewer than three points or a constant curve.
         interval: percentile interval over the replicates; None if fewer than half have a value.
         p: of the permutation test.
-        differs: from zero, by interval and test; None without a value.
+        differs_from_zero: by interval and test; None without a value.
     """
 
     value: float | None
-    interval: tuple[float, float] | None
+    interval: list[float] | None
     p: float | None
-    differs: bool | None
+    differs_from_zero: bool | None
 
 
 def agreements(
@@ -54,7 +54,8 @@ def agreements(
     first, second = first[known], second[known]
     values = correlations(first[:, None], second[:, None])
     if np.isnan(values["spearman"][0]):
-        return {name: Agreement(value=None, interval=None, p=None, differs=None) for name in values}
+        none = Agreement(value=None, interval=None, p=None, differs_from_zero=None)
+        return dict.fromkeys(values, none)
     of_replicates = correlations(first_replicates[known], second_replicates[known])
     orders = permutations(len(first), seed)
     shuffled = second[orders]  # [V, permutations]
@@ -66,7 +67,8 @@ def agreements(
         extreme = np.abs(of_permutations[name]) >= abs(value) - 1e-9
         p = float(extreme.mean())
         apart = interval is not None and not interval[0] <= 0 <= interval[1]
-        found[name] = Agreement(value=value, interval=interval, p=p, differs=apart and p < 0.05)
+        differs = apart and p < 0.05
+        found[name] = Agreement(value=value, interval=interval, p=p, differs_from_zero=differs)
     return found
 
 
@@ -97,13 +99,13 @@ def permutations(count: int, seed: int) -> np.ndarray:
     return np.concatenate([np.arange(count)[None], drawn]).T
 
 
-def _interval(value: float, replicates: np.ndarray) -> tuple[float, float] | None:
+def _interval(value: float, replicates: np.ndarray) -> list[float] | None:
     """Percentile interval, widened to the value itself: noise of the resamples pulls it inwards."""
     known = replicates[~np.isnan(replicates)]
     if 2 * known.size < replicates.size:
         return None
     low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return min(float(low), value), max(float(high), value)
+    return [min(float(low), value), max(float(high), value)]
 
 
 def _pearson(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -1,11 +1,11 @@
 """What a reader of a report has to be warned of."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from pseudoval.statistics.intervals import compare
 from pseudoval.statistics.rules import BEST, RULES
-from reports.findings.forms import Agreement, Correlation, StageFindings, Which
+from reports.findings.forms import Correlation, StageFindings, Which
 from reports.findings.source import Source, Stage, stage_configs
 from reports.findings.uncertainty import Evidence
 
@@ -28,85 +28,78 @@ def warnings(source: Source, found: Correlation) -> list[dict[str, Any]]:
     ]
 
 
+def has_neighbours(stage: Stage) -> bool:
+    """Whether a stage has at least three values, all of them numbers."""
+    return len(stage.values) > 2 and not any(isinstance(value, str) for value in stage.values)
+
+
 def at_edge(stage: Stage) -> Literal["low", "high"] | None:
     """``low`` or ``high`` if the choice is the lowest or highest of at least three numbers."""
-    if len(stage.values) < 3 or any(isinstance(value, str) for value in stage.values):
+    if not has_neighbours(stage) or 0 < stage.selected < len(stage.values) - 1:
         return None
-    if stage.selected == 0:
-        return "low"
-    return "high" if stage.selected == len(stage.values) - 1 else None
+    return "high" if stage.selected else "low"
 
 
 def is_flat(evidence: Evidence, stage: Stage, category: str) -> bool:
     """Whether the chosen number and its neighbours cannot be told apart on the pseudo set."""
-    if len(stage.values) < 3 or any(isinstance(value, str) for value in stage.values):
+    if not has_neighbours(stage):
         return False
-    beside = [
-        row for row in (stage.selected - 1, stage.selected + 1) if row in range(len(stage.values))
-    ]
-    configs = [stage.configs[row] for row in (stage.selected, *beside)]
-    return bool(compare(evidence.pseudo.part(configs, category), 0).together.all())
+    before, chosen = stage.configs[: stage.selected], stage.configs[stage.selected]
+    configs = [chosen, *before[-1:], *stage.configs[stage.selected + 1 :][:1]]
+    return bool(compare(evidence.part("pseudo", configs, category), 0).together.all())
 
 
-def _saturated(found: Correlation) -> list[dict[str, Any]]:
+def _saturated(found: Correlation) -> Iterator[dict[str, Any]]:
     auroc = found["final"]["pseudo_auroc"]
-    if auroc is None or auroc < SATURATED:
-        return []
-    text = (
-        f"The pseudo set is nearly saturated: the chosen configuration reaches an AUROC of "
-        f"{auroc:.3f} on it, so what separates it from others rests on a few images; harder "
-        "pseudo anomalies would tell more."
-    )
-    return [_warning("saturated", text)]
+    if auroc is not None and auroc >= SATURATED:
+        yield _warning(
+            "saturated",
+            f"The pseudo set is nearly saturated: the chosen configuration reaches an AUROC of "
+            f"{auroc:.3f} on it, so what separates it from others rests on a few images; harder "
+            "pseudo anomalies would tell more.",
+        )
 
 
-def _few_images(sets: Mapping[Which, Any], name: Which) -> list[dict[str, Any]]:
-    if sets[name] is None:
-        return []
-    few = {
-        category: min(sizes["normal"], sizes["anomalous"])
-        for category, sizes in sets[name]["categories"].items()
-        if min(sizes["normal"], sizes["anomalous"]) < FEW_IMAGES
+def _few_images(sets: Mapping[Which, Any], which: Which) -> Iterator[dict[str, Any]]:
+    categories = {} if sets[which] is None else sets[which]["categories"]
+    smallest = {
+        name: min(sizes["normal"], sizes["anomalous"]) for name, sizes in categories.items()
     }
-    if not few:
-        return []
-    what = "pseudo set" if name == "pseudo" else "real test set"
-    listed = ", ".join(f"{category} {size}" for category, size in few.items())
-    text = (
-        f"The {what} has fewer than {FEW_IMAGES} images of a class in {len(few)} of "
-        f"{len(sets[name]['categories'])} categories ({listed}); its intervals are wide, and how "
-        "well they cover was not measured for so few."
-    )
-    return [_warning("few_images", text, set=name, categories=few)]
-
-
-def _stage(source: Source, stage: StageFindings) -> list[dict[str, Any]]:
-    name = "K" if stage["param"] == "k" else stage["param"]
-    due = []
-    if stage["at_edge"] is not None and not _nothing_beyond(source, stage):
-        which = "lowest" if stage["at_edge"] == "low" else "highest"
+    few = {category: size for category, size in smallest.items() if size < FEW_IMAGES}
+    if few:
+        what = "pseudo set" if which == "pseudo" else "real test set"
+        listed = ", ".join(f"{category} {size}" for category, size in few.items())
         text = (
-            f"The chosen {name} = {stage['selected']} is the {which} value tried; the best may "
-            "lie outside of the grid."
+            f"The {what} has fewer than {FEW_IMAGES} images of a class in {len(few)} of "
+            f"{len(smallest)} categories ({listed}); its intervals are wide, and how well they "
+            "cover was not measured for so few."
         )
-        due.append(_warning("edge_of_grid", text, stage=stage["name"], edge=stage["at_edge"]))
+        yield _warning("few_images", text, set=which, categories=few)
+
+
+def _stage(source: Source, stage: StageFindings) -> Iterator[dict[str, Any]]:
+    name, edge = "K" if stage["param"] == "k" else stage["param"], stage["at_edge"]
+    chosen = f"{name} = {stage['selected']}"
+    if edge is not None and not _nothing_beyond(source, stage):
+        text = (
+            f"The chosen {chosen} is the {edge}est value tried; the best may lie outside of the "
+            "grid."
+        )
+        yield _warning("edge_of_grid", text, stage=stage["name"], edge=edge)
     if stage["flat"]:
+        why = "so which of them won is chance"
+        if source.rule != BEST:
+            why = f"and the rule {source.rule} took {RULES[source.rule].takes}"
         text = (
-            f"The pseudo curve is flat where {name} was chosen: {name} = {stage['selected']} and "
-            "its neighbours on the grid cannot be told apart, "
-            + (
-                "so which of them won is chance."
-                if source.rule == BEST
-                else f"and the rule {source.rule} took {RULES[source.rule].takes}."
-            )
+            f"The pseudo curve is flat where {name} was chosen: {chosen} and its neighbours on the "
+            f"grid cannot be told apart, {why}."
         )
-        due.append(_warning("flat", text, stage=stage["name"]))
+        yield _warning("flat", text, stage=stage["name"])
     correlation = stage["correlations"]["spearman"]
-    if stage["test_auroc"] is not None and len(stage["values"]) > 2:
+    comparable = stage["test_auroc"] is not None and len(stage["values"]) > 2
+    if comparable and not correlation["differs_from_zero"]:
         text = _not_correlated(name, correlation)
-        if text:
-            due.append(_warning("correlation_zero", text, stage=stage["name"]))
-    return due
+        yield _warning("correlation_zero", text, stage=stage["name"])
 
 
 def _nothing_beyond(source: Source, stage: StageFindings) -> bool:
@@ -124,9 +117,7 @@ def _nothing_beyond(source: Source, stage: StageFindings) -> bool:
     return any(sign * (float(value) - float(selected)) > 0 for value in beyond)
 
 
-def _not_correlated(name: str, correlation: Agreement) -> str:
-    if correlation["differs_from_zero"]:
-        return ""
+def _not_correlated(name: str, correlation: Mapping[str, Any]) -> str:
     if correlation["value"] is None:
         return (
             f"Over {name} the pseudo and the real curve have no correlation: one of them is "
@@ -142,16 +133,15 @@ def _not_correlated(name: str, correlation: Agreement) -> str:
     )
 
 
-def _unstable(found: Correlation) -> list[dict[str, Any]]:
+def _unstable(found: Correlation) -> Iterator[dict[str, Any]]:
     changed = [entry for entry in found["stability"] if not entry["same"]]
-    if not changed:
-        return []
-    listed = ", ".join(f"{entry['left_out']} {entry['name']}" for entry in changed)
-    text = (
-        f"The choice changes in {len(changed)} of {len(found['stability'])} cases when one part "
-        f"of the pseudo set is left out ({listed})."
-    )
-    return [_warning("unstable", text, left_out=[entry["name"] for entry in changed])]
+    if changed:
+        listed = ", ".join(f"{entry['left_out']} {entry['name']}" for entry in changed)
+        text = (
+            f"The choice changes in {len(changed)} of {len(found['stability'])} cases when one "
+            f"part of the pseudo set is left out ({listed})."
+        )
+        yield _warning("unstable", text, left_out=[entry["name"] for entry in changed])
 
 
 def _warning(code: str, text: str, **data: Any) -> dict[str, Any]:

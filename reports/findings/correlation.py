@@ -1,10 +1,12 @@
 """What the pseudo set said and what the test set says: ``correlation.json``."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import compress
 from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 
 from pseudoval.metrics.result_table import category_metrics
 from pseudoval.metrics.score_matrix import PIXEL_METRICS, Config
@@ -13,18 +15,16 @@ from pseudoval.statistics.correlation import CORRELATION_MEANING
 from pseudoval.statistics.intervals import LEADING_SET_MEANING, LEVEL, METHOD, P_BEST_MEANING, POWER
 from pseudoval.statistics.labelled_halves import LABELLED_MEANING, SPLITS
 from pseudoval.statistics.regret import random_regret, regret
-from pseudoval.statistics.rules import select_best
 from reports.findings import STATISTICS
 from reports.findings.cautions import at_edge, is_flat, warnings
-from reports.findings.curves import oracle_index, stage_curves
+from reports.findings.curves import oracle
 from reports.findings.forms import (
     Configuration,
     Correlation,
-    DefaultFindings,
     FinalFindings,
     Part,
-    Power,
     Results,
+    SetResult,
     StageFindings,
     Which,
 )
@@ -35,17 +35,18 @@ from reports.findings.stability import stability
 from reports.findings.statistic import ScoredStage
 from reports.findings.uncertainty import (
     Evidence,
-    configuration_results,
     correlations,
     default_config,
     gather,
-    interval_list,
-    known_regret_interval,
     labelled_choice,
     number,
     power,
-    ranking,
+    ranked,
+    regret_of,
+    set_results,
 )
+
+BySet = Mapping[Which, Sequence[SetResult | None]]
 
 
 def correlate(source: Source, *, replicates: int = REPLICATES, seed: int = 0) -> Correlation:
@@ -63,12 +64,10 @@ def correlate(source: Source, *, replicates: int = REPLICATES, seed: int = 0) ->
     evidence = gather(source, replicates=replicates, seed=seed)
     found: Correlation = {
         "run": source.name,
-        **_part(source, evidence, MACRO),
-        "per_category": {
-            name: _part(source, evidence, name) for name in source.pseudo.category_names
-        },
+        **_part(evidence, MACRO),
+        "per_category": {name: _part(evidence, name) for name in source.pseudo.category_names},
         "stability": stability(source),
-        "audit": off_path(source, evidence),
+        "audit": off_path(evidence),
         "defaults": source.run.get("defaults"),
         "sets": {
             "pseudo": set_sizes(source.pseudo),
@@ -90,213 +89,192 @@ def correlate(source: Source, *, replicates: int = REPLICATES, seed: int = 0) ->
     return {**found, "warnings": warnings(source, found)}
 
 
-def _part(source: Source, evidence: Evidence, category: str) -> Part:
+def _part(evidence: Evidence, category: str) -> Part:
     """Everything about one category, or about their mean."""
-    default = default_config(source)
+    source = evidence.source
+    default, configs = default_config(source), stage_configs(source)
+    # The final choice is that of a stage over all configurations.
+    whole = Stage(
+        name="final",
+        param="configuration",
+        values=configs,
+        configs=configs,
+        selected=configs.index(source.params),
+    )
+    results = {which: set_results(evidence, which, configs, category) for which in source.sets}
     configurations: list[Configuration] = [
         {
             "params": config,
             "stages": [stage.name for stage in source.stages if config in stage.configs],
             "chosen": config == source.params,
             "default": config == default,
-            **results,
+            "pseudo": pseudo,
+            "test": test,
         }
-        for config, results in configuration_results(evidence, stage_configs(source), category)
+        for config, pseudo, test in zip(configs, *results.values(), strict=True)
     ]
     return {
-        "stages": [_stage(source, evidence, stage, category) for stage in source.stages],
-        "final": _final(source, evidence, category, configurations),
+        "stages": [_stage(evidence, stage, category) for stage in source.stages],
+        "final": _final(evidence, whole, results, category),
         "configurations": configurations,
     }
 
 
-def _stage(source: Source, evidence: Evidence, stage: Stage, category: str) -> StageFindings:
-    pseudo, test = stage_curves(source, stage, category)
-    oracle = oracle_index(stage, test)
-    best = None if oracle is None else stage.configs[oracle]
-    agreement = correlations(evidence, stage.configs, category)
+def _stage(evidence: Evidence, stage: Stage, category: str) -> StageFindings:
+    source, configs = evidence.source, stage.configs
+    results = {which: set_results(evidence, which, configs, category) for which in source.sets}
+    best = oracle(source, configs, category)
     default = source.run.get("defaults", {}).get(stage.param)
-    fixed = stage.values.index(default) if default in stage.values else None
-    sets: dict[str, Any] = {}
-    for name, sample in evidence.sets.items():
-        results = ("interval", "p_best", "leading_set")
-        sets |= {f"{name}_{key}": None for key in results}
-        if sample is not None:
-            ranks = ranking(sample, stage.configs, category)
-            sets[f"{name}_interval"] = interval_list(sample, stage.configs, category)
-            sets[f"{name}_p_best"] = ranks["p_best"]
-            sets[f"{name}_leading_set"] = _inside(stage.values, ranks["in_leading_set"])
-    found = {
+    fixed = dict(zip(stage.values, configs, strict=True)).get(default)
+    cost, interval = regret_of(evidence, "test", configs, fixed, category)
+    found: dict[str, Any] = {
         "name": stage.name,
         "param": stage.param,
         "values": stage.values,
-        "pseudo_auroc": [number(value) for value in pseudo],
-        "test_auroc": None if test is None else [number(value) for value in test],
         "selected": stage.values[stage.selected],
-        "oracle": None if oracle is None else stage.values[oracle],
-        "regret": _regret(test, stage.selected),
-        "regret_interval": known_regret_interval(
-            evidence.test, stage.configs, stage.selected, category
-        ),
-        "random_regret": None if test is None else number(random_regret(test)),
-        **{name: one["value"] for name, one in agreement.items()},
-        "correlations": agreement,
+        "oracle": None if best is None else stage.values[configs.index(best)],
         "default": None if fixed is None else default,
-        "default_regret": _regret(test, fixed),
-        "default_regret_interval": known_regret_interval(
-            evidence.test, stage.configs, fixed, category
-        ),
-        "labelled": labelled_choice(evidence, stage.configs, category, best),
-        "power": _power(evidence, stage.configs, category, stage.values),
-        **sets,
+        "default_regret": cost,
+        "default_regret_interval": interval,
         "at_edge": at_edge(stage),
         "flat": is_flat(evidence, stage, category),
-        **_statistics(source, stage.configs, stage.selected, category),
+        **_judged(evidence, stage, configs, results, category),
     }
+    for which, of_set in results.items():
+        for key in ("auroc", "interval", "p_best"):
+            found[f"{which}_{key}"] = _column(of_set, key)
+    for name, agreement in found["correlations"].items():
+        found[name] = agreement["value"]
     return cast(StageFindings, found)
 
 
 def _final(
-    source: Source, evidence: Evidence, category: str, configurations: Sequence[Configuration]
+    evidence: Evidence,
+    whole: Stage,
+    results: BySet,
+    category: str,
 ) -> FinalFindings:
     """The chosen configuration, against all configurations scored on the test set."""
-    configs, test, plain = stage_configs(source), source.test_auroc, _without_editing(source)
-    best, scored = None, configs
+    source = evidence.source
+    best, plain = oracle(source, source.scored, category), _without_editing(source)
+    known = ~np.isnan(source.curve("test", source.scored, category))
+    order = ranked(whole.configs, source.curve("pseudo", whole.configs, category))
+    leaders = [*(whole.configs[row] for row in order), None]
     found: dict[str, Any] = {
         **_results(source, source.params, category),
-        "random_regret": None,
-        "configurations": None,
-        "best": None,
-        "regret_interval": None,
+        **_judged(evidence, whole, source.scored, results, category),
+        "configurations": None if best is None else int(known.sum()),
+        "best": None if best is None else _results(source, best, category),
+        "oracle_regret": None if best is None else 0.0,
         "without_editing": None if plain is None else _results(source, plain, category),
-        "correlations": correlations(evidence, configs, category),
-        "default": _default(source, evidence, category),
-        "power": _power(evidence, configs, category, configs),
+        "default": _default(evidence, category),
+        "leader": leaders[0],
+        "runner_up": leaders[1],
     }
-    if test is not None and not np.isnan(test.values[category]).all():
-        values, scored = test.values[category], test.configs
-        best = scored[select_best(scored, values)]
-        found["random_regret"] = number(random_regret(values))
-        found["configurations"] = int((~np.isnan(values)).sum())
-        found["best"] = _results(source, best, category)
-        found["regret_interval"] = known_regret_interval(
-            evidence.test, scored, scored.index(source.params), category
-        )
-    chosen = next(one for one in configurations if one["chosen"])
-    for name in evidence.sets:
-        result = chosen[name]
-        found[f"{name}_interval"] = None if result is None else result["interval"]
-        found[f"{name}_leading_set"] = None
-        if result is not None:
-            found[f"{name}_leading_set"] = [
-                one["params"] for one in configurations if (one[name] or result)["in_leading_set"]
-            ]
-    order = ranking(evidence.pseudo, configs, category)["order"]
-    found["leader"] = configs[order[0]] if order else None
-    found["runner_up"] = configs[order[1]] if len(order) > 1 else None
-    found["oracle_regret"] = None if best is None else 0.0
-    found["labelled"] = labelled_choice(evidence, configs, category, best)
-    found |= _statistics(source, scored, scored.index(source.params), category)
+    for which, of_set in results.items():
+        intervals = _column(of_set, "interval")
+        found[f"{which}_interval"] = None if intervals is None else intervals[whole.selected]
     return cast(FinalFindings, found)
 
 
-def _statistics(
-    source: Source, configs: list[dict[str, float | str]], selected: int, category: str
+def _judged(
+    evidence: Evidence,
+    stage: Stage,
+    scored: list[dict[str, float | str]],
+    results: BySet,
+    category: str,
 ) -> dict[str, Any]:
-    """What the rows of ``STATISTICS`` say of a choice."""
-    test = source.test_auroc
-    stage = ScoredStage(
-        configs=configs,
-        pseudo=np.array(source.pseudo_auroc.curve(configs, category)),
-        test=None if test is None else np.array(test.curve(configs, category)),
-        selected=selected,
+    """How a choice fared.
+
+    Args:
+        stage: what it was made among.
+        scored: the configurations that its regret counts from.
+        results: of the configurations of the stage on each set.
+    """
+    source = evidence.source
+    chosen = stage.configs[stage.selected]
+    pseudo, test = (source.curve(which, scored, category) for which in source.sets)
+    of_choice = ScoredStage(
+        configs=scored,
+        pseudo=pseudo,
+        test=None if source.test is None else test,
+        selected=scored.index(chosen),
     )
-    return {statistic.key: statistic.compute(stage) for statistic in STATISTICS}
+    best = oracle(source, scored, category)
+    cost, interval = regret_of(evidence, "test", scored, chosen, category)
+    found: dict[str, Any] = {
+        "regret": cost,
+        "regret_interval": interval,
+        "random_regret": number(random_regret(test)),
+        "correlations": correlations(evidence, stage.configs, category),
+        "labelled": labelled_choice(evidence, stage.configs, category, best),
+        "power": {which: power(evidence, which, stage, category) for which in source.sets},
+        **{statistic.key: statistic.compute(of_choice) for statistic in STATISTICS},
+    }
+    for which, of_set in results.items():
+        leading = _column(of_set, "in_leading_set")
+        found[f"{which}_leading_set"] = (
+            None if leading is None else list(compress(stage.values, leading))
+        )
+    return found
 
 
-def _default(source: Source, evidence: Evidence, category: str) -> DefaultFindings | None:
+def _column(results: Sequence[Any], key: str) -> list[Any] | None:
+    """One figure of each configuration on a set; None if it was not scored."""
+    return None if None in results else [one[key] for one in results]
+
+
+def _default(evidence: Evidence, category: str) -> dict[str, Any] | None:
     """The regret of the detector's fixed default, if it was scored on the test set."""
-    default = default_config(source)
+    source = evidence.source
+    default, configs = default_config(source), source.scored
     if default is None:
         return None
-    found: DefaultFindings = {
-        "params": ordered(default),
-        "test_auroc": None,
-        "regret": None,
-        "regret_interval": None,
-        "reason": None,
-    }
-    if source.test_auroc is None:
-        return {**found, "reason": "no real test set was scored"}
-    configs, values = source.test_auroc.configs, source.test_auroc.values[category]
-    if default not in configs:
+    reason, scored = None, default if default in configs else None
+    if source.test is None:
+        reason = "no real test set was scored"
+    elif scored is None:
         reason = f"{describe(default)} was not scored; 'pseudoval tune --audit-joint' scores it"
-        return {**found, "reason": reason}
-    row = configs.index(default)
-    found["test_auroc"] = number(values[row])
-    found["regret"] = number(regret(values, row))
-    found["regret_interval"] = known_regret_interval(evidence.test, configs, row, category)
-    return found
-
-
-def _power(
-    evidence: Evidence, configs: Sequence[Config], category: str, names: Sequence[Any]
-) -> dict[Which, Power | None]:
-    """Power of both sets, the configurations by name instead of by place."""
-    found = {name: power(sample, configs, category) for name, sample in evidence.sets.items()}
-    for one in found.values():
-        if one is not None:
-            one["leader"], one["runner_up"] = names[one["leader"]], names[one["runner_up"]]
-    return found
-
-
-def _inside(names: Sequence[Any], inside: Sequence[bool]) -> list[Any]:
-    return [name for name, member in zip(names, inside, strict=True) if member]
-
-
-def _regret(curve: Sequence[float] | None, row: int | None) -> float | None:
-    return None if curve is None or row is None else number(regret(curve, row))
+    cost, interval = regret_of(evidence, "test", configs, scored, category)
+    return {
+        "params": ordered(default),
+        "test_auroc": number(source.curve("test", [default], category)[0]),
+        "regret": cost,
+        "regret_interval": interval,
+        "reason": reason,
+    }
 
 
 def _results(source: Source, config: Config, category: str) -> Results:
     """Every metric of one configuration, of one category or as the mean over categories."""
-    names = source.pseudo.category_names if category == MACRO else [category]
-    pseudo, test, matrix = source.pseudo_auroc, source.test_auroc, source.test
+    names, scored = source.pseudo.category_names, source.scored
+    curve = source.curve("test", scored, category)
     found: dict[str, Any] = {
         "params": ordered(config),
-        "pseudo_auroc": number(pseudo.curve([config], category)[0]),
-        **dict.fromkeys(("test_auroc", "regret", "image_ap", *PIXEL_METRICS)),
+        "regret": number(regret(curve, scored.index(dict(config)))),
+        **dict.fromkeys(("image_ap", *PIXEL_METRICS)),
     }
-    if matrix is not None and test is not None:
-        row = matrix.row(config)
-        found["test_auroc"] = number(test.values[category][row])
-        found["regret"] = number(regret(test.values[category], row))
-        table = category_metrics(matrix, config)
-        columns = [matrix.category_names.index(name) for name in names]
+    if source.test is not None:
+        table = pd.DataFrame(category_metrics(source.test, config), names)
         for metric in ("image_ap", *PIXEL_METRICS):
             # The mean over the categories that have masks.
-            of_each = table[metric][columns]
-            found[metric] = _mean(of_each[~np.isnan(of_each)].tolist())
-    if category == MACRO:
-        for kind, aurocs in (("pseudo", pseudo), ("test", test)):
-            spread, pooled = math.nan, math.nan
-            if aurocs is not None:
-                # The paper's tables divide by n, not by n - 1.
-                spread = float(np.std([aurocs.curve([config], name) for name in names]))
-                pooled = aurocs.curve([config], POOLED)[0]
-            found[f"{kind}_auroc_std"] = number(spread)
-            found[f"{kind}_auroc_pooled"] = number(pooled)
+            of_each = table[metric] if category == MACRO else table[metric][[category]]
+            found[metric] = _mean(of_each.dropna().tolist())
+    for which in source.sets:
+        found[f"{which}_auroc"] = number(source.curve(which, [config], category)[0])
+        if category == MACRO:
+            # The paper's tables divide by n, not by n - 1.
+            spread = np.std([source.curve(which, [config], name) for name in names])
+            found[f"{which}_auroc_std"] = number(float(spread))
+            found[f"{which}_auroc_pooled"] = number(source.curve(which, [config], POOLED)[0])
     return cast(Results, found)
 
 
 def _without_editing(source: Source) -> Config | None:
     """The configuration with the chosen t and no feature editing, if it was scored."""
-    t = source.params.get("t")
-    for config in source.pseudo.configs:
-        scored = source.test is None or config in source.test.configs
-        if t is not None and config.get("t") == t and not config.get("k", 0) and scored:
-            return config
-    return None
+    plain = [c for c in source.pseudo.configs if c in source.scored and not c.get("k", 0)]
+    same = (c for c in plain if "t" in c and c["t"] == source.params.get("t"))
+    return next(same, None)
 
 
 def _mean(values: list[float]) -> float | None:

@@ -1,11 +1,9 @@
 """The stage curves as a tidy table: ``curves.csv``."""
 
-import math
-
 import pandas as pd
 
 from pseudoval.statistics.rules import select_best
-from reports.findings.source import MACRO, POOLED, Source, Stage
+from reports.findings.source import MACRO, POOLED, Source
 
 COLUMNS = ("run", "stage", "param", "value", "category", "set", "auroc", "selected", "oracle")
 
@@ -22,33 +20,24 @@ def curves_table(source: Source) -> pd.DataFrame:
     rows = []
     for stage in source.stages:
         for category in (MACRO, POOLED, *source.pseudo.category_names):
-            pseudo, test = stage_curves(source, stage, category)
-            oracle = oracle_index(stage, test)
-            for kind, curve in (("pseudo", pseudo), ("test", test)):
-                for index, auroc in enumerate(curve or []):
+            best = oracle(source, stage.configs, category)
+            for which in source.auroc:
+                curve = source.curve(which, stage.configs, category)
+                for index, config in enumerate(stage.configs):
                     cell = (source.name, stage.name, stage.param, stage.values[index], category)
-                    marks = (index == stage.selected, index == oracle)
-                    rows.append((*cell, kind, auroc, *marks))
+                    marks = (index == stage.selected, config == best)
+                    rows.append((*cell, which, curve[index], *marks))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def stage_curves(
-    source: Source, stage: Stage, category: str
-) -> tuple[list[float], list[float] | None]:
-    """AUROC on the pseudo set and on the test set, by the values of a stage.
+def oracle(
+    source: Source, configs: list[dict[str, float | str]], category: str
+) -> dict[str, float | str] | None:
+    """The best of some configurations on the test set; None without one.
 
     Args:
         category: ``macro``, ``pooled`` or a category name.
     """
-    test = source.test_auroc
-    return (
-        source.pseudo_auroc.curve(stage.configs, category),
-        None if test is None else test.curve(stage.configs, category),
-    )
-
-
-def oracle_index(stage: Stage, test_curve: list[float] | None) -> int | None:
-    """Index of the value with the best test AUROC; None without one."""
-    if test_curve is None or all(math.isnan(value) for value in test_curve):
+    if source.test is None:
         return None
-    return select_best(stage.configs, test_curve)
+    return configs[select_best(configs, source.curve("test", configs, category))]

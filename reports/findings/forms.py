@@ -15,15 +15,6 @@ Interval = list[float] | None
 Which = Literal["pseudo", "test"]
 
 
-class Agreement(TypedDict):
-    """One correlation of the pseudo and the real AUROC."""
-
-    value: float | None
-    interval: Interval
-    p: float | None
-    differs_from_zero: bool | None
-
-
 class Labelled(TypedDict):
     """The regret of choosing on half of the labelled test set."""
 
@@ -58,16 +49,11 @@ class SetResult(TypedDict):
     gap_interval: Interval
 
 
-class SetResults(TypedDict):
-    """One configuration on both sets."""
+class Configuration(TypedDict):
+    """One configuration of the stages, what it is and how it fared on both sets."""
 
     pseudo: SetResult | None
     test: SetResult | None
-
-
-class Configuration(SetResults):
-    """One configuration of the stages, and what it is."""
-
     params: Params
     stages: list[str]
     chosen: bool
@@ -80,7 +66,7 @@ class Judged(TypedDict):
     regret: float | None
     regret_interval: Interval
     random_regret: float | None
-    correlations: dict[str, Agreement]
+    correlations: dict[str, dict[str, Any]]
     labelled: Labelled | None
     power: dict[Which, Power | None]
     pseudo_leading_set: list[Any]
@@ -112,43 +98,32 @@ class StageFindings(Judged):
 
 
 class Results(TypedDict):
-    """Every metric of one configuration."""
+    """Every metric of one configuration; of the mean over categories ``std`` and ``pooled`` too."""
 
     params: Params
     pseudo_auroc: float | None
     test_auroc: float | None
+    test_auroc_pooled: NotRequired[float | None]
     pixel_auroc: float | None
     image_ap: float | None
     pixel_ap: float | None
     pixel_aupro: float | None
-    regret: float | None
 
 
-class DefaultFindings(TypedDict):
-    """The detector's fixed default on the test set."""
+class FinalFindings(Judged, Results):
+    """The chosen configuration against all that were scored.
 
-    params: Params
-    test_auroc: float | None
-    regret: float | None
-    regret_interval: Interval
-    reason: str | None
+    ``default`` is that of the detector: ``{"params", "test_auroc", "regret", "regret_interval",
+    "reason"}``.
+    """
 
-
-class FinalFindings(Judged):
-    """The chosen configuration against all that were scored."""
-
-    params: Params
-    pseudo_auroc: float | None
     pseudo_interval: Interval
-    test_auroc: float | None
-    test_auroc_pooled: float | None
     test_interval: Interval
     test_rank: int | None
-    pixel_auroc: float | None
     configurations: int | None
     best: Results | None
     without_editing: Results | None
-    default: DefaultFindings | None
+    default: dict[str, Any] | None
     leader: Params | None
     runner_up: Params | None
 
@@ -183,15 +158,11 @@ class Row(TypedDict):
     same: bool
 
 
-class Choice(TypedDict):
-    """What some RUNs would have chosen by themselves."""
-
-    params: Params
-    runs: list[str]
-
-
 class Together(TypedDict):
-    """Several RUNs side by side; ``mean`` and ``std`` over them are by metric."""
+    """Several RUNs side by side; ``mean`` and ``std`` over them are by metric.
+
+    ``choices`` are what RUNs would have chosen by themselves, as ``{"params", "runs"}``.
+    """
 
     kind: Literal["seeds", "runs"]
     noun: str
@@ -199,7 +170,7 @@ class Together(TypedDict):
     mean: dict[str, float | None]
     std: dict[str, float | None]
     per_category: dict[str, Any]
-    choices: list[Choice]
+    choices: list[dict[str, Any]]
     aggregation: dict[str, Any]
 
 

@@ -4,22 +4,16 @@ from typing import Any
 
 import numpy as np
 
-from pseudoval.statistics.intervals import paired_interval
-from pseudoval.statistics.regret import regret
+from pseudoval.metrics.score_matrix import Config
+from pseudoval.statistics.intervals import auroc_intervals, paired_interval
+from reports.findings.forms import Which
 from reports.findings.names import ordered
-from reports.findings.source import MACRO, Source, stage_configs
+from reports.findings.source import MACRO, stage_configs
 from reports.findings.stability import best_of
-from reports.findings.uncertainty import (
-    Evidence,
-    Sample,
-    interval_list,
-    known_regret_interval,
-    number,
-    pair,
-)
+from reports.findings.uncertainty import Evidence, number, pair, regret_of
 
 
-def off_path(source: Source, evidence: Evidence) -> dict[str, Any] | None:
+def off_path(evidence: Evidence) -> dict[str, Any] | None:
     """The ``audit`` entry of ``correlation.json``; None if no cell off the path was scored.
 
     The cells never take part in the choice. The losses are those of the mean over categories:
@@ -27,12 +21,12 @@ def off_path(source: Source, evidence: Evidence) -> dict[str, Any] | None:
     test set. ``joint_choice`` is what a search over all of them would have chosen, and
     ``joint_choice_gain`` what it would have brought on the test set.
     """
-    staged = stage_configs(source)
+    source, staged = evidence.source, stage_configs(evidence.source)
     cells = [config for config in source.pseudo.configs if config not in staged]
     if not cells:
         return None
     scored = [*staged, *cells]
-    joint = scored[best_of(source, scored)]
+    joint = scored[best_of(source, scored, [source.pseudo])]
     found: dict[str, Any] = {
         **{key: source.audit[key] if source.audit else None for key in ("share", "seed", "cells")},
         "scored": len(cells),
@@ -40,35 +34,31 @@ def off_path(source: Source, evidence: Evidence) -> dict[str, Any] | None:
         "joint_choice_gain": None,
         "joint_choice_gain_interval": None,
     }
-    columns = []
-    for name, sample in evidence.sets.items():
-        loss, interval = None, None
-        if sample is not None and all(cell in sample.configs for cell in cells):
-            chosen = scored.index(source.params)
-            loss = number(regret(sample.values(scored, MACRO), chosen))
-            interval = known_regret_interval(sample, scored, chosen, MACRO)
-        found[f"{name}_loss"], found[f"{name}_loss_interval"] = loss, interval
-        columns.append(_column(sample, cells))
+    for which, matrix in source.sets.items():
+        full = matrix is not None and all(cell in matrix.configs for cell in cells)
+        chosen = source.params if full else None
+        found[f"{which}_loss"], found[f"{which}_loss_interval"] = regret_of(
+            evidence, which, scored, chosen, MACRO
+        )
     found["configurations"] = [
-        {"params": ordered(cell), "pseudo": pseudo, "test": test}
-        for cell, pseudo, test in zip(cells, *columns, strict=True)
+        {
+            "params": ordered(cell),
+            "pseudo": _result(evidence, "pseudo", cell),
+            "test": _result(evidence, "test", cell),
+        }
+        for cell in cells
     ]
-    test = evidence.test
-    if test is not None and joint in test.configs:
-        both = test.part([joint, source.params], MACRO)
+    if source.test is not None and joint in source.test.configs:
+        both = evidence.part("test", [joint, source.params], MACRO)
         found["joint_choice_gain"] = number(float(np.subtract(*both.means)))
         found["joint_choice_gain_interval"] = pair(paired_interval(both, 0, 1))
     return found
 
 
-def _column(sample: Sample | None, cells: list[dict[str, float | str]]) -> list[Any]:
-    """AUROC and interval of each cell on a set; None where it was not scored."""
-    known = [] if sample is None else [cell for cell in cells if cell in sample.configs]
-    if sample is None or not known:
-        return [None] * len(cells)
-    values, intervals = sample.values(known, MACRO), interval_list(sample, known, MACRO)
-    results = (
-        {"auroc": number(value), "interval": interval}
-        for value, interval in zip(values, intervals, strict=True)
-    )
-    return [next(results) if cell in known else None for cell in cells]
+def _result(evidence: Evidence, which: Which, cell: Config) -> dict[str, Any] | None:
+    """AUROC and interval of a cell on a set; None where it was not scored."""
+    matrix = evidence.source.sets[which]
+    if matrix is None or cell not in matrix.configs:
+        return None
+    part = evidence.part(which, [cell], MACRO)
+    return {"auroc": number(part.means[0]), "interval": pair(auroc_intervals(part)[0])}

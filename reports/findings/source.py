@@ -3,6 +3,8 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,13 @@ from pseudoval.metrics import runs
 from pseudoval.metrics.image_metrics import (
     auroc,
     auroc_by_category,
-    macro_auroc,
+    mean_over_categories,
     require_both_classes,
 )
 from pseudoval.metrics.score_matrix import Config, ScoreMatrix, config_name
 from pseudoval.statistics import objectives
 from pseudoval.statistics.rules import BEST, select_best, selection_order
+from reports.findings.forms import Which
 
 MACRO, POOLED = "macro", "pooled"
 
@@ -38,28 +41,9 @@ class Stage:
 
     name: str
     param: str
-    values: list[float | str]
+    values: list[Any]
     configs: list[dict[str, float | str]]
     selected: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Aurocs:
-    """Image AUROC of every configuration of a score matrix.
-
-    Attributes:
-        configs: of the matrix.
-        values: for ``MACRO``, ``POOLED`` and each category ``[configs]`` float64 in [0, 1].
-    """
-
-    configs: list[dict[str, float | str]]
-    values: dict[str, np.ndarray]
-
-    def curve(self, configs: Sequence[Config], category: str) -> list[float]:
-        """Those of some configurations, in their order; NaN where one has no (full) scores."""
-        values = self.values[category]
-        rows = [self.configs.index(dict(c)) if c in self.configs else None for c in configs]
-        return [math.nan if row is None else float(values[row]) for row in rows]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +67,6 @@ class Source:
     name: str
     pseudo: ScoreMatrix
     test: ScoreMatrix | None
-    pseudo_auroc: Aurocs
-    test_auroc: Aurocs | None
     stages: list[Stage]
     params: dict[str, float | str]
     rule: str = BEST
@@ -93,6 +75,34 @@ class Source:
     run: Mapping[str, Any] = field(default_factory=dict)
     audit: Mapping[str, Any] | None = None
     folder: Path | None = None
+
+    @property
+    def sets(self) -> dict[Which, ScoreMatrix | None]:
+        """The two sets by name."""
+        return {"pseudo": self.pseudo, "test": self.test}
+
+    @property
+    def scored(self) -> list[dict[str, float | str]]:
+        """The configurations that regret counts from: of the test set, or else the pseudo set."""
+        return self.pseudo.configs if self.test is None else self.test.configs
+
+    @cached_property
+    def auroc(self) -> dict[Which, dict[str, np.ndarray]]:
+        """For each scored set, ``MACRO``, ``POOLED`` and each category: ``[configs]`` in [0, 1]."""
+        return {which: _aurocs(one) for which, one in self.sets.items() if one is not None}
+
+    def curve(self, which: Which, configs: Sequence[Config], category: str) -> np.ndarray:
+        """AUROC of some configurations ``[configs]`` on a set; NaN where one has no (full) scores.
+
+        Args:
+            category: ``MACRO``, ``POOLED`` or the name of one.
+        """
+        curve = np.full(len(configs), math.nan)
+        matrix = self.sets[which]
+        for place, config in enumerate(configs):
+            if matrix is not None and config in matrix.configs:
+                curve[place] = self.auroc[which][category][matrix.row(config)]
+        return curve
 
 
 def load_run(folder: Path) -> Source:
@@ -104,7 +114,10 @@ def load_run(folder: Path) -> Source:
     """
     run = runs.load_run(folder)
     pseudo_path, test_path = folder / "pseudo_scores.npz", folder / "test_scores.npz"
-    pseudo = ScoreMatrix.load(pseudo_path)
+    matrices = {pseudo_path: ScoreMatrix.load(pseudo_path)}
+    if test_path.exists():
+        matrices[test_path] = ScoreMatrix.load(test_path)
+    _require_same_categories(matrices)
     stages = [
         Stage(
             name=stage["name"],
@@ -115,21 +128,12 @@ def load_run(folder: Path) -> Source:
         )
         for stage in run.best["stages"]
     ]
-    params = run.best["params"]
-    _require_configs(pseudo, stages, params, pseudo_path, "pseudoval tune")
-    test = None
-    if test_path.exists():
-        test = ScoreMatrix.load(test_path)
-        _require_same_categories(pseudo, test, pseudo_path, test_path)
-        _require_configs(test, stages, params, test_path, "pseudoval evaluate")
-    return Source(
+    source = Source(
         name=folder.resolve().name,
-        pseudo=pseudo,
-        test=test,
-        pseudo_auroc=_aurocs(pseudo, pseudo_path),
-        test_auroc=None if test is None else _aurocs(test, test_path),
+        pseudo=matrices[pseudo_path],
+        test=matrices.get(test_path),
         stages=stages,
-        params=params,
+        params=run.best["params"],
         rule=run.header["rule"],
         objective=run.header["objective"],
         member_of=run.header.get("members_are"),
@@ -137,6 +141,9 @@ def load_run(folder: Path) -> Source:
         audit=run.best.get("audit"),
         folder=folder,
     )
+    for path, matrix in matrices.items():
+        _require_configs(source, matrix, path)
+    return source
 
 
 def load_csv(scores: Path, test_scores: Path | None = None) -> Source:
@@ -148,29 +155,22 @@ def load_csv(scores: Path, test_scores: Path | None = None) -> Source:
         UserError: a file that ``ScoreMatrix.read_csv`` refuses, a configuration twice, a category
             with one class only, or files with different configurations or categories.
     """
-    pseudo = _read_csv(scores)
-    pseudo_auroc = _aurocs(pseudo, scores)
-    test = None
-    if test_scores is not None:
-        test = _read_csv(test_scores)
-        _require_same_categories(pseudo, test, scores, test_scores)
-        for one, other, path, elsewhere in (
-            (pseudo, test, test_scores, scores),
-            (test, pseudo, scores, test_scores),
-        ):
-            lacking = [config for config in one.configs if config not in other.configs]
-            if lacking:
-                raise UserError(
-                    f"{path} has no column for configuration {config_name(lacking[0])!r}, which "
-                    f"{elsewhere} has; give both files the same score columns."
-                )
-    stages = infer_stages(pseudo.configs, pseudo_auroc.values[MACRO])
+    paths = [scores] if test_scores is None else [scores, test_scores]
+    matrices = {path: _read_csv(path) for path in paths}
+    _require_same_categories(matrices)
+    for (elsewhere, other), (path, matrix) in permutations(matrices.items(), 2):
+        lacking = [config for config in other.configs if config not in matrix.configs]
+        if lacking:
+            raise UserError(
+                f"{path} has no column for configuration {config_name(lacking[0])!r}, which "
+                f"{elsewhere} has; give both files the same score columns."
+            )
+    pseudo = matrices[scores]
+    stages = infer_stages(pseudo.configs, _aurocs(pseudo)[MACRO])
     return Source(
         name=scores.stem,
         pseudo=pseudo,
-        test=test,
-        pseudo_auroc=pseudo_auroc,
-        test_auroc=None if test is None or test_scores is None else _aurocs(test, test_scores),
+        test=None if test_scores is None else matrices[test_scores],
         stages=stages,
         params=stages[-1].configs[stages[-1].selected],
     )
@@ -187,21 +187,34 @@ def infer_stages(configs: Sequence[Config], values: np.ndarray) -> list[Stage]:
         configs: distinct configurations.
         values: pseudo AUROC of each.
     """
-    staged = all(set(c) <= {"t", "k"} and not _has_text(c) for c in configs)
-    plain = [row for row, c in enumerate(configs) if "t" in c and not c.get("k", 0)]
-    edited = [row for row in range(len(configs)) if row not in plain]
-    stages = []
-    if staged and plain:
-        stages.append(_stage("t", configs, values, plain))
-        chosen = stages[0].values[stages[0].selected]
-        reached = [row for row in edited if configs[row].get("t") == chosen]
+    auroc = {config_name(config): value for config, value in zip(configs, values, strict=True)}
+
+    def stage(param: str, members: Sequence[Config]) -> Stage:
+        order = selection_order(members, np.zeros(len(members)))  # all tied: by configuration
+        ascending = [dict(members[row]) for row in order]
+        return Stage(
+            name=param,
+            param=param,
+            values=[c[param] if param in c else config_name(c) for c in ascending],
+            configs=ascending,
+            selected=select_best(ascending, [auroc[config_name(c)] for c in ascending]),
+        )
+
+    plain = [c for c in configs if "t" in c and not c.get("k", 0)]
+    edited = [c for c in configs if c not in plain]
+    text = any(isinstance(value, str) for config in configs for value in config.values())
+    if text or not set().union(*configs) <= {"t", "k"}:
+        return [stage("configuration", configs)]
+    if plain:
+        first = stage("t", plain)
+        reached = [c for c in edited if c.get("t") == first.values[first.selected]]
         if reached:
-            return [*stages, _stage("k", configs, values, reached)]
+            return [first, stage("k", reached)]
         if not edited:
-            return stages
-    elif staged and len({c.get("t") for c in configs}) == 1:
-        return [_stage("k", configs, values, edited)]
-    return [_stage("configuration", configs, values, list(range(len(configs))))]
+            return [first]
+    elif len({c.get("t") for c in edited}) == 1:
+        return [stage("k", edited)]
+    return [stage("configuration", configs)]
 
 
 def stage_configs(source: Source) -> list[dict[str, float | str]]:
@@ -226,44 +239,17 @@ def set_sizes(matrix: ScoreMatrix) -> dict[str, Any]:
             "groups": len(rows[["category", "group"]].drop_duplicates()),
         }
 
-    by_category = table.groupby("category")
-    names = matrix.category_names
-    return {
-        **counted(table),
-        "categories": {name: counted(by_category.get_group(name)) for name in names},
-    }
+    by_category = {str(name): counted(rows) for name, rows in table.groupby("category")}
+    return {**counted(table), "categories": by_category}
 
 
-def _stage(param: str, configs: Sequence[Config], values: np.ndarray, rows: list[int]) -> Stage:
-    members = [dict(configs[row]) for row in rows]
-    ascending = selection_order(members, [0.0] * len(members))  # all tied: by configuration
-    members = [members[index] for index in ascending]
-    return Stage(
-        name=param,
-        param=param,
-        values=[c[param] if param in c else config_name(c) for c in members],
-        configs=members,
-        selected=select_best(members, values[[rows[index] for index in ascending]]),
-    )
-
-
-def _aurocs(matrix: ScoreMatrix, path: Path) -> Aurocs:
-    require_both_classes(matrix.categories, matrix.labels, str(path))
-    for name in (MACRO, POOLED):
-        if name in matrix.categories:
-            raise UserError(
-                f"Category {name!r} in {path} has a name that the report gives to the {name} "
-                "AUROC; rename it."
-            )
+def _aurocs(matrix: ScoreMatrix) -> dict[str, np.ndarray]:
     table = auroc_by_category(matrix.scores, matrix.categories, matrix.labels)
-    return Aurocs(
-        configs=matrix.configs,
-        values={
-            MACRO: macro_auroc(matrix.scores, matrix.categories, matrix.labels),
-            POOLED: auroc(matrix.scores, matrix.labels),
-            **dict(zip(matrix.category_names, table.T, strict=True)),
-        },
-    )
+    return {
+        MACRO: mean_over_categories(table),
+        POOLED: auroc(matrix.scores, matrix.labels),
+        **dict(zip(matrix.category_names, table.T, strict=True)),
+    }
 
 
 def _read_csv(path: Path) -> ScoreMatrix:
@@ -276,33 +262,34 @@ def _read_csv(path: Path) -> ScoreMatrix:
     return matrix
 
 
-def _require_configs(
-    matrix: ScoreMatrix, stages: list[Stage], params: Config, path: Path, command: str
-) -> None:
+def _require_configs(source: Source, matrix: ScoreMatrix, path: Path) -> None:
     """Check that all configurations are there, and that the chosen ones have all their scores."""
-    chosen = [*(stage.configs[stage.selected] for stage in stages), params]
-    for config in [*(config for stage in stages for config in stage.configs), params]:
+    chosen = [*(stage.configs[stage.selected] for stage in source.stages), source.params]
+    for config in [*stage_configs(source), source.params]:
         if config not in matrix.configs or (
             config in chosen and np.isnan(matrix.scores[matrix.row(config)]).any()
         ):
+            command = "tune" if matrix is source.pseudo else "evaluate"
             raise UserError(
                 f"{path} has no (full) scores of configuration {config_name(config)}; run "
-                f"'{command}' again."
+                f"'pseudoval {command}' again."
             )
 
 
-def _require_same_categories(
-    pseudo: ScoreMatrix, test: ScoreMatrix, pseudo_path: Path, test_path: Path
-) -> None:
-    for name in sorted(set(pseudo.categories) ^ set(test.categories)):
-        has, lacks = pseudo_path, test_path
-        if name in test.categories:
-            has, lacks = lacks, has
-        raise UserError(
-            f"{lacks} has no images of category {name!r}, which {has} has; score the same "
-            "categories on both sets."
-        )
-
-
-def _has_text(config: Config) -> bool:
-    return any(isinstance(value, str) for value in config.values())
+def _require_same_categories(matrices: Mapping[Path, ScoreMatrix]) -> None:
+    """Check that all files have the same categories, with both classes and usable names."""
+    for path, matrix in matrices.items():
+        require_both_classes(matrix.categories, matrix.labels, str(path))
+        for name in (MACRO, POOLED):
+            if name in matrix.categories:
+                raise UserError(
+                    f"Category {name!r} in {path} has a name that the report gives to the {name} "
+                    "AUROC; rename it."
+                )
+    for (elsewhere, other), (path, matrix) in permutations(matrices.items(), 2):
+        for name in other.category_names:
+            if name not in matrix.categories:
+                raise UserError(
+                    f"{path} has no images of category {name!r}, which {elsewhere} has; score the "
+                    "same categories on both sets."
+                )

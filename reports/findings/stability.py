@@ -1,7 +1,7 @@
 """Does the choice survive leaving out a category, or a generator of the pseudo anomalies?"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 
@@ -14,7 +14,7 @@ from pseudoval.statistics.rules import select
 from pseudoval.statistics.separation import separation
 from reports.findings.forms import LeftOut
 from reports.findings.names import ordered
-from reports.findings.source import Source, Stage
+from reports.findings.source import Source
 
 
 def stability(source: Source) -> list[LeftOut]:
@@ -29,8 +29,20 @@ def stability(source: Source) -> list[LeftOut]:
     for what, of_images in parts.items():
         names = sorted(set(of_images) - {""})
         if len(names) > 1:
-            found += [_without(source, what, n, np.array(of_images) != n) for n in names]
-    return [entry for entry in found if entry is not None]
+            lefts = {name: _without(source, what, np.array(of_images) != name) for name in names}
+            matrices = {name: [left] for name, left in lefts.items() if left is not None}
+            found += _left_out(source, what, [source.pseudo], matrices)
+    return found
+
+
+def without_each_seed(sources: Sequence[Source]) -> list[LeftOut]:
+    """The choice on the mean of all seeds but one, as ``stability`` gives it for other parts."""
+    names = {"seeds": "seed", "pseudo sets": "pseudo set"}
+    what = names.get(sources[0].member_of or "", "scoring")
+    without = {
+        source.name: [one.pseudo for one in sources if one is not source] for source in sources
+    }
+    return _left_out(sources[0], what, [source.pseudo for source in sources], without)
 
 
 def image_generators(matrix: ScoreMatrix) -> list[str]:
@@ -41,32 +53,44 @@ def image_generators(matrix: ScoreMatrix) -> list[str]:
     ]
 
 
-def _without(source: Source, what: str, name: str, kept: np.ndarray) -> LeftOut | None:
+def _left_out(
+    source: Source,
+    what: str,
+    whole: Sequence[ScoreMatrix],
+    without: Mapping[str, Sequence[ScoreMatrix]],
+) -> list[LeftOut]:
+    """The choice on the matrices without each part, against that on the whole."""
+    choices = {name: _choices(source, matrices) for name, matrices in without.items()}
+    of_whole = _choices(source, whole) if choices else {}
+    return [
+        {"left_out": what, "name": name, "selected": selected, "same": selected == of_whole}
+        for name, selected in choices.items()
+    ]
+
+
+def _without(source: Source, what: str, kept: np.ndarray) -> ScoreMatrix | None:
     """None if no category keeps both classes, or a part has no pixel values of its own."""
     matrix = source.pseudo
-    names = np.array(matrix.categories)
-    whole = {
-        category
-        for category in matrix.category_names
+    names, images, groups = map(np.array, (matrix.categories, matrix.images, matrix.groups))
+    columns = [
+        place
+        for place, category in enumerate(matrix.category_names)
         if len(set(matrix.labels[kept & (names == category)].tolist())) == 2
-    }
-    rows = np.flatnonzero(kept & np.isin(names, sorted(whole)))
+    ]
     by_image = what != "category"
-    if not rows.size or (by_image and needs_pixels(source.objective)):
+    if not columns or (by_image and needs_pixels(source.objective)):
         return None
-    columns = [place for place, one in enumerate(matrix.category_names) if one in whole]
-    left = replace(
+    rows = kept & np.isin(names, np.array(matrix.category_names)[columns])
+    return replace(
         matrix,
         scores=matrix.scores[:, rows],
-        images=_at(matrix.images, rows),
-        categories=_at(matrix.categories, rows),
+        images=images[rows].tolist(),
+        categories=names[rows].tolist(),
         labels=matrix.labels[rows],
-        groups=_at(matrix.groups, rows),
+        groups=groups[rows].tolist(),
         pixel={} if by_image else {key: v[:, columns] for key, v in matrix.pixel.items()},
         pixel_reason=[matrix.pixel_reason[place] for place in columns if matrix.pixel_reason],
     )
-    selected = {stage.name: _choice(source, stage, [left]) for stage in source.stages}
-    return {"left_out": what, "name": name, "selected": selected, "same": selected == alone(source)}
 
 
 def alone(source: Source) -> dict[str, float | str]:
@@ -74,12 +98,7 @@ def alone(source: Source) -> dict[str, float | str]:
 
     It is the choice itself, but where that was made on the mean of several seeds.
     """
-    return {stage.name: _choice(source, stage, [source.pseudo]) for stage in source.stages}
-
-
-def best_of(source: Source, configs: Sequence[Config]) -> int:
-    """Place of the one among some configurations that objective and rule of a run take."""
-    return _row(source, configs, [source.pseudo])
+    return _choices(source, [source.pseudo])
 
 
 def alone_params(source: Source) -> dict[str, float | str]:
@@ -92,29 +111,20 @@ def alone_params(source: Source) -> dict[str, float | str]:
     return ordered(config)
 
 
-def without_each_seed(sources: Sequence[Source]) -> list[LeftOut]:
-    """The choice on the mean of all seeds but one, as ``stability`` gives it for other parts."""
-
-    def choice(kept: Sequence[Source]) -> dict[str, float | str]:
-        matrices = [source.pseudo for source in kept]
-        return {s.name: _choice(kept[0], s, matrices) for s in sources[0].stages}
-
-    whole = choice(sources)
-    names = {"seeds": "seed", "pseudo sets": "pseudo set"}
-    what = names.get(sources[0].member_of or "", "scoring")
-    without = {s.name: choice([one for one in sources if one is not s]) for s in sources}
-    return [
-        {"left_out": what, "name": name, "selected": selected, "same": selected == whole}
-        for name, selected in without.items()
-    ]
+def _choices(source: Source, matrices: Sequence[ScoreMatrix]) -> dict[str, float | str]:
+    """The value of each stage that objective and rule of a run take on the mean of some models."""
+    return {
+        stage.name: stage.values[best_of(source, stage.configs, matrices)]
+        for stage in source.stages
+    }
 
 
-def _choice(source: Source, stage: Stage, matrices: Sequence[ScoreMatrix]) -> float | str:
-    """The value of a stage that objective and rule of a run take on the mean of some models."""
-    return stage.values[_row(source, stage.configs, matrices)]
+def best_of(source: Source, configs: Sequence[Config], matrices: Sequence[ScoreMatrix]) -> int:
+    """Place of the one among some configurations that objective and rule of a run take.
 
-
-def _row(source: Source, configs: Sequence[Config], matrices: Sequence[ScoreMatrix]) -> int:
+    Args:
+        matrices: of the models whose mean is looked at.
+    """
     parts = [matrix.select([matrix.row(config) for config in configs]) for matrix in matrices]
     means = _meaned([values(source.objective, part) for part in parts])
 
@@ -131,7 +141,3 @@ def _row(source: Source, configs: Sequence[Config], matrices: Sequence[ScoreMatr
 def _meaned(curves: Sequence[np.ndarray]) -> np.ndarray:
     """Mean ``[configs]`` over the models, rounded once, so that what ties in a study ties."""
     return np.array([math.fsum(column) / len(curves) for column in zip(*curves, strict=True)])
-
-
-def _at(values: Sequence[str], rows: np.ndarray) -> list[str]:
-    return [values[row] for row in rows]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import compress
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -9,10 +10,11 @@ import pandas as pd
 
 from pseudoval.statistics.bootstrap import REPLICATES
 from pseudoval.statistics.rank_aggregation import borda, rank_rows
+from pseudoval.statistics.regret import regret
 from pseudoval.statistics.rules import select_best
 from reports.findings.cautions import warnings
 from reports.findings.correlation import correlate
-from reports.findings.forms import Choice, Correlation, Row, Together
+from reports.findings.forms import Correlation, Row, Together
 from reports.findings.names import ordered
 from reports.findings.source import MACRO, Source, stage_configs
 from reports.findings.stability import alone, alone_params, without_each_seed
@@ -93,17 +95,16 @@ def aggregate(sources: Sequence[Source]) -> dict[str, Any]:
         As ``docs/design.md`` says, or ``{"reason"}`` where fewer than two are common.
     """
     names = [source.name for source in sources]
-    configs = [
+    common = [
         config
         for config in stage_configs(sources[0])
         if all(config in stage_configs(source) for source in sources)
     ]
-    values = np.array([source.pseudo_auroc.curve(configs, MACRO) for source in sources]).T
-    full = ~np.isnan(values).any(axis=1) if configs else np.zeros(0, dtype=bool)
-    configs = [config for config, known in zip(configs, full, strict=True) if known]
+    curves = np.array([source.curve("pseudo", common, MACRO) for source in sources])
+    full = ~np.isnan(curves).any(axis=0)
+    configs, values = list(compress(common, full)), curves[:, full].T
     if len(configs) < 2:
         return {"reason": "The runs share fewer than two configurations, so no rankings to join."}
-    values = values[full]
     ranks = rank_rows(values)
     means = borda(ranks)
     picks = [
@@ -112,7 +113,7 @@ def aggregate(sources: Sequence[Source]) -> dict[str, Any]:
     ]
     choices = []
     for by, row in picks:
-        regrets = [_test_regret(source, configs, row) for source in sources]
+        regrets = [number(regret(s.curve("test", configs, MACRO), row)) for s in sources]
         known = [value for value in regrets if value is not None]
         choices.append(
             {
@@ -128,13 +129,6 @@ def aggregate(sources: Sequence[Source]) -> dict[str, Any]:
         "choices": choices,
         "borda": means.tolist(),
     }
-
-
-def _test_regret(source: Source, configs: Sequence[Mapping[str, Any]], row: int) -> float | None:
-    if source.test_auroc is None:
-        return None
-    curve = source.test_auroc.curve(configs, MACRO)
-    return number(float(np.nanmax(curve) - curve[row])) if not np.isnan(curve).all() else None
 
 
 def _row(run: Correlation, source: Source) -> Row:
@@ -153,9 +147,9 @@ def _row(run: Correlation, source: Source) -> Row:
     return cast(Row, row)
 
 
-def _choices(sources: Sequence[Source]) -> list[Choice]:
+def _choices(sources: Sequence[Source]) -> list[dict[str, Any]]:
     """What each RUN would have chosen by itself, with the RUNs that agree, most of them first."""
-    choices: list[Choice] = []
+    choices: list[dict[str, Any]] = []
     for source in sources:
         params = alone_params(source)
         known = [choice for choice in choices if choice["params"] == params]

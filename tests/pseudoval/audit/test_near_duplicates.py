@@ -60,9 +60,9 @@ def test_repeats_are_found_and_no_others(tmp_path: Path, count: int) -> None:
     images = [part(seed) for seed in range(count)]
     again = [noisy(images[0], 7), brighter(images[1]), compressed(images[2]), moved(images[3])]
     found = descriptors(saved(tmp_path / "a", [*images, *again]))
-    pairs = {(pair.first, pair.second) for pair in similar_pairs(found)}
+    pairs = {(a, b) for a, b, _ in similar_pairs(found)}
     assert pairs == {(index, count + index) for index in range(4)}
-    across = {(p.first, p.second) for p in similar_pairs(found[:count], found[count:])}
+    across = {(a, b) for a, b, _ in similar_pairs(found[:count], found[count:])}
     assert across == {(index, index) for index in range(4)}
 
 
@@ -75,7 +75,7 @@ def test_textures_are_compared_as_well(tmp_path: Path) -> None:
 
     images = [texture().astype(np.uint8) for _ in range(10)]
     found = descriptors(saved(tmp_path / "a", [*images, compressed(images[4])]))
-    assert [(pair.first, pair.second) for pair in similar_pairs(found)] == [(4, 10)]
+    assert [(a, b) for a, b, _ in similar_pairs(found)] == [(4, 10)]
 
 
 def test_even_pictures_are_like_nothing(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_three_points_never_differ_from_zero() -> None:
     assert found["spearman"].value == pytest.approx(1)
     assert found["spearman"].interval == pytest.approx((1.0, 1.0))
     assert found["spearman"].p == pytest.approx(2 / 6)
-    assert found["spearman"].differs is False
+    assert found["spearman"].differs_from_zero is False
 
 
 def test_a_clear_curve_differs_from_zero_and_noise_does_not(rng: np.random.Generator) -> None:
@@ -78,14 +78,16 @@ def test_a_clear_curve_differs_from_zero_and_noise_does_not(rng: np.random.Gener
     noise = rng.normal(0, 0.01, (10, 500)), rng.normal(0, 0.01, (10, 500))
     clear = agreements(curve, curve**2, curve[:, None] + noise[0], curve[:, None] ** 2 + noise[1])
     for agreement in clear.values():
-        assert agreement.differs
+        assert agreement.differs_from_zero
         low, high = agreement.interval or (math.nan, math.nan)
         assert 0.8 < low <= (agreement.value or 0) <= high <= 1
     flat = np.full(10, 0.8) + np.linspace(0, 0.002, 10)
     drowned = agreements(flat, flat, flat[:, None] + noise[0], flat[:, None] + noise[1])
     assert drowned["spearman"].value == pytest.approx(1)
     assert drowned["spearman"].p == pytest.approx(1 / (PERMUTATIONS + 1))
-    assert not drowned["spearman"].differs, "the images do not support the order of the curve"
+    assert not drowned["spearman"].differs_from_zero, (
+        "the images do not support the order of the curve"
+    )
 
 
 def test_what_has_no_correlation() -> None:
@@ -94,8 +96,8 @@ def test_what_has_no_correlation() -> None:
     for other in (constant, np.array([0.1, np.nan, 0.3, np.nan])):
         found = agreements(curve, other, replicates, replicates)
         assert all(agreement.value is None for agreement in found.values())
-        assert all(agreement.differs is None for agreement in found.values())
+        assert all(agreement.differs_from_zero is None for agreement in found.values())
     # The curves vary, but hardly a replicate does.
     found = agreements(np.arange(4.0), np.arange(4.0), replicates, replicates)
     assert found["kendall"].interval is None
-    assert found["kendall"].differs is False
+    assert found["kendall"].differs_from_zero is False

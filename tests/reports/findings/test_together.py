@@ -72,7 +72,7 @@ def test_what_each_seed_would_have_chosen(seeds: Path) -> None:
     sources = [load_run(seeds / f"seed-{n}") for n in range(3)]
     found = correlate_together(sources, kind="seeds", replicates=50)
     together = found["together"]
-    curves = np.array([source.pseudo_auroc.values["macro"] for source in sources])
+    curves = np.array([source.auroc["pseudo"]["macro"] for source in sources])
     for row, curve in zip(together["rows"], curves, strict=True):
         assert row["selected"] == {"t": 200, "k": 2}
         best_t = [100, 200, 300][int(curve[:3].argmax())]

@@ -303,7 +303,7 @@ def test_cells_off_the_path_are_an_audit_and_no_choice(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert found["final"]["leader"] == {"t": 2, "k": 3}, "the audit leads nothing"
     assert (audit["scored"], audit["joint_choice"]) == (1, {"t": 1, "k": 3})
-    values = source.pseudo_auroc.values["macro"]
+    values = source.auroc["pseudo"]["macro"]
     assert audit["pseudo_loss"] == pytest.approx(values[4] - values[2])
     assert audit["pseudo_loss_interval"][0] > 0
     assert audit["test_loss"] == found["final"]["regret"] == pytest.approx(values[4] - values[2])
