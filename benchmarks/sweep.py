@@ -44,6 +44,7 @@ from pseudoval.models.settings import find_device
 from pseudoval.progress import Progress, silent
 from pseudoval.pseudo_set.manifest import load_manifest, pseudo_items
 from pseudoval.scoring import blocks as sweep
+from pseudoval.scoring import pixels
 from pseudoval.scoring.evaluate import evaluate_run
 from studies import run_study
 
@@ -102,9 +103,9 @@ def sweep_parts(detector: Any, items: Sequence[ImageItem], configs: Sequence[Any
     places: list[tuple[Any, str, str]] = [
         (images, "read_rgb", "decode"),
         (dataset, "sha256_file", "hashing"),
-        (sweep, "pixel_metrics", "pixel figures"),
-        (sweep, "label_regions", "pixel figures"),
-        (sweep, "_mask", "pixel figures"),
+        (pixels, "pixel_metrics", "pixel figures"),
+        (pixels, "label_regions", "pixel figures"),
+        (pixels, "_mask", "pixel figures"),
         (detector, "render", "pixel figures"),
         (model, "features", "feature look-up"),
         (model._features, "_find", "feature look-up"),

@@ -57,9 +57,14 @@ def _measured(judge: Detector, regions: Regions, grids: np.ndarray) -> PixelMetr
 
 
 def _side_by_side(regions: Regions) -> int:
-    """How many configurations are measured at once: one a core, if half the memory holds them."""
+    """How many configurations are measured at once: one a core, if half the memory holds them.
+
+    On a cluster a process may not use every core of its machine.
+    """
+    everywhere = not hasattr(os, "sched_getaffinity")
+    cores = (os.cpu_count() or 1) if everywhere else len(os.sched_getaffinity(0))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    return max(1, min(os.cpu_count() or 1, memory // regions.memory))
+    return max(1, min(cores, memory // regions.memory))
 
 
 def _mask(item: ImageItem, side: tuple[int, ...]) -> np.ndarray | None:
