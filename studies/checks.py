@@ -6,6 +6,7 @@ from typing import Any
 
 from pseudoval.data.dataset import ImageItem
 from pseudoval.errors import UserError
+from pseudoval.pseudo_set.manifest import Manifest
 from pseudoval.statistics.objectives import needs_pixels
 from pseudoval.statistics.rules import find_rule
 from studies.design.stages import GRID, Study
@@ -55,6 +56,20 @@ def check_sets(manifests: Sequence[tuple[Path, Mapping[str, Any]]]) -> None:
                     f"{folder} has another {what} than {first}; one choice needs sets of the same. "
                     "Build them from the same data with the same --split-seed and --holdout."
                 )
+
+
+def check_images(items: Sequence[ImageItem], manifest: Manifest) -> None:
+    """Refuse a pseudo set whose images are not those that its manifest describes.
+
+    Raises:
+        UserError: naming the first image that changed.
+    """
+    for item, entry in zip(items, manifest["images"], strict=True):
+        if item.sha256 != entry["sha256"]:
+            raise UserError(
+                f"{item.path} is not the image that the pseudo set was made with; build the set "
+                "again with --overwrite."
+            )
 
 
 def check_study(study: PreparedStudy, manifest: Mapping[str, Any], share: float | None) -> None:

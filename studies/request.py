@@ -14,7 +14,7 @@ from pseudoval.models.members import recorded_sha256
 from pseudoval.pseudo_set.manifest import load_manifest, pseudo_items
 from pseudoval.statistics.objectives import MACRO
 from pseudoval.statistics.rules import BEST
-from studies.checks import check_numbers, check_objective, check_sets, check_study
+from studies.checks import check_images, check_numbers, check_objective, check_sets, check_study
 from studies.design.built_in import STUDIES, Maker
 from studies.design.stages import Study
 from studies.design.study_files import read_study
@@ -83,6 +83,8 @@ def prepare(request: StudyRequest) -> PreparedStudy:
     manifests = [(folder, load_manifest(folder)) for folder in request.pseudo]
     check_sets(manifests)
     sets = [(folder, pseudo_items(folder, manifest)) for folder, manifest in manifests]
+    for (_, manifest), (_, items) in zip(manifests, sets, strict=True):
+        check_images(items, manifest)
     members = open_members(
         request.model, sets, request.out, seed=request.noise_seed, repeats=request.repeats,
         device=request.device, cache=request.cache, settings=request.settings,

@@ -21,10 +21,12 @@ from pseudoval.metrics.image_metrics import (
 )
 from pseudoval.metrics.score_matrix import Config, ScoreMatrix, config_name
 from pseudoval.statistics import objectives
-from pseudoval.statistics.rules import BEST, select_best, selection_order
+from pseudoval.statistics.rules import BEST, find_rule, select_best, selection_order
 from reports.findings.forms import Which
 
 MACRO, POOLED = "macro", "pooled"
+TOLERANCE = 1e-9
+"""How far an AUROC in best.json may lie from the recomputed one: rounding, nothing more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +112,7 @@ def load_run(folder: Path) -> Source:
 
     Raises:
         UserError: not a finished RUN, a file missing or damaged, a category with one class only,
-            or a configuration without scores.
+            a configuration without scores, or files that contradict each other.
     """
     run = runs.load_run(folder)
     pseudo_path, test_path = folder / "pseudo_scores.npz", folder / "test_scores.npz"
@@ -143,6 +145,8 @@ def load_run(folder: Path) -> Source:
     )
     for path, matrix in matrices.items():
         _require_configs(source, matrix, path)
+    find_rule(source.rule)
+    _require_same_aurocs(source, run.best)
     return source
 
 
@@ -273,6 +277,18 @@ def _require_configs(source: Source, matrix: ScoreMatrix, path: Path) -> None:
             raise UserError(
                 f"{path} has no (full) scores of configuration {config_name(config)}; run "
                 f"'pseudoval {command}' again."
+            )
+
+
+def _require_same_aurocs(source: Source, best: runs.Best) -> None:
+    """Check that ``best.json`` and the score matrix are of the same study."""
+    for stage, result in zip(source.stages, best["stages"], strict=True):
+        written = np.array(result["pseudo_auroc"], dtype=np.float64)  # null is NaN
+        found = source.curve("pseudo", stage.configs, MACRO)
+        if not np.allclose(written, found, rtol=0, atol=TOLERANCE, equal_nan=True):
+            raise UserError(
+                f"{source.folder} is inconsistent: best.json and pseudo_scores.npz give stage "
+                f"{stage.name} other AUROCs; run 'pseudoval tune' again."
             )
 
 

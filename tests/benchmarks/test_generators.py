@@ -47,7 +47,7 @@ def test_speed_of_ours_and_the_peer_on_the_same_images(peer: type[FakePerlin]) -
     finally:
         torch.set_num_threads(threads)
     assert figure["ratio"] == pytest.approx(figure["ours"] / figure["peer"])
-    assert checks["images_per_s"].keys() > {"lafite", "nsa", "mix", "anomalib perlin"}
+    assert checks["images_per_s"].keys() > {"lafite", "nsa", "anomalib perlin"}
     assert all(speed > 0 for speed in checks["images_per_s"].values())
     assert len(peer.seen) == 2 * 4 * 4  # two peers, three rounds and one to warm up
     given = {image.numpy().tobytes() for image in peer.seen}

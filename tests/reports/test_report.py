@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from report_runs import make_run, score_matrix
 
 from pseudoval.errors import UserError
 from pseudoval.metrics.score_matrix import ScoreMatrix, config_name
-from reports import correlate, load_csv, write_report
+from reports import correlate, load_csv, load_run, write_report
 
 FILES = {"correlation.json", "curves.csv", "curves.png", "report.html"}
 FOLDERS = {"figures", "tables"}
@@ -172,3 +173,12 @@ def test_reports_load_neither_torch_nor_optuna_nor_a_detector() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_files_of_two_studies_are_refused(road: Path, tmp_path: Path) -> None:
+    shutil.copytree(road / "run", tmp_path / "run")
+    best = json.loads((tmp_path / "run" / "best.json").read_text())
+    best["stages"][0]["pseudo_auroc"][0] += 0.01
+    (tmp_path / "run" / "best.json").write_text(json.dumps(best))
+    with pytest.raises(UserError, match="inconsistent"):
+        load_run(tmp_path / "run")

@@ -139,6 +139,15 @@ def test_model_of_another_split_is_refused(road: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_a_set_whose_pictures_changed_is_refused(road: Path, tmp_path: Path) -> None:
+    shutil.copytree(road / "pseudo", tmp_path / "pseudo")
+    pictures = sorted((tmp_path / "pseudo" / "fabric" / "test" / "good").iterdir())
+    pictures[0].write_bytes(pictures[1].read_bytes())
+    with pytest.raises(UserError, match=pictures[0].name):
+        run_study(t_then_k, model=road / "model", pseudo=tmp_path / "pseudo", out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_wrong_study_and_wrong_grids(road: Path, tmp_path: Path) -> None:
     arguments = {"model": road / "model", "pseudo": road / "pseudo", "out": tmp_path / "run"}
     with pytest.raises(

@@ -54,22 +54,6 @@ def test_the_same_command_finds_it_finished_and_others_are_refused(
     refused(capsys, [*tune, *FAST[:-1], "score.pool=8"], "another scoring")
 
 
-def test_a_run_of_before_there_was_a_choice_goes_on(
-    road: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    tune = with_options(road_commands(road)[2], out=tmp_path / "run")
-    assert run(tune) == 0
-    header = json.loads((tmp_path / "run" / "run.json").read_text())
-    for name in ("scoring", "trained_sha256"):
-        del header[name]
-    (tmp_path / "run" / "run.json").write_text(json.dumps(header))
-    assert run(tune) == 0
-    assert "nothing to do" in capsys.readouterr().out
-    data = str(road / "data")
-    command = ["train", data, "--refit", str(tmp_path / "run"), "--out", str(tmp_path / "refit")]
-    assert run(command) == 0
-
-
 def test_a_refit_keeps_what_its_run_was_scored_with(fast: Path) -> None:
     config = json.loads((fast / "refit" / "model.json").read_text())["config"]
     assert config["diffusion"]["evaluations"] == 2

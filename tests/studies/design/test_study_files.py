@@ -76,7 +76,7 @@ def test_tune_runs_a_file(
     assert [stage["name"] for stage in best["stages"]] == ["coarse", "k", "both"]
     assert run(["report", str(out)]) == 0
     page = (out / "report" / "report.html").read_text()
-    assert "--study ../study.toml" in page
+    assert "--study study.toml" in page
     assert run(command) == 0
     assert "nothing to do" in capsys.readouterr().out
     refused(capsys, [*command, "--rule", "best"], "another rule (margin there, best now)")

@@ -131,7 +131,7 @@ def test_evaluate_and_report_take_the_cells_in(
     assert source.test is not None and source.test.configs == source.pseudo.configs
     found = correlate(source, replicates=100)
     audit = found["audit"]
-    values = source.pseudo_auroc.values["macro"]
+    values = source.auroc["pseudo"]["macro"]
     chosen = source.pseudo.configs.index(source.params)
     assert audit["pseudo_loss"] == pytest.approx(values.max() - values[chosen])
     assert audit["test_loss"] == pytest.approx(found["final"]["regret"])
