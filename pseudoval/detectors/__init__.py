@@ -11,6 +11,7 @@ from pseudoval.detectors.protocol import (
     Parameter,
     TrainedDetector,
     TrainRequest,
+    Value,
 )
 from pseudoval.errors import UserError
 
@@ -59,5 +60,5 @@ def detector_class(name: str) -> type[TrainedDetector]:
 
 __all__ = [
     "DETECTORS", "Block", "Detector", "DetectorRow", "ExplainsTogether", "OpenRequest",
-    "Parameter", "TrainRequest", "TrainedDetector", "detector_class",
+    "Parameter", "TrainRequest", "TrainedDetector", "Value", "detector_class",
 ]  # fmt: skip
