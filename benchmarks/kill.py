@@ -37,7 +37,7 @@ from pseudoval.demo import render_dataset
 from pseudoval.detectors.lafite import LafiteDetector
 from pseudoval.scoring import blocks as sweep
 from studies import run_study
-from studies.sharing.storage import open_journal
+from studies.search.storage import open_journal
 
 GRIDS: dict[str, list[int]] = {"t": [25, 100, 300, 900], "k": [1, 2, 4]}
 SMALL = ("features.image_size=64", "features.grid=8", "unet.base_channels=16",

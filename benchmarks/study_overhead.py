@@ -27,7 +27,7 @@ from pseudoval.models.open import open_detector
 from pseudoval.pseudo_set.manifest import load_manifest, pseudo_items
 from pseudoval.scoring.blocks import score_images
 from studies import Stage, joint, run_study
-from studies.sharing.storage import StudyStorage, finished, open_journal, open_stage, record
+from studies.search.storage import StudyStorage, finished, open_journal, open_stage, record
 
 SEED = 0
 T_GRID = tuple(range(25, 525, 25))

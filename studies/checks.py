@@ -14,15 +14,14 @@ from studies.search.members import Member, paired
 from studies.search.prepared import PreparedStudy
 
 
-def check_numbers(repeats: int, workers: int | None) -> None:
-    """Refuse counts that leave nothing to do, or nobody to do it.
+def check_repeats(repeats: int) -> None:
+    """Refuse to score with no seed at all.
 
     Raises:
         UserError: naming the number.
     """
-    for value, what in ((repeats, "repeats"), (workers, "workers")):
-        if value is not None and value < 1:
-            raise UserError(f"{value} {what} score nothing; give at least 1.")
+    if repeats < 1:
+        raise UserError(f"{repeats} repeats score nothing; give at least 1.")
 
 
 def check_objective(objective: str, rule: str) -> None:

@@ -14,18 +14,18 @@ from pseudoval.models.members import recorded_sha256
 from pseudoval.pseudo_set.manifest import load_manifest, pseudo_items
 from pseudoval.statistics.objectives import MACRO
 from pseudoval.statistics.rules import BEST
-from studies.checks import check_images, check_numbers, check_objective, check_sets, check_study
+from studies.checks import check_images, check_objective, check_repeats, check_sets, check_study
 from studies.design.built_in import STUDIES, Maker
 from studies.design.stages import Study
 from studies.design.study_files import read_study
 from studies.search.members import Member, joint_sha256, members_are, open_members
 from studies.search.prepared import PreparedStudy
-from studies.sharing.storage import JOURNAL, shown
+from studies.search.storage import JOURNAL, shown
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyRequest:
-    """What ``run_study`` is asked for; its arguments, for this process and those that help it.
+    """What ``run_study`` is asked for: its arguments.
 
     Attributes:
         pseudo: the PSEUDO folders.
@@ -48,7 +48,6 @@ class StudyRequest:
     cache: Path | bool
     storage: str | None
     study_name: str | None
-    workers: int | None
     retry_failed: bool
 
     @property
@@ -68,7 +67,7 @@ def prepare(request: StudyRequest) -> PreparedStudy:
     Raises:
         UserError: see the sentence.
     """
-    check_numbers(request.repeats, request.workers)
+    check_repeats(request.repeats)
     check_objective(request.objective or MACRO, request.rule or BEST)
     make = _maker(request.study)
     if isinstance(request.model, Path):

@@ -1,12 +1,10 @@
 """Running a study: one call that begins it, goes on with it or finds it finished."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
-from optuna.storages import BaseStorage
 
 from pseudoval.data.files import claimed, clear_folder
 from pseudoval.detectors import Detector
@@ -14,22 +12,17 @@ from pseudoval.errors import UserError
 from pseudoval.metrics import runs
 from pseudoval.metrics.score_matrix import ScoreMatrix, config_name
 from pseudoval.progress import ProgressCallback, silent
-from studies.crew import Part, WorkerPool, agree
 from studies.design.built_in import Maker
 from studies.request import StudyRequest, prepare
 from studies.search.members import start_member_runs
 from studies.search.off_path import score_off_path, share_of
 from studies.search.prepared import PreparedStudy
 from studies.search.search import search
-from studies.sharing.blocks import Finished
-from studies.sharing.storage import StudyStorage, answering, connect, open_journal, shown
+from studies.search.storage import StudyStorage, answering, connect, open_journal
 
 MAY_DIFFER = ("model", "pseudo", "study_file", "members_are", "versions", "device", "defaults",
               "ranges", "trained_sha256")  # fmt: skip
 """Keys of the header that may differ from one call to the next; all others make it this study."""
-
-OF_THIS_MACHINE = ("storage", "study_name")
-"""Of those others, the ones that may differ from machine to machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +102,6 @@ def run_study(
     cache: str | Path | bool = True,
     storage: str | None = None,
     study_name: str | None = None,
-    workers: int | None = None,
     retry_failed: bool = False,
     progress: ProgressCallback | None = None,
     notice: Callable[[str], None] | None = None,
@@ -140,13 +132,9 @@ def run_study(
             are done, also in a finished RUN; the choice does not look at them.
         cache: folder that features of images are kept in and taken from; True is ``cache`` in the
             MODEL, False is none.
-        storage: URL of the database that keeps the study and carries the scores from machine to
-            machine; None is a journal in ``out``.
-        study_name: what the study is called in the storage, the same on every machine; None is the
-            study's own name, with a ``storage`` after that of ``out``: ``run/t_then_k``.
-        workers: score with so many processes of this machine, and with those of the same call
-            elsewhere; None is this process alone, unless a ``storage`` is given. More than one are
-            spawned, so a script that asks for them needs ``if __name__ == "__main__":``.
+        storage: URL of the database that keeps the study; None is a journal in ``out``.
+        study_name: what the study is called in the storage; None is the study's own name, with a
+            ``storage`` after that of ``out``: ``run/t_then_k``.
         retry_failed: run the points again that failed.
         notice: is told what a person should know beside the progress.
 
@@ -172,7 +160,7 @@ def run_study(
         objective=objective, rule=rule, seed=seed, repeats=repeats, settings=settings,
         device=device, overwrite=overwrite, audit_share=audit_share,
         cache=Path(cache) if isinstance(cache, str) else cache, storage=storage,
-        study_name=study_name, workers=workers, retry_failed=retry_failed,
+        study_name=study_name, retry_failed=retry_failed,
     )  # fmt: skip
     with answering(storage):
         return _run(request, progress or silent, notice or (lambda _: None))
@@ -189,60 +177,23 @@ def _run(
         retry = request.retry_failed and best is not None and _has_failed(best)
         if best is not None and not retry and share_of(best) == share:
             return _outcome(study, fresh=False)
-        database = _open_database(request, study)
+        database = connect(request.storage) if request.storage else None
         if best is None:
             _begin(study, request.overwrite)
-        pool = _pool(request, study, database)
-
-        def do(part: Part) -> runs.Best:
-            with pool.at_work(study, part, assist, request, notice) as own, suppress(Finished):
-                _do(own, pool.storage, part, progress)
-            return runs.read_best(out)
-
+        storage = StudyStorage(
+            storage=database or open_journal(out), name=study.header["study_name"]
+        )
         if best is None:
-            best = do(Part())
+            search(study, storage, progress)
+            best = runs.read_best(out)
         if request.retry_failed and _has_failed(best):
-            best = do(Part(retries=best.get("retries", 0) + 1))
+            known = [replace(m, known=ScoreMatrix.load(m.scores_path)) for m in study.members]
+            again = replace(study, members=known)
+            search(again, storage, progress, retries=best.get("retries", 0) + 1)
+            best = runs.read_best(out)
         if share_of(best) < share:
-            do(Part(off_path=share))
+            score_off_path(study, share, progress)
         return _outcome(study, fresh=True)
-
-
-def assist(request: StudyRequest, part: Part) -> None:
-    """Help another process of this machine with a part of its study."""
-    study = prepare(request)
-    with answering(request.storage), suppress(Finished):
-        pool = _pool(request, study, connect(request.storage) if request.storage else None)
-        with pool.joined(study, part, helper=True) as own:
-            _do(own, pool.storage, part, silent)
-
-
-def _do(
-    study: PreparedStudy, storage: StudyStorage, part: Part, progress: ProgressCallback
-) -> None:
-    if part.off_path is None:
-        search(study, storage, progress, part.retries)
-    else:
-        score_off_path(study, part.off_path, progress)
-
-
-def _pool(request: StudyRequest, study: PreparedStudy, database: BaseStorage | None) -> WorkerPool:
-    """Those who score, with a database or with RUN's journal."""
-    name = study.header["study_name"]
-    storage = StudyStorage(storage=database or open_journal(study.out), name=name)
-    return WorkerPool(storage=storage, workers=request.workers, remote=database is not None)
-
-
-def _open_database(request: StudyRequest, study: PreparedStudy) -> BaseStorage | None:
-    """The database of a request, where the study's name is settled; None if it is a journal."""
-    if request.storage is None:
-        return None
-    database = connect(request.storage, several=(request.workers or 1) > 1)
-    local = (*MAY_DIFFER, *OF_THIS_MACHINE)
-    identity = {key: value for key, value in study.header.items() if key not in local}
-    name = study.header["study_name"]
-    agree(database, name, identity, request.overwrite, shown(request.storage))
-    return database
 
 
 def _begin(study: PreparedStudy, overwrite: bool) -> None:

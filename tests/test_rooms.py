@@ -20,7 +20,7 @@ FLOORS = {
         {"data"},
         {"pseudoval"},
     ],
-    "studies": [{"studies"}, {"search"}, {"sharing"}, {"design"}],
+    "studies": [{"studies"}, {"search"}, {"design"}],
     "reports": [{"reports"}, {"page"}, {"tables", "figures"}, {"findings"}],
 }
 """The rooms of each package, from the top floor down. A room imports rooms of lower floors only;

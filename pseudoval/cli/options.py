@@ -142,14 +142,10 @@ tune_options = together(
                  "the mean."),
     set_option("An option of scoring (diffusion.sampling_steps, .evaluations, "
                ".eta, score.NAME) instead of the model's"),
-    click.option("--storage", metavar="URL", help="Database that keeps the study and carries "
-                 "the scores between machines, such as postgresql://USER@HOST/DATABASE.  "
-                 "[default: a journal in RUN]"),
-    click.option("--study-name", metavar="NAME", help="Of the study in the storage, the same "
-                 "on every machine.  [default: the study's; with --storage RUN/STUDY]"),
-    click.option("--workers", type=click.IntRange(1), help="Score with this many processes, "
-                 "and with those of the same command on machines that share RUN or --storage; "
-                 "blocks of one that dies are taken over.  [default: this one alone]"),
+    click.option("--storage", metavar="URL", help="Database that keeps the study, such as "
+                 "postgresql://USER@HOST/DATABASE.  [default: a journal in RUN]"),
+    click.option("--study-name", metavar="NAME", help="Of the study in the storage.  [default: "
+                 "the study's; with --storage RUN/STUDY]"),
     click.option("--retry-failed", is_flag=True, help="Run points again that failed, also in "
                  "a finished RUN."),
     click.option("--resume/--overwrite", "resume", default=True,

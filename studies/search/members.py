@@ -2,10 +2,9 @@
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,7 +17,6 @@ from pseudoval.models.members import recorded_sha256
 from pseudoval.models.open import open_detectors
 from pseudoval.progress import ProgressCallback, labelled
 from pseudoval.scoring.blocks import score_images
-from studies.sharing.blocks import Team, score_together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +31,6 @@ class Member:
         pseudo_sha256: of that set's manifest.
         items: the images of that set.
         folder: its RUN folder; that of the study itself where there is one member only.
-        team: who scores its blocks; None is this process alone.
         known: what was scored before, for points that failed to be run again; None knows nothing.
     """
 
@@ -44,7 +41,6 @@ class Member:
     pseudo_sha256: str
     items: list[ImageItem]
     folder: Path
-    team: Team | None = None
     known: ScoreMatrix | None = None
 
     @property
@@ -133,40 +129,26 @@ def joint_sha256(members: Sequence[Member]) -> str:
 def score_members(
     members: Sequence[Member], configs: Sequence[Config], name: str, progress: ProgressCallback
 ) -> list[ScoreMatrix]:
-    """The score matrix of every member over the same configurations, scored by its team.
-
-    Raises:
-        Finished: another process has finished the study meanwhile.
-    """
-    begun = [_score(member, configs, name, progress) for member in members]
-    return [matrix() for matrix in begun]
+    """The score matrix of every member over the same configurations."""
+    return [_score(member, configs, name, progress) for member in members]
 
 
 def _score(
     member: Member, configs: Sequence[Config], name: str, progress: ProgressCallback
-) -> Callable[[], ScoreMatrix]:
-    """Score what is not known; the matrix may have to be waited for."""
+) -> ScoreMatrix:
+    """The matrix of a member, where what is not known is scored."""
     known = _known(member.known, configs)
     missing = [config for config in configs if known is None or config not in known.configs]
-    options: dict[str, Any] = {
-        "name": name,
-        "store": member.blocks_path,
-        "progress": labelled(progress, member.name),
-    }
-    parts: list[Callable[[], ScoreMatrix]] = []
-    if known is not None:
-        parts.append(lambda: known)
-    if missing and member.team is not None:
-        parts.append(score_together(member.team, member.detector, member.items, missing, **options))
-    elif missing:
-        matrix = score_images(member.detector, member.items, missing, **options)
-        parts.append(lambda: matrix)
-
-    def whole() -> ScoreMatrix:
-        joined = ScoreMatrix.joined([part() for part in parts])
-        return joined.select([joined.row(config) for config in configs])
-
-    return whole
+    parts = [] if known is None else [known]
+    if missing:
+        parts.append(
+            score_images(
+                member.detector, member.items, missing, name=name, store=member.blocks_path,
+                progress=labelled(progress, member.name),
+            )
+        )  # fmt: skip
+    joined = ScoreMatrix.joined(parts)
+    return joined.select([joined.row(config) for config in configs])
 
 
 def _known(matrix: ScoreMatrix | None, configs: Sequence[Config]) -> ScoreMatrix | None:

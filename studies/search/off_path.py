@@ -38,8 +38,6 @@ def score_off_path(study: PreparedStudy, share: float, progress: ProgressCallbac
     started = time.monotonic()
     matrices, counts = zip(*(_with_cells(m, wanted, progress) for m in study.members), strict=True)
     seconds = (time.monotonic() - started) / max(1, *counts)
-    if study.helps:
-        return
     aurocs = []
     for member, matrix in zip(study.members, matrices, strict=True):
         matrix.select([matrix.row(c) for c in [*on_path, *wanted]]).save(member.scores_path)

@@ -6,7 +6,6 @@ from pathlib import Path
 from pseudoval.metrics.runs import RunHeader
 from studies.design.stages import Study
 from studies.search.members import Member
-from studies.sharing.blocks import Team
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,13 +23,3 @@ class PreparedStudy:
     members: list[Member]
     out: Path
     header: RunHeader
-
-    @property
-    def team(self) -> Team | None:
-        """The workers that score, as this process sees them; None is this process alone."""
-        return self.members[0].team
-
-    @property
-    def helps(self) -> bool:
-        """Whether this process only helps another, and so records and writes nothing."""
-        return self.team is not None and self.team.helper

@@ -13,8 +13,8 @@ from studies.search.judging import as_member, choose, judge
 from studies.search.members import Member, joint_sha256
 from studies.search.prepared import PreparedStudy
 from studies.search.stage import score_stage
+from studies.search.storage import StudyStorage
 from studies.search.trials import record_stage, write_trials
-from studies.sharing.storage import StudyStorage
 
 
 def search(
@@ -23,8 +23,7 @@ def search(
     """Stage after stage, then everything that RUN keeps; ``best.json`` last.
 
     A configuration with a score that is not a number has no value: its trial is recorded as
-    failed, it never wins, and the search goes on with the others. A process that only helps
-    another takes the same steps, but records and writes nothing.
+    failed, it never wins, and the search goes on with the others.
 
     Args:
         storage: where Optuna keeps the trials.
@@ -32,7 +31,6 @@ def search(
 
     Raises:
         UserError: no configuration of a stage has a value, or the objective is not available.
-        Finished: another process has finished the study meanwhile.
     """
     selected: dict[str, int] = {}
     parts: list[list[ScoreMatrix]] = []
@@ -41,16 +39,14 @@ def search(
     for stage in study.plan.stages:
         scored = score_stage(study, stage, selected, progress)
         judged = judge(study.header["objective"], study.members, scored.matrices)
-        if not study.helps:
-            tables.append(record_stage(study, storage, stage, scored, judged))
+        tables.append(record_stage(study, storage, stage, scored, judged))
         result = choose(study.header["rule"], stage, scored.configs, judged)
         selected |= stage.point(scored.configs[_row(result)]) | dict(stage.fixed)
         parts.append(scored.matrices)
         results.append(result)
-    if not study.helps:
-        best = _best(study, results, retries)
-        wholes = [_once(ScoreMatrix.joined(of_member)) for of_member in zip(*parts, strict=True)]
-        _write(study, best, wholes, tables, progress)
+    best = _best(study, results, retries)
+    wholes = [_once(ScoreMatrix.joined(of_member)) for of_member in zip(*parts, strict=True)]
+    _write(study, best, wholes, tables, progress)
 
 
 def _row(result: StageResult) -> int:

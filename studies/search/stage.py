@@ -46,7 +46,6 @@ def score_stage(
 
     Raises:
         UserError: an image cannot be read, or the objective is not available.
-        Finished: another process has finished the study meanwhile.
     """
     started = time.monotonic()
     batches: list[list[ScoreMatrix]] = []

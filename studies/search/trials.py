@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 from optuna.trial import TrialState
 
-from pseudoval.data.files import atomic_path, sha256_json
+from pseudoval.data.files import atomic_path
 from pseudoval.metrics.score_matrix import Config, config_name
 from studies.design.stages import Stage
 from studies.search.judging import Judged
 from studies.search.members import number
 from studies.search.prepared import PreparedStudy
 from studies.search.stage import Scored
-from studies.sharing.storage import StudyStorage, finished, open_stage, record
+from studies.search.storage import StudyStorage, finished, open_stage, record
 
 AUDIT = "audit"
 """The stage of cells off the path in ``trials.csv``, and their key in ``best.json``."""
@@ -28,15 +28,7 @@ def record_stage(
     values = judged.value[rows]
     attributes = [{"seconds": scored.seconds, **judged.attributes(row)} for row in rows]
     opened = open_stage(storage, stage, study.header["seed"])
-    if study.team is None:
-        record(opened, stage, scored.order, values, attributes)
-    else:
-        names = [config_name(config) for config in scored.order]
-        content = sha256_json([names, [number(value) for value in values]])
-        study.team.claims.settle(
-            f"record {stage.name} {content}",
-            lambda: record(opened, stage, scored.order, values, attributes, alone=False),
-        )
+    record(opened, stage, scored.order, values, attributes)
     listed = []
     for trial, config in finished(opened, scored.configs):
         failed = trial.state == TrialState.FAIL

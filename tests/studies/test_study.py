@@ -16,7 +16,7 @@ from pseudoval.metrics.runs import Best, RunHeader, StageHeader, StageResult, re
 from pseudoval.metrics.score_matrix import ScoreMatrix
 from studies import STUDIES, Stage, run_study, t_then_k
 from studies.design.built_in import grid
-from studies.sharing.storage import StudyStorage, finished, open_journal, open_stage, record
+from studies.search.storage import StudyStorage, finished, open_journal, open_stage, record
 
 
 def study(road: Path, out: Path, **options):  # type: ignore[no-untyped-def]
@@ -180,14 +180,13 @@ def test_default_grids_are_the_documented_ones(road: Path) -> None:
     assert set(STUDIES) == {"t_then_k", "k_then_t", "joint", "joint_tpe", "k", "stages_then_k"}
 
 
-@pytest.mark.parametrize("alone", [True, False])
-def test_recording_twice_doubles_no_trial(tmp_path: Path, alone: bool) -> None:
+def test_recording_twice_doubles_no_trial(tmp_path: Path) -> None:
     stage = Stage(name="t", grid={"t": (1, 2, 3)})
     storage = StudyStorage(storage=open_journal(tmp_path), name="s")
     configs, values = stage.configs({}), [0.1, 0.5, 0.3]
     for _ in range(2):
         again = open_stage(storage, stage, 0)
-        record(again, stage, configs, values, [{}] * 3, alone=alone)
+        record(again, stage, configs, values, [{}] * 3)
     found = finished(again, configs)
     assert sorted(trial.params["t"] for trial, _ in found) == [1, 2, 3]
     assert len(again.trials) == 3

@@ -1,13 +1,7 @@
 """Where a study is kept, and its stages in there: every grid point COMPLETE exactly once.
 
 Each stage is an Optuna study ``NAME/STAGE``, in a journal inside RUN or in a database. One process
-alone enters a trial together with its value. Where there may be several, that would not do: no
-storage of Optuna can add a trial on the condition that there is none, so two that finish a stage
-at the same moment would both find a point missing and both add it. There a trial is entered as
-RUNNING with its parameters; then each process looks again, and tells the value to the trial of a
-point that has the lowest number. Numbers are given out one after the other, hence all agree which
-that is, a trial that is finished cannot be told again, and one of a higher number ends as FAIL.
-Whoever dies on the way leaves RUNNING trials, which the next one tells.
+writes it. A trial is entered together with its value, so that none is left half-run.
 """
 
 import math
@@ -21,7 +15,7 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, IntDistribution
-from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
@@ -40,7 +34,7 @@ CONFIG = "config"
 """The user attribute of a trial that names its configuration, held parameters included."""
 
 WAITS = 0.2
-"""Seconds between two looks at what others do."""
+"""Seconds before a database that does not answer is asked again; growing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,22 +99,14 @@ def open_journal(folder: Path) -> BaseStorage:
     return JournalStorage(_JournalFile(folder / JOURNAL))
 
 
-def connect(url: str, *, several: bool = False) -> BaseStorage:
+def connect(url: str) -> BaseStorage:
     """The database at a URL that Optuna understands.
 
-    Args:
-        several: whether several processes are going to write.
-
     Raises:
-        UserError: not such a URL, no driver, no answer; or SQLite for several.
+        UserError: not such a URL, no driver, or no answer.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     parsed = _parsed(url)
-    if several and parsed.get_backend_name() == "sqlite":
-        raise UserError(
-            "SQLite is not for several workers at a time. Leave --storage out for a journal in "
-            "RUN, which is, or give a PostgreSQL URL."
-        )
     with answering(url):
         for attempt in range(5):
             try:
@@ -209,24 +195,14 @@ def open_stage(storage: StudyStorage, stage: Stage, seed: int) -> optuna.Study:
     )
 
 
-def forget(storage: BaseStorage, names: Sequence[str]) -> None:
-    """Remove Optuna studies, those that exist, in this order."""
-    present = {study.study_name for study in storage.get_all_studies()}
-    for name in names:
-        if name in present:
-            optuna.delete_study(study_name=name, storage=storage)
-
-
 def record(
     study: optuna.Study,
     stage: Stage,
     configs: Sequence[Config],
     values: Sequence[float] | np.ndarray,
     attributes: Sequence[Mapping[str, Any]],
-    *,
-    alone: bool = True,
 ) -> None:
-    """Give every configuration a finished trial, if it has none yet; see the module for how.
+    """Give every configuration a finished trial, if it has none yet.
 
     A NaN is a failed trial. A configuration that failed before and has a value now gets another
     trial, which is the one that counts.
@@ -235,7 +211,6 @@ def record(
         configs: in the order in which they were tried.
         values: objective value of each configuration.
         attributes: user attributes of each configuration.
-        alone: whether no other process may be recording the same stage.
     """
     spaces: dict[str, BaseDistribution] = {
         name: IntDistribution(min(values), max(values)) for name, values in stage.grid.items()
@@ -243,28 +218,16 @@ def record(
     outcomes = [TrialState.FAIL if math.isnan(value) else TrialState.COMPLETE for value in values]
     trials = _by_config(study, configs)
     for config, value, outcome, own in zip(configs, values, outcomes, attributes, strict=True):
-        found = trials[config_name(config)]
-        if not _settled(found, outcome) and not _open(found):
-            state = outcome if alone else TrialState.RUNNING
+        if not _settled(trials[config_name(config)], outcome):
             study.add_trial(
                 optuna.trial.create_trial(
-                    state=state,
-                    value=float(value) if state == TrialState.COMPLETE else None,
+                    state=outcome,
+                    value=float(value) if outcome == TrialState.COMPLETE else None,
                     params=stage.point(config),
                     distributions=spaces,
                     user_attrs={**own, CONFIG: config_name(config)},
                 )
             )
-    trials = _by_config(study, configs)
-    for config, value, outcome in zip(configs, values, outcomes, strict=True):
-        found = trials[config_name(config)]
-        settled = _settled(found, outcome)
-        for trial in _open(found):
-            state = TrialState.FAIL if settled else outcome
-            number = float(value) if state == TrialState.COMPLETE else None
-            with suppress(UpdateFinishedTrialError):  # another process told it the same
-                study.tell(trial.number, number, state, skip_if_finished=True)
-            settled = True
 
 
 def finished(study: optuna.Study, configs: Sequence[Config]) -> list[tuple[FrozenTrial, Config]]:
@@ -295,7 +258,3 @@ def _settled(trials: Sequence[FrozenTrial], state: TrialState) -> bool:
     """Whether one of the trials stands for this outcome or a better one."""
     over = {trial.state for trial in trials if trial.state.is_finished()}
     return bool(over - {TrialState.FAIL}) or (state == TrialState.FAIL and bool(over))
-
-
-def _open(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    return [trial for trial in trials if not trial.state.is_finished()]

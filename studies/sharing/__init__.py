@@ -1,1 +1,0 @@
-"""Work that several processes and machines share, and where a study is kept."""
