@@ -12,7 +12,8 @@ from pseudoval.data.images import write_png
 from pseudoval.detectors.protocol import Block
 from pseudoval.metrics.score_matrix import Config
 from pseudoval.scoring import blocks as sweep
-from pseudoval.scoring.blocks import forget_blocks, score_images
+from pseudoval.scoring.blocks import forget_blocks
+from pseudoval.scoring.matrices import score_images
 
 CONFIGS = [{"k": 1}, {"k": 2}]
 
@@ -157,7 +158,7 @@ import sys, torch
 from pathlib import Path
 from pseudoval.models.open import open_detector
 from pseudoval.pseudo_set.manifest import load_manifest, pseudo_items
-from pseudoval.scoring.blocks import score_images
+from pseudoval.scoring.matrices import score_images
 torch.set_num_threads(int(sys.argv[1]))
 pseudo = Path({str(road / "pseudo")!r})
 detector = open_detector(Path({str(road / "model")!r}), seed=0)
