@@ -50,7 +50,7 @@ class AuditRequest:
         model: a MODEL that was trained with this set: its backbone and bank say how hard it is.
         backbone, weights: without a model, of a bank built from ``data``; the built-in filter bank
             if neither is given.
-        device: what the reference computes on, as torch names it.
+        device: what the reference computes on; see ``pseudoval.models.settings.find_device``.
     """
 
     pseudo: Path
@@ -188,6 +188,7 @@ def _reference(
     # Imported here, as they bring torch.
     from pseudoval.audit.reference import FILTER_BANK, reference_of_model, reference_of_normals
     from pseudoval.models.open import open_detectors
+    from pseudoval.models.settings import find_device
 
     if request.model is not None:
         detector, *_ = open_detectors(request.model, seed=None, device=request.device).values()
@@ -198,6 +199,6 @@ def _reference(
         bank,
         backbone=request.backbone or FILTER_BANK,
         weights=request.weights,
-        device=request.device,
+        device=find_device(request.device),
         progress=progress,
     )

@@ -225,19 +225,16 @@ def predict(model: Path, images: tuple[Path, ...], out: Path, **options: Any) ->
 @cli.command()
 @click.argument("pseudo", type=PATH)
 @audit_options
-def audit(pseudo: Path, out: Path, device: str, **options: Any) -> None:
+def audit(pseudo: Path, out: Path, **options: Any) -> None:
     """Inspect the pseudo set PSEUDO: sheets, distributions, difficulty, repeats.
 
     How hard a set is say nearest neighbours on MODEL's backbone and bank, else on a bank of the
     normals of DATA that were not held out.
     """
     from pseudoval.audit import audit as auditing
-    from pseudoval.models.settings import find_device
     from reports import write_audit_page
 
-    content = auditing.audit(
-        pseudo, out, device=find_device(device), progress=Progress(), **options
-    )
+    content = auditing.audit(pseudo, out, progress=Progress(), **options)
     for line in audit_lines(content):
         click.echo(line)
     click.echo(f"{write_audit_page(out)}")

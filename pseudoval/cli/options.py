@@ -10,7 +10,6 @@ import click
 from pseudoval.data.files import claimed
 
 PATH = click.Path(path_type=Path)
-DEVICES = click.Choice(["auto", "cpu", "cuda"])
 Command = Callable[..., Any]
 
 Decorator = Callable[[Command], Command]
@@ -27,7 +26,10 @@ def together(*options: Decorator) -> Decorator:
     return decorate
 
 
-device_option = click.option("--device", type=DEVICES, default="auto", show_default=True)
+device_option = click.option(
+    "--device", metavar="auto|cpu|cuda[:N]", default="auto", show_default=True,
+    help="Where to compute; cuda:1 is the second GPU, auto a GPU where there is one.",
+)  # fmt: skip
 overwrite_option = click.option(
     "--overwrite", is_flag=True, help="Replace what an earlier command left in the output folder."
 )

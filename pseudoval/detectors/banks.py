@@ -91,6 +91,7 @@ class Banks:
         self.model = model
         self.folder = folder
         self.own = Fit(levels=model.config.features.stages, rate=model.config.edit.keep_rate)
+        self._members: dict[Fit, Tensor] = {}
         self._banks: dict[Fit, MemoryBank] = {}
 
     def fit_of(self, config: Config) -> Fit:
@@ -144,14 +145,20 @@ class Banks:
     def fitted(self, fit: Fit) -> MemoryBank:
         """A bank fitted with the model's seed, also one like its own.
 
+        A GPU holds one of them at a time, for a study may ask for any number.
+
         Raises:
             UserError: the training features are not in MODEL.
         """
-        if fit not in self._banks:
+        if fit not in self._members:
             vectors = self._vectors(fit.levels)
             if fit.rate < 1:
                 vectors = vectors[self._picks(fit, vectors).sort().values]
-            self._banks[fit] = MemoryBank(vectors, self.model.device)
+            self._members[fit] = vectors
+        if fit not in self._banks:
+            if self.model.device != "cpu":
+                self._banks.clear()
+            self._banks[fit] = MemoryBank(self._members[fit], self.model.device)
         return self._banks[fit]
 
     def is_kept(self, fit: Fit) -> bool:
@@ -173,8 +180,7 @@ class Banks:
                     return torch.from_numpy(found["picks"])
             except (UserError, KeyError):
                 pass  # damaged: fitted again
-        device = self.model.device
-        picks = greedy_coreset(vectors.to(device), keep, seed=self.model.seed).cpu()
+        picks = greedy_coreset(vectors, keep, seed=self.model.seed, device=self.model.device)
         with suppress(OSError):  # a MODEL that is read only costs the fit again next time
             path.parent.mkdir(exist_ok=True)
             write_npz(path, {"picks": picks.numpy(), "key": np.array(key)})

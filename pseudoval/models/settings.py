@@ -1,6 +1,7 @@
 """What a model is made of and where it runs: presets, single options, the device."""
 
 import dataclasses
+import re
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -85,15 +86,22 @@ def parse_option(name: str, text: str, kind: Any) -> Any:
 
 
 def find_device(name: str) -> str:
-    """``auto`` is the GPU where there is one.
+    """A device by its name: ``cpu``, ``cuda``, ``cuda:1``, or ``auto``, the GPU where there is one.
 
     Raises:
-        UserError: ``cuda`` was asked for and there is none.
+        UserError: there is no such device.
     """
     import torch  # takes seconds, and the command line reads options without it
 
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda was asked for, but torch sees no GPU; use --device cpu.")
+        return "cuda" if count else "cpu"
+    if name == "cpu":
+        return name
+    found = re.fullmatch(r"cuda(?::(\d+))?", name)
+    if found is None:
+        raise UserError(f"There is no device {name!r}; give auto, cpu, cuda, or cuda:N.")
+    if int(found[1] or 0) >= count:
+        seen = f"{count} GPUs, numbered from cuda:0" if count else "no GPU; use --device cpu"
+        raise UserError(f"--device {name} was asked for, but torch sees {seen}.")
     return name

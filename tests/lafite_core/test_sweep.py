@@ -9,41 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny_model import CONFIG, GRID, pictures, request
 
 from lafite_core import sweep
-from lafite_core.config import (
-    DiffusionConfig,
-    FeatureConfig,
-    LafiteConfig,
-    ScoreConfig,
-    TrainConfig,
-    UNetConfig,
-)
+from lafite_core.config import DiffusionConfig, ScoreConfig
 from lafite_core.errors import LafiteError
 from lafite_core.features import patches
-from lafite_core.filterbank import FilterBank
-from lafite_core.fit import FitRequest, fit
+from lafite_core.fit import fit
 from lafite_core.model import LafiteModel
 from lafite_core.train_features import FEATURES
-
-CONFIG = LafiteConfig(
-    features=FeatureConfig(backbone="filterbank", image_size=56, grid=7),
-    unet=UNetConfig(base_channels=16, multipliers=(1, 2), attention_levels=(1,), head_channels=8),
-    diffusion=DiffusionConfig(sampling_steps=3),
-    train=TrainConfig(epochs=2, min_steps=0, batch_size=4),
-    score=ScoreConfig(batch_size=4, pool=8),
-)
-GRID = [(25, 0), (200, 0), (900, 0), (200, 1), (200, 5), (200, 20)]
-
-
-def pictures(count: int, seed: int) -> list[np.ndarray]:
-    return list(np.random.default_rng(seed).integers(0, 256, (count, 60, 50, 3), dtype=np.uint8))
-
-
-def request(folder: Path, **options: Any) -> FitRequest:
-    keys = [str(i) for i in range(6)]
-    backbone = FilterBank([1, 2, 3, 4])
-    return FitRequest(keys=keys, config=CONFIG, backbone=backbone, folder=folder, seed=0, **options)
 
 
 @pytest.fixture(scope="module")

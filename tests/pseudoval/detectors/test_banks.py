@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import contents, refused, road_commands, with_options
+from pretended_gpu import pretended_gpu
 
 from pseudoval.cli.commands import run
 from pseudoval.data.images import read_rgb
@@ -194,3 +195,13 @@ def test_the_whole_road_over_stages(
     assert run([*plain, "--study", "k", "--k", "1,4"]) == 0
     header = json.loads((tmp_path / "plain" / "run.json").read_text())
     assert set(header["defaults"]) == {"k"} and header["grids"] == {"k": [1, 4]}
+
+
+def test_a_gpu_holds_one_fitted_bank_at_a_time(models: Path, images: list[np.ndarray]) -> None:
+    configs = [{"k": 1, "keep": 25, "stages": stages} for stages in (1, 2, 3, 4)]
+    with pretended_gpu() as gpu:
+        detector = open_detector(models / "all", seed=0, device="cuda:1")
+        detector.score_block(images, configs[:1])
+        one = gpu.used["cuda:1"]
+        detector.score_block(images, configs)
+        assert gpu.used["cuda:1"] < 2 * one
