@@ -36,7 +36,8 @@ class ClusterExecutor(Executor):
     @property
     def workers(self) -> int:
         """How many there are now, at least 1."""
-        return max(1, len(self._client.scheduler_info(n_workers=-1)["workers"]))
+        known = self._client.scheduler_info(n_workers=-1)  # empty when the scheduler is gone
+        return max(1, len(known.get("workers", ())))
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """See ``Executor``."""
@@ -49,15 +50,15 @@ class _Machine(LocalCluster):
 
     def __init__(self, environments: list[dict[str, str]], **options: Any) -> None:
         self._environments = environments
-        super().__init__(n_workers=len(environments), **options)
+        super().__init__(n_workers=0, **options)  # the first ones would not be asked for below
+        self.scale(len(environments))
 
     def new_worker_spec(self) -> dict[Any, Any]:
         """The next worker."""
-        spec: dict[Any, Any] = super().new_worker_spec()
-        for number, worker in spec.items():
-            environment = self._environments[number % len(self._environments)]
-            worker["options"] = {**worker["options"], "env": environment}
-        return spec
+        return {
+            number: {**worker, "options": {**worker["options"], "env": self._environments[number]}}
+            for number, worker in super().new_worker_spec().items()
+        }
 
 
 @contextmanager
@@ -76,22 +77,22 @@ def local_workers(count: int | None, device: str) -> Iterator[Executor]:
     """
     gpus = _visible_gpus() if device != "cpu" else []
     count = count or len(gpus) or _cores()
-    threads = str(max(1, _cores() // count))
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    limits = {f"distributed.nanny.pre-spawn-environ.{name}": threads for name in names}
+    threads = {"OMP_NUM_THREADS": str(max(1, _cores() // count))}  # torch's, and those of MKL
     environments = [
-        {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {}
+        {**threads, "CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else threads
         for number in range(count)
     ]
-    with _quiet(), dask.config.set({**LOCAL, **limits}):
+    with _quiet(), dask.config.set(LOCAL):
         try:
             machine = _Machine(
-                environments, threads_per_worker=1, memory_limit=0, dashboard_address=None,
+                environments, threads_per_worker=1, memory_limit=0,
+                dashboard_address="127.0.0.1:0",  # not asked for, and else on a port for all to see
                 security=Security.temporary(), silence_logs=logging.CRITICAL,
             )  # fmt: skip
         except (OSError, TimeoutError, RuntimeError) as error:
             raise UserError(f"The workers of this machine do not start: {error}.") from None
         with machine, Client(machine) as client:
+            client.wait_for_workers(count)
             yield ClusterExecutor(client)
 
 
@@ -172,7 +173,9 @@ def _visible_gpus() -> list[str]:
 
 
 def _cores() -> int:
-    """The cores that this process may use; in a job of a cluster not every one of the machine."""
+    """The cores that this process may use: what the user set, or what the system allows it."""
+    if os.environ.get("OMP_NUM_THREADS", "").isdigit():
+        return int(os.environ["OMP_NUM_THREADS"])
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

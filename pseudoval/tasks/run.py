@@ -222,6 +222,8 @@ def work(task: Task[Any], version: str) -> _Answer:
 
 def kind_of_worker() -> str:
     """What the last bit of a result depends on, beside the task: processor, GPU, versions."""
+    if "torch" not in sys.modules:  # nothing was computed with it
+        return platform.machine()
     import timm
     import torch
 

@@ -90,11 +90,11 @@ def test_blocks_are_kept_and_taken_up_again(items: list[ImageItem], tmp_path: Pa
     files = sorted((store / "x").iterdir())
     files[1].write_bytes(b"cut short")
     second = Brightness()
-    told: list[int] = []
+    told: list[tuple[str, int, int]] = []
     again = score_images(
-        second, items, CONFIGS, name="x", store=store, progress=lambda *call: told.append(call[1])
+        second, items, CONFIGS, name="x", store=store, progress=lambda *call: told.append(call)
     )
-    assert told == [32, 40], "what was found on disk does not count into the speed"
+    assert told[0] == ("scoring x", 40, 40), "what was found on disk counts as done before"
     assert second.calls == 1, "only the damaged block is computed again"
     assert np.array_equal(again.scores, whole.scores)
     other = Brightness()
