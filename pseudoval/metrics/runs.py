@@ -61,6 +61,7 @@ class RunHeader(TypedDict):
     study_file: NotRequired[str]
     sampler: NotRequired[str]
     trials: NotRequired[int]
+    workers: NotRequired[list[str]]
     members: NotRequired[list[str]]
     members_are: NotRequired[str]
 

@@ -7,11 +7,12 @@ from typing import Any
 from optuna.samplers import BaseSampler
 
 from pseudoval.metrics.runs import RunHeader
+from pseudoval.tasks import ALONE, Workers
 from studies.design.stages import Study
 from studies.search.members import Member
 
 MAY_DIFFER = ("model", "pseudo", "study_file", "members_are", "versions", "device", "defaults",
-              "ranges", "trained_sha256")  # fmt: skip
+              "ranges", "trained_sha256", "workers")  # fmt: skip
 """Keys of the header that may differ from one call to the next; all others make it this study."""
 
 
@@ -24,6 +25,7 @@ class PreparedStudy:
         members: what is scored; the choice is made on their mean.
         out: the RUN folder.
         header: its ``run.json``, which names objective, rule and seed.
+        workers: those who score.
         sampler: what searches the stages that are not grids; None is the sampler that they name.
     """
 
@@ -31,6 +33,7 @@ class PreparedStudy:
     members: list[Member]
     out: Path
     header: RunHeader
+    workers: Workers = ALONE
     sampler: BaseSampler | None = None
 
     @property

@@ -13,9 +13,9 @@ from pseudoval.progress import ProgressCallback
 from studies.design.sampler_names import GRID
 from studies.design.stages import Stage
 from studies.search.judging import Judged, judge
-from studies.search.members import score_members
 from studies.search.prepared import PreparedStudy
 from studies.search.samplers import maker, tried, try_all
+from studies.search.scoring import score_members
 from studies.search.storage import StudyStorage, open_stage
 from studies.search.trials import list_trials
 
@@ -65,7 +65,7 @@ def score_stage(
         began = time.monotonic()
         batch = "" if stage.sampler == GRID else f"-{len(batches):03d}"
         name = f"stage-{stage.name}{batch}"
-        batches.append(score_members(study.members, configs, name, progress))
+        batches.append(score_members(study, configs, name, progress))
         verdicts.append(judge(objective, study.members, batches[-1]))
         seconds = (time.monotonic() - began) / len(configs)
         outcomes = [verdicts[-1].told(row, config, seconds) for row, config in enumerate(configs)]
