@@ -109,14 +109,16 @@ def sweep_parts(detector: Any, items: Sequence[ImageItem], configs: Sequence[Any
         (detector, "render", "pixel figures"),
         (model, "features", "feature look-up"),
         (model._features, "_find", "feature look-up"),
-        (model._features.extractor, "extract", "features"),
+        (model._features.extractor, "extract_all", "features"),
         (model.bank, "search", "neighbours"),
         (model.bank, "edit", "editing"),
         (core, "image_noise", "noise"),
         (core, "error_map", "error maps"),
         (core, "image_scores", "image scores"),
         (core, "denoise", "arithmetic of the solver"),
-        (model.unet, "forward", "network"),
+        (model.unet, "forward", "network")
+        if model.device == "cpu"
+        else (model.predictor, "_on_device", "network"),
     ]
     with ExitStack() as stack:
         for owner, name, part in places:
