@@ -39,7 +39,7 @@ from pseudoval.models.open import open_detector
 from pseudoval.models.settings import configuration, find_device
 from pseudoval.models.train import train
 from pseudoval.pseudo_set.manifest import load_manifest, pseudo_items
-from pseudoval.scoring.blocks import score_images
+from pseudoval.scoring.matrices import score_images
 from pseudoval.statistics.correlation import correlations
 from pseudoval.statistics.regret import regret
 from pseudoval.statistics.rules import select_best

@@ -17,7 +17,8 @@ from pseudoval.models.open import open_detector
 from pseudoval.models.train import train
 from pseudoval.progress import time_left
 from pseudoval.pseudo_set.manifest import load_manifest
-from pseudoval.scoring.blocks import forget_blocks, known_scores, score_missing
+from pseudoval.scoring.blocks import forget_blocks
+from pseudoval.scoring.matrices import known_scores, score_missing
 from pseudoval.statistics.rules import BEST, RULES
 from selection_figures import selected, together
 from selection_sets import (

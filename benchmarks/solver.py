@@ -33,7 +33,8 @@ from pseudoval.metrics.score_matrix import ScoreMatrix
 from pseudoval.models.open import open_detector
 from pseudoval.models.settings import find_device
 from pseudoval.progress import Progress
-from pseudoval.scoring.blocks import forget_blocks, score_images
+from pseudoval.scoring.blocks import forget_blocks
+from pseudoval.scoring.matrices import score_images
 from sweep import cores, make_model, spread
 
 MARGIN = 0.002

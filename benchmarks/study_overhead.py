@@ -25,7 +25,7 @@ from pseudoval.demo import render_dataset
 from pseudoval.errors import UserError
 from pseudoval.models.open import open_detector
 from pseudoval.pseudo_set.manifest import load_manifest, pseudo_items
-from pseudoval.scoring.blocks import score_images
+from pseudoval.scoring.matrices import score_images
 from studies import Stage, joint, run_study
 from studies.search.storage import StudyStorage, finished, open_journal, open_stage, record
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lafite_core.backbones import Backbone, state_sha256
 from lafite_core.bank import MemoryBank, kept
-from lafite_core.config import LafiteConfig
+from lafite_core.config import FeatureConfig, LafiteConfig
 from lafite_core.coreset import sharded_coreset, sharded_picks, shards_needed
 from lafite_core.distributed import ALONE, Group
 from lafite_core.errors import LafiteError
@@ -132,13 +132,9 @@ def _features(images: Iterable[np.ndarray], request: FitRequest) -> Tensor:
     key = json_sha256({"features": vars(config), "weights": weights, "keys": list(request.keys)})
     if request.resume and (found := read_features(path, key)) is not None:
         return found
-    extractor = FeatureExtractor(request.backbone, config, request.device)
-    source = FeatureSource(extractor)
-    if request.cache is not None:
-        settings = feature_settings(config, request.backbone, request.device)
-        source.cache = FeatureCache(request.cache, settings)
+    source = feature_source(config, request.backbone, request.device, request.cache)
     step = _counter(request.progress, "features", len(request.keys))
-    shape = (len(request.keys), extractor.channels, config.grid, config.grid)
+    shape = (len(request.keys), source.extractor.channels, config.grid, config.grid)
     unwritten = f"{path} cannot be written. Free some space and go on with --resume."
     with refusing_full_disk(unwritten), writing_features(path, shape, key) as append:
         for features in source.stream(images):
@@ -146,6 +142,16 @@ def _features(images: Iterable[np.ndarray], request: FitRequest) -> Tensor:
             step(1)
     with safe_open(path, "pt") as file:
         return file.get_tensor("features")
+
+
+def feature_source(
+    config: FeatureConfig, backbone: Backbone, device: str, cache: Path | None
+) -> FeatureSource:
+    """What gives the features of images, from the cache at ``cache`` if there is one."""
+    source = FeatureSource(FeatureExtractor(backbone, config, device))
+    if cache is not None:
+        source.cache = FeatureCache(cache, feature_settings(config, backbone, device))
+    return source
 
 
 def _bank(raw: Tensor, standardiser: Standardiser, request: FitRequest) -> MemoryBank:

@@ -14,6 +14,7 @@ from pseudoval.models.members import recorded_sha256
 from pseudoval.pseudo_set.manifest import load_manifest, pseudo_items
 from pseudoval.statistics.objectives import MACRO
 from pseudoval.statistics.rules import BEST
+from pseudoval.tasks import Workers
 from studies.checks import check_images, check_objective, check_repeats, check_sets, check_study
 from studies.design.built_in import STUDIES, Maker
 from studies.design.stages import Study
@@ -61,7 +62,7 @@ class StudyRequest:
         return self.model if isinstance(self.model, Path) else Path(self.model.name)
 
 
-def prepare(request: StudyRequest) -> PreparedStudy:
+def prepare(request: StudyRequest, workers: Workers) -> PreparedStudy:
     """Read all that a request names, and refuse what cannot be run; nothing is written.
 
     Raises:
@@ -87,10 +88,13 @@ def prepare(request: StudyRequest) -> PreparedStudy:
     members = open_members(
         request.model, sets, request.out, seed=request.noise_seed, repeats=request.repeats,
         device=request.device, cache=request.cache, settings=request.settings,
+        on_workers=workers.executor is not None,
     )  # fmt: skip
     plan = make(members[0].detector, request.t, request.k)
     header = _header(request, plan, members, manifests[0][1]["categories"])
-    study = PreparedStudy(plan=plan, members=members, out=request.out, header=header)
+    study = PreparedStudy(
+        plan=plan, members=members, out=request.out, header=header, workers=workers
+    )
     check_study(study, manifests[0][1], request.audit_share)
     return study
 

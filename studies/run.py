@@ -1,17 +1,20 @@
 """Running a study: one call that begins it, goes on with it or finds it finished."""
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
 from pseudoval.data.files import claimed, clear_folder
+from pseudoval.data.locks import locked
 from pseudoval.detectors import Detector
 from pseudoval.errors import UserError
 from pseudoval.metrics import runs
 from pseudoval.metrics.score_matrix import ScoreMatrix, config_name
 from pseudoval.progress import ProgressCallback, silent
+from pseudoval.tasks import Workers
 from studies.design.built_in import Maker
 from studies.request import StudyRequest, prepare
 from studies.search.members import start_member_runs
@@ -21,7 +24,7 @@ from studies.search.search import search
 from studies.search.storage import StudyStorage, answering, connect, open_journal
 
 MAY_DIFFER = ("model", "pseudo", "study_file", "members_are", "versions", "device", "defaults",
-              "ranges", "trained_sha256")  # fmt: skip
+              "ranges", "trained_sha256", "workers")  # fmt: skip
 """Keys of the header that may differ from one call to the next; all others make it this study."""
 
 
@@ -103,6 +106,7 @@ def run_study(
     storage: str | None = None,
     study_name: str | None = None,
     retry_failed: bool = False,
+    executor: Executor | None = None,
     progress: ProgressCallback | None = None,
     notice: Callable[[str], None] | None = None,
 ) -> Outcome:
@@ -136,6 +140,9 @@ def run_study(
         study_name: what the study is called in the storage; None is the study's own name, with a
             ``storage`` after that of ``out``: ``run/t_then_k``.
         retry_failed: run the points again that failed.
+        executor: who scores: anything with the interface of ``concurrent.futures.Executor``, such
+            as a process pool or ``Client.get_executor()`` of Dask; None is this process alone.
+            ``docs/cluster.md`` has examples.
         notice: is told what a person should know beside the progress.
 
     Raises:
@@ -163,15 +170,19 @@ def run_study(
         study_name=study_name, retry_failed=retry_failed,
     )  # fmt: skip
     with answering(storage):
-        return _run(request, progress or silent, notice or (lambda _: None))
+        workers = Workers(executor=executor)
+        return _run(request, workers, progress or silent, notice or (lambda _: None))
 
 
 def _run(
-    request: StudyRequest, progress: ProgressCallback, notice: Callable[[str], None]
+    request: StudyRequest,
+    workers: Workers,
+    progress: ProgressCallback,
+    notice: Callable[[str], None],
 ) -> Outcome:
     """Do the parts of a study that RUN lacks."""
-    study, out = prepare(request), request.out
-    with claimed(out, "run"):
+    study, out = prepare(request, workers), request.out
+    with claimed(out, "run"), locked(out, "tune"):
         best = _finished_before(study, request.overwrite)
         share = max(request.audit_share or 0.0, share_of(best))  # kept when points run again
         retry = request.retry_failed and best is not None and _has_failed(best)
@@ -193,6 +204,9 @@ def _run(
             best = runs.read_best(out)
         if share_of(best) < share:
             score_off_path(study, share, progress)
+        if difference := workers.difference():
+            notice(difference)
+            runs.write_header(out, {**runs.read_header(out), "workers": sorted(workers.kinds)})
         return _outcome(study, fresh=True)
 
 

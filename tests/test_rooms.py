@@ -16,7 +16,7 @@ FLOORS = {
         {"models"},
         {"pseudo_set"},
         {"detectors", "statistics"},
-        {"generators", "metrics"},
+        {"generators", "metrics", "tasks"},
         {"data"},
         {"pseudoval"},
     ],
@@ -96,7 +96,8 @@ def test_few_rooms_know_the_core() -> None:
 
 @pytest.mark.parametrize(
     ("package", "open_rooms"),
-    [("studies", {*FLOORS["pseudoval"][1], "models", "pseudo_set", "detectors", *OPEN_TO_REPORTS}),
+    [("studies", {*FLOORS["pseudoval"][1], "models", "pseudo_set", "detectors", "tasks",
+                  *OPEN_TO_REPORTS}),
      ("reports", OPEN_TO_REPORTS)],
 )  # fmt: skip
 def test_what_is_open_to_other_packages(package: str, open_rooms: set[str]) -> None:

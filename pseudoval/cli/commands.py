@@ -20,6 +20,7 @@ from pseudoval.cli.options import (
     build_options,
     cache_option,
     device_option,
+    executor_options,
     overwrite_option,
     refit_options,
     seed_option,
@@ -110,6 +111,7 @@ def build(data: Path, out: Path, categories: str | None, **options: Any) -> None
 @seed_option("Seed of the core set, the initial weights and the training.")
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True,
               help="Train this many models, with the seeds from --seed on.")  # fmt: skip
+@executor_options
 @click.option("--resume", is_flag=True, help="Go on with an interrupted training.")
 @overwrite_option
 @click.pass_context
@@ -153,6 +155,7 @@ def tune(study: str | None, model: Path, out: Path, resume: bool, **options: Any
 @click.option("--model", type=PATH, help="A refitted model, to score RUN's choice with it "
               "into RUN/refit.")  # fmt: skip
 @device_option
+@executor_options
 @cache_option
 def evaluate(arguments: tuple[Path, ...], model: Path | None, **options: Any) -> None:
     """Score every tuned configuration on the real test images of DATA.  [default RUN: run]"""
@@ -164,9 +167,9 @@ def evaluate(arguments: tuple[Path, ...], model: Path | None, **options: Any) ->
     run, data = arguments if len(arguments) == 2 else (Path("run"), *arguments)
     with interruptible(f"the scores in {run}; the same command goes on with them"):
         if model is None:
-            content = evaluate_run(run, data, progress=Progress(), **options)
+            content = evaluate_run(run, data, **shown(), **options)
         else:
-            content = evaluate_refit(run, data, model, progress=Progress(), **options)
+            content = evaluate_refit(run, data, model, **shown(), **options)
     for line in table_lines(content):
         click.echo(line)
 

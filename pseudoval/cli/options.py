@@ -61,6 +61,43 @@ def cache_option(command: Command) -> Command:
     )(with_cache)  # fmt: skip
 
 
+class _Count(click.ParamType):
+    """A number of workers from 1 on, or ``auto``."""
+
+    name = "N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "auto" or isinstance(value, int):
+            return value
+        return click.IntRange(1).convert(value, param, ctx)
+
+
+def executor_options(command: Command) -> Command:
+    """``--workers`` and ``--cluster``: an executor while the command runs, or None."""
+
+    @wraps(command)
+    def with_executor(
+        *arguments: Any, workers: int | str | None, cluster: str | None, **rest: Any
+    ) -> Any:
+        if workers is not None and cluster is not None:
+            raise click.UsageError("give --workers or --cluster, not both")
+        if workers is None and cluster is None:
+            return command(*arguments, executor=None, **rest)
+        from pseudoval.tasks.cluster import cluster_at, local_workers  # takes a second
+
+        count = workers if isinstance(workers, int) else None
+        with cluster_at(cluster) if cluster else local_workers(count, rest["device"]) as executor:
+            return command(*arguments, executor=executor, **rest)
+
+    return together(
+        click.option("--workers", type=_Count(), metavar="N|auto", help="Share the work between "
+                     "this many processes of this machine; auto is one for each visible GPU, "
+                     "without one for each core.  [default: this process alone]"),
+        click.option("--cluster", metavar="ADDRESS|FILE", help="Share it between the workers of a "
+                     "Dask cluster: the address of its scheduler, or its scheduler file."),
+    )(with_executor)  # fmt: skip
+
+
 def number_list(context: click.Context, option: click.Parameter, text: str | None) -> Any:
     """``25,50,100`` as a list of whole numbers."""
     if text is None:
@@ -100,13 +137,14 @@ def refit_options(context: click.Context, options: dict[str, Any]) -> dict[str, 
     Raises:
         click.UsageError: one was given that RUN decides.
     """
-    free = ("device", "seed", "seeds", "resume", "overwrite", "cache")
+    free = ("device", "seed", "seeds", "resume", "overwrite", "cache", "executor")
     given = {
         name
         for name in context.params
         if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
     }
-    decided = sorted(given - {*free, "data", "out", "refit", "cache_folder", "no_cache"})
+    read_otherwise = {"cache_folder", "no_cache", "workers", "cluster"}
+    decided = sorted(given - {*free, *read_otherwise, "data", "out", "refit"})
     if decided:
         name = {"settings": "set"}.get(decided[0], decided[0]).replace("_", "-")
         raise click.UsageError(f"--refit takes --{name} from RUN; leave it out")
@@ -146,6 +184,7 @@ tune_options = together(
                  "postgresql://USER@HOST/DATABASE.  [default: a journal in RUN]"),
     click.option("--study-name", metavar="NAME", help="Of the study in the storage.  [default: "
                  "the study's; with --storage RUN/STUDY]"),
+    executor_options,
     click.option("--retry-failed", is_flag=True, help="Run points again that failed, also in "
                  "a finished RUN."),
     click.option("--resume/--overwrite", "resume", default=True,

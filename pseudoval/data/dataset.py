@@ -1,6 +1,6 @@
 """The MVTec folder layout: categories, normals to train on, test images and their masks."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -44,6 +44,23 @@ class ImageItem:
 def data_sha256(items: Sequence[ImageItem]) -> str:
     """Hash of the names and files of a list of images, in its order."""
     return sha256_json([[item.id, item.sha256] for item in items])
+
+
+def require_unchanged(files: Iterable[tuple[Path, str]]) -> None:
+    """Check that image files are those that the command was started with, wherever this runs.
+
+    Args:
+        files: path and SHA-256 of each.
+
+    Raises:
+        UserError: naming one that is missing or another.
+    """
+    for path, sha256 in files:
+        if not path.exists() or sha256_file(path) != sha256:
+            raise UserError(
+                f"{path} is not the image that this command was started with; give every machine "
+                "the same files, and repeat the command."
+            )
 
 
 def list_categories(root: Path, wanted: Sequence[str] | None = None) -> list[str]:

@@ -16,6 +16,12 @@ import numpy as np
 from pseudoval.errors import UserError
 
 MARKER = ".pseudoval.json"
+LOCK = ".lock.json"
+"""In a folder of ours while a command works there, see ``pseudoval.data.locks``."""
+
+ALWAYS_THERE = (MARKER, LOCK)
+"""Files that are no content of a folder of ours."""
+
 FORMAT_VERSION = 1
 
 
@@ -212,7 +218,7 @@ def clear_folder(folder: Path, *, first: str = "", keep: str = "") -> None:
         keep: what stays, to be replaced in one step.
     """
     for child in sorted(folder.iterdir(), key=lambda child: child.name != first):
-        if child.name in (MARKER, keep):
+        if child.name in (*ALWAYS_THERE, keep):
             continue
         if child.is_dir() and not child.is_symlink():
             shutil.rmtree(child)

@@ -7,6 +7,8 @@ from pseudoval.detectors.protocol import (
     Block,
     Detector,
     ExplainsTogether,
+    ExtractsFeatures,
+    FitsBanks,
     OpenRequest,
     Parameter,
     TrainedDetector,
@@ -58,6 +60,6 @@ def detector_class(name: str) -> type[TrainedDetector]:
 
 
 __all__ = [
-    "DETECTORS", "Block", "Detector", "DetectorRow", "ExplainsTogether", "OpenRequest",
-    "Parameter", "TrainRequest", "TrainedDetector", "detector_class",
+    "DETECTORS", "Block", "Detector", "DetectorRow", "ExplainsTogether", "ExtractsFeatures",
+    "FitsBanks", "OpenRequest", "Parameter", "TrainRequest", "TrainedDetector", "detector_class",
 ]  # fmt: skip

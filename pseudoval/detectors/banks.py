@@ -156,11 +156,17 @@ class Banks:
             self._banks[fit] = MemoryBank(self._members[fit], self.model.device)
         return self._banks[fit]
 
+    def is_kept(self, fit: Fit) -> bool:
+        """Whether nothing has to be picked for a bank, or its file is there."""
+        return fit == self.own or fit.rate == 1 or self._path(fit).exists()
+
+    def _path(self, fit: Fit) -> Path:
+        levels = "".join(map(str, fit.levels))
+        return self.folder / FITS / f"bank-stages-{levels}-keep-{fit.rate:g}.npz"
+
     def _picks(self, fit: Fit, vectors: Tensor) -> Tensor:
         """The core set, from the file of this fit or fitted now."""
-        keep = self.size(fit)
-        name = f"bank-stages-{''.join(map(str, fit.levels))}-keep-{fit.rate:g}.npz"
-        path = self.folder / FITS / name
+        keep, path = self.size(fit), self._path(fit)
         key = sha256_json({"model": self.model.sha256(), "stages": list(fit.levels), "keep": keep})
         if path.exists():
             try:

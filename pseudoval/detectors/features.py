@@ -10,7 +10,7 @@ import numpy as np
 
 from lafite_core import sweep
 from lafite_core.config import LafiteConfig
-from lafite_core.fit import FitRequest, fit
+from lafite_core.fit import FitRequest, feature_source, fit
 from lafite_core.model import LafiteModel
 from lafite_core.parallel import on_each_core
 from lafite_core.progress import silent
@@ -104,6 +104,15 @@ class FeatureModelDetector(SingleModel):
         fit(on_each_core(read_rgb, [path for path, _ in files]), wanted)
 
     @classmethod
+    def extract(cls, request: TrainRequest, files: Sequence[tuple[Path, str]]) -> None:
+        """See ``ExtractsFeatures``."""
+        source = feature_source(
+            request.config.features, request.backbone(), request.device, request.cache
+        )
+        for _ in source.stream(on_each_core(read_rgb, [path for path, _ in files])):
+            pass  # they are in the cache
+
+    @classmethod
     def open(cls, request: OpenRequest) -> Detector:
         """See ``TrainedDetector``."""
         return cls(opened_model(request), request.seed, request.folder)
@@ -144,6 +153,15 @@ class FeatureModelDetector(SingleModel):
     ) -> np.ndarray:
         """``errors`` with the bank of a model."""
         raise NotImplementedError
+
+    def unfitted(self, configs: Sequence[Config]) -> list[Config]:
+        """See ``FitsBanks``."""
+        one_of_each = {self.banks.fit_of(config): config for config in configs}
+        return [config for fit, config in one_of_each.items() if not self.banks.is_kept(fit)]
+
+    def fit_bank(self, config: Config) -> None:
+        """See ``FitsBanks``."""
+        self.banks.model_of(self.banks.fit_of(config))
 
     def render(self, coarse: np.ndarray) -> np.ndarray:
         """See ``Detector``; the side is the model's ``image_size``."""

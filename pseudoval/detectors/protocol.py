@@ -129,6 +129,21 @@ class ExplainsTogether(Protocol):
         ...
 
 
+@runtime_checkable
+class FitsBanks(Protocol):
+    """A detector that fits something for some configurations when they are first scored, and keeps
+    it in MODEL; it need not be one.
+    """
+
+    def unfitted(self, configs: Sequence[Config]) -> list[Config]:
+        """A configuration for each thing that is not in MODEL yet."""
+        ...
+
+    def fit_bank(self, config: Config) -> None:
+        """Fit and keep what this configuration needs."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainRequest:
     """What is to be trained: one model, or one for each seed, for each category, or both.
@@ -189,6 +204,16 @@ class OpenRequest:
     device: str
     cache: Path | None
     configure: Callable[[Any], Any]
+
+
+@runtime_checkable
+class ExtractsFeatures(Protocol):
+    """A class of detectors whose features can be put into the cache before a training."""
+
+    @classmethod
+    def extract(cls, request: TrainRequest, files: Sequence[tuple[Path, str]]) -> None:
+        """Extract the features of some images, given as file and SHA-256, into the cache."""
+        ...
 
 
 class TrainedDetector(Detector, Protocol):

@@ -52,6 +52,7 @@ class RunHeader(TypedDict):
     study_name: str
     versions: dict[str, str]
     study_file: NotRequired[str]
+    workers: NotRequired[list[str]]
     members: NotRequired[list[str]]
     members_are: NotRequired[str]
 

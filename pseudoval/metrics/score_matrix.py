@@ -89,14 +89,21 @@ class ScoreMatrix:
 
     @classmethod
     def joined(cls, parts: "Sequence[ScoreMatrix]") -> "ScoreMatrix":
-        """The configurations of several matrices over the same images, one below the other."""
+        """The configurations of several matrices over the same images, one below the other.
+
+        If one of them has pixel figures, those of the others are NaN where they are not known.
+        """
+        measured = next((part for part in parts if part.pixel), parts[0])
+        unknown = [np.full((len(p.configs), len(p.category_names)), np.nan) for p in parts]
         return replace(
-            parts[0],
+            measured,
             scores=np.concatenate([part.scores for part in parts]),
             configs=[config for part in parts for config in part.configs],
             pixel={
-                name: np.concatenate([part.pixel[name] for part in parts])
-                for name in parts[0].pixel
+                name: np.concatenate(
+                    [part.pixel.get(name, none) for part, none in zip(parts, unknown, strict=True)]
+                )
+                for name in measured.pixel
             },
         )
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pseudoval.data.files import (
+    ALWAYS_THERE,
     FORMAT_VERSION,
-    MARKER,
     claim_folder,
     read_versioned,
     sha256_json,
@@ -76,7 +76,7 @@ def listed(folder: Path, members: Members) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if {child.name for child in folder.iterdir()} <= {MARKER, MEMBERS}:
+        if {child.name for child in folder.iterdir()} <= {*ALWAYS_THERE, MEMBERS}:
             (folder / MEMBERS).unlink()
         raise
 
@@ -121,7 +121,7 @@ def check_layout(folder: Path, wanted: Members | None) -> None:
         UserError: naming both layouts.
     """
     found = read_members(folder)
-    if found == wanted or {child.name for child in folder.iterdir()} <= {MARKER}:
+    if found == wanted or {child.name for child in folder.iterdir()} <= {*ALWAYS_THERE}:
         return
     there, requested = ("a single model" if m is None else m.describe() for m in (found, wanted))
     raise UserError(

@@ -12,6 +12,7 @@ from pseudoval.detectors.per_category import PerCategoryDetector
 from pseudoval.errors import UserError
 from pseudoval.models.members import cache_folder, layout, read_members
 from pseudoval.models.settings import find_device, scoring_configuration
+from pseudoval.models.source import ModelSource, remember
 
 
 def open_detector(
@@ -21,6 +22,7 @@ def open_detector(
     device: str = "cpu",
     cache: Path | bool = True,
     settings: Mapping[str, str] | None = None,
+    on_workers: bool = False,
 ) -> Detector:
     """The detector in a MODEL folder: one model, or one model per category.
 
@@ -30,6 +32,8 @@ def open_detector(
         settings: options to score with instead of the model's own; see
             ``pseudoval.models.settings.scoring_configuration``.
         cache: folder of the feature cache; True is that of the MODEL, False is none.
+        on_workers: whether it is for others to score with: ``device`` is found by each of them, and
+            this process, which may have no GPU or only one of theirs, opens it on the CPU.
 
     Raises:
         UserError: not a MODEL folder, of an unknown detector, or models of several seeds; or an
@@ -42,7 +46,10 @@ def open_detector(
         places = ", ".join(str(folder / name) for name in members.names)
         raise UserError(f"{folder} holds models of several seeds; name one of them: {places}.")
     if members is not None:
-        one = partial(open_detector, seed=seed, device=device, cache=cache, settings=settings)
+        one = partial(
+            open_detector, seed=seed, device=device, cache=cache, settings=settings,
+            on_workers=on_workers,
+        )  # fmt: skip
         return PerCategoryDetector({name: one(folder / name) for name in members.names})
     about = read_model_json(folder)
     detector = about["info"]["detector"]
@@ -54,15 +61,27 @@ def open_detector(
         )
     if seed is None:
         seed = int(about["info"].get("refit", about)["seed"])
-    return found.open(
+    opened = found.open(
         OpenRequest(
             folder=folder,
             seed=seed,
-            device=find_device(device),
+            device="cpu" if on_workers else find_device(device),
             cache=cache_folder(folder, cache),
             configure=partial(scoring_configuration, settings=settings or {}),
         )
     )
+    remember(
+        opened,
+        ModelSource(
+            folder=folder.absolute(),
+            seed=seed,
+            device=device,
+            cache=cache.absolute() if isinstance(cache, Path) else cache,
+            settings=tuple((settings or {}).items()),
+            model_sha256=opened.model_sha256,
+        ),
+    )
+    return opened
 
 
 def default_study(folder: Path) -> str:

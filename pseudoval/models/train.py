@@ -1,7 +1,7 @@
 """``train``: a MODEL from the normal images that a pseudo set did not hold out; ``refit``."""
 
 from collections.abc import Callable, Mapping
-from functools import cache as cached
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from pseudoval.errors import UserError
 from pseudoval.metrics.runs import load_run
 from pseudoval.models.fit import fit_all
 from pseudoval.models.members import cache_folder, layout, recorded_sha256
-from pseudoval.models.settings import configuration, find_device, scoring_configuration
+from pseudoval.models.settings import configuration, scoring_configuration
 from pseudoval.progress import ProgressCallback, silent
 from pseudoval.pseudo_set.manifest import bank_normals, load_manifest
 
@@ -37,6 +37,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     cache: Path | bool = True,
+    executor: Executor | None = None,
     progress: ProgressCallback = silent,
     notice: Callable[[str], None] | None = None,
 ) -> str:
@@ -57,6 +58,8 @@ def train(
         resume: go on with a training that was interrupted; a finished model is kept.
         overwrite: replace a finished model.
         cache: folder of the feature cache; True is ``out/cache``, False is none.
+        executor: who trains, each model as a task, see ``pseudoval.tasks.run_tasks``; None is this
+            process alone.
 
     Returns:
         The model's hash; of several models one over theirs.
@@ -80,7 +83,7 @@ def train(
             out=out,
             detector=detector,
             config=config,
-            backbone=cached(lambda: _make_backbone(config, weights)),
+            backbone=_Backbone(config, weights=weights and weights.absolute()),
             images={
                 c: [(item.path, item.sha256) for item in found] for c, found in normals.items()
             },
@@ -88,13 +91,14 @@ def train(
             seeds=range(seed, seed + seeds),
             per_category=per_category,
             preset=preset if config is not None else None,
-            device=find_device(device),
+            device=device,
             resume=resume,
             overwrite=overwrite,
             cache=cache_folder(out, cache),
             progress=progress,
             notice=notice,
-        )
+        ),
+        executor,
     )
 
 
@@ -109,6 +113,7 @@ def refit(
     resume: bool = False,
     overwrite: bool = False,
     cache: Path | bool = True,
+    executor: Executor | None = None,
     progress: ProgressCallback = silent,
     notice: Callable[[str], None] | None = None,
 ) -> str:
@@ -141,7 +146,7 @@ def refit(
             out=out,
             detector=about["info"]["detector"],
             config=config,
-            backbone=cached(lambda: _saved_backbone(config, leaf)),
+            backbone=_Backbone(config, model=leaf.absolute()),
             images={
                 category: [(path, sha256_file(path)) for path in train_normals(data, category)]
                 for category in tuned.header["categories"]
@@ -156,25 +161,43 @@ def refit(
                 "study": tuned.best["study"],
                 "seed": tuned.best["seed"],
             },
-            device=find_device(device),
+            device=device,
             resume=resume,
             overwrite=overwrite,
             cache=cache_folder(out, cache),
             progress=progress,
             notice=notice,
-        )
+        ),
+        executor,
     )
 
 
-def _make_backbone(config: LafiteConfig | None, weights: Path | None) -> Any:
-    """The feature extractor of a configuration."""
-    from lafite_core.backbones import make_backbone  # brings torch
+class _Backbone:
+    """Makes the feature extractor of a configuration, once in a process.
 
-    return None if config is None else make_backbone(config.features, weights)
+    Args:
+        weights: its file; without it, and without ``model``, timm has them.
+        model: MODEL that holds its weights.
+    """
 
+    def __init__(
+        self, config: LafiteConfig | None, weights: Path | None = None, model: Path | None = None
+    ) -> None:
+        self._from = (config, weights, model)
+        self._made: Any = None
 
-def _saved_backbone(config: LafiteConfig | None, folder: Path) -> Any:
-    """The feature extractor of a model, with the weights in its folder."""
-    from lafite_core.model import LafiteModel  # brings torch
+    def __call__(self) -> Any:
+        config, weights, model = self._from
+        if self._made is None and config is not None:
+            from lafite_core.backbones import make_backbone  # brings torch
+            from lafite_core.model import LafiteModel
 
-    return None if config is None else LafiteModel.load(folder).backbone
+            self._made = (
+                make_backbone(config.features, weights)
+                if model is None
+                else LafiteModel.load(model).backbone
+            )
+        return self._made
+
+    def __reduce__(self) -> Any:
+        return _Backbone, self._from

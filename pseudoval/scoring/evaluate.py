@@ -1,6 +1,7 @@
 """``evaluate``: what the tuned configurations are worth on the real test split."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from pseudoval.data.dataset import ImageItem, test_items
 from pseudoval.data.files import claimed, clear_folder, read_json, sha256_json, write_json
+from pseudoval.data.locks import locked
 from pseudoval.detectors import DETECTORS, Detector
 from pseudoval.errors import UserError
 from pseudoval.metrics.image_metrics import require_both_classes
@@ -16,8 +18,11 @@ from pseudoval.metrics.runs import Run, load_run
 from pseudoval.metrics.score_matrix import Config, ScoreMatrix
 from pseudoval.models.open import open_detector, open_detectors
 from pseudoval.progress import ProgressCallback, labelled, silent
-from pseudoval.scoring.blocks import forget_blocks, known_scores, score_missing
+from pseudoval.scoring.blocks import forget_blocks
 from pseudoval.scoring.examples import write_examples
+from pseudoval.scoring.fits import fit_banks
+from pseudoval.scoring.matrices import known_scores, score_missing
+from pseudoval.tasks import Workers
 
 SCORES = "test_scores.npz"
 
@@ -29,7 +34,9 @@ def evaluate_run(
     detector: Detector | None = None,
     device: str = "cpu",
     cache: Path | bool = True,
+    executor: Executor | None = None,
     progress: ProgressCallback = silent,
+    notice: Callable[[str], None] = lambda sentence: None,
 ) -> dict[str, Any]:
     """Score every tuned configuration on the real test images of the RUN's categories.
 
@@ -40,6 +47,8 @@ def evaluate_run(
     Args:
         detector: the object that was tuned, if it was none in a MODEL folder.
         cache: folder of the feature cache; True is that of the MODEL, False is none.
+        executor: who scores, see ``pseudoval.tasks.run_tasks``; None is this process alone.
+        notice: is told what a person should know beside the progress.
 
     Returns:
         The result table, which is the content of ``figures.json``.
@@ -48,25 +57,28 @@ def evaluate_run(
         UserError: DATA lacks a category, or a category lacks defects or normals; the model is
             missing or is not the one that was tuned.
     """
-    tuned = load_run(run)
+    tuned, workers = load_run(run), Workers(executor=executor)
     items = real_test_items(data, tuned.header["categories"])
     matrices: dict[str, ScoreMatrix] = {}
     scored: dict[tuple[Path, int], ScoreMatrix] = {}
-    for name, member in tuned.members.items():
-        # Members that differ in the pseudo set only are one on the real test set.
-        same = (member.model.resolve(), member.seed)
-        if same in scored:
-            scored[same].save(member.folder / SCORES)
-            continue
-        judge = detector or _open_tuned(member, device, cache)
-        require_tuned(judge, member)
-        configs = [*ScoreMatrix.load(member.folder / "pseudo_scores.npz").configs]
-        report = labelled(progress, name)
-        matrices[name] = scored[same] = _scored(
-            judge, items, configs, member.folder, report, explained=tuned.best["params"]
-        )
-    content = result_table(matrices, tuned.best["params"])
-    write_result_table(tuned.folder, content)
+    with locked(tuned.folder, "evaluate"):
+        for name, member in tuned.members.items():
+            # Members that differ in the pseudo set only are one on the real test set.
+            same = (member.model.resolve(), member.seed)
+            if same in scored:
+                scored[same].save(member.folder / SCORES)
+                continue
+            judge = detector or _open_tuned(member, device, cache, workers)
+            require_tuned(judge, member)
+            configs = [*ScoreMatrix.load(member.folder / "pseudo_scores.npz").configs]
+            matrices[name] = scored[same] = _scored(
+                judge, items, configs, member.folder, workers, labelled(progress, name),
+                explained=tuned.best["params"],
+            )  # fmt: skip
+        content = result_table(matrices, tuned.best["params"])
+        write_result_table(tuned.folder, content)
+    if difference := workers.difference():
+        notice(difference)
     return content
 
 
@@ -77,7 +89,9 @@ def evaluate_refit(
     *,
     device: str = "cpu",
     cache: Path | bool = True,
+    executor: Executor | None = None,
     progress: ProgressCallback = silent,
+    notice: Callable[[str], None] = lambda sentence: None,
 ) -> dict[str, Any]:
     """Score the RUN's choice, with and without editing, with another model: the refitted one.
 
@@ -90,27 +104,32 @@ def evaluate_refit(
     Raises:
         UserError: as in ``evaluate_run``, or the model does not belong to the RUN.
     """
-    tuned = load_run(run)
+    tuned, workers = load_run(run), Workers(executor=executor)
     items = real_test_items(data, tuned.header["categories"])
     detectors = open_detectors(
-        model, seed=tuned.seed, device=device, cache=cache, settings=tuned.scoring
-    )
+        model, seed=tuned.seed, device=device, cache=cache, settings=tuned.scoring,
+        on_workers=executor is not None,
+    )  # fmt: skip
     for detector in detectors.values():
         require_refit(detector, tuned, model)
     about = {"model_sha256": sha256_json({n: d.model_sha256 for n, d in detectors.items()})}
     folder = tuned.folder / "refit"
-    with claimed(folder, "refit"):
+    with locked(tuned.folder, "evaluate"), claimed(folder, "refit"):
         header = folder / "refit.json"
         if not header.exists() or read_json(header, "The header of the refit") != about:
             clear_folder(folder)
             write_json(header, about)
         configs = [*variants(tuned.header["detector"], tuned.best["params"]).values()]
         matrices = {
-            name: _scored(detector, items, configs, folder / name, labelled(progress, name))
+            name: _scored(
+                detector, items, configs, folder / name, workers, labelled(progress, name)
+            )
             for name, detector in detectors.items()
         }
         content = result_table(matrices, tuned.best["params"])
         write_result_table(folder, content)
+    if difference := workers.difference():
+        notice(difference)
     return content
 
 
@@ -119,6 +138,7 @@ def _scored(
     items: Sequence[ImageItem],
     configs: Sequence[Config],
     folder: Path,
+    workers: Workers,
     progress: ProgressCallback,
     explained: Config | None = None,
 ) -> ScoreMatrix:
@@ -131,18 +151,20 @@ def _scored(
     known = known_scores(path, items, detector.model_sha256, detector.seed)
     if known is not None and known.configs == configs:
         return known
+    fit_banks([detector], configs, workers, progress)
     matrix = score_missing(
-        detector, items, configs, known, name="test", store=blocks, progress=progress
-    )
+        detector, items, configs, known, name="test", store=blocks, workers=workers,
+        progress=progress,
+    )  # fmt: skip
     if explained is not None:
         shown = folder / "examples"
-        write_examples(shown, "test", detector, items, matrix, explained, progress)
+        write_examples(shown, "test", detector, items, matrix, explained, progress, workers)
     matrix.save(path)
     forget_blocks(blocks)
     return matrix
 
 
-def _open_tuned(run: Run, device: str, cache: Path | bool) -> Detector:
+def _open_tuned(run: Run, device: str, cache: Path | bool, workers: Workers) -> Detector:
     """The detector in the MODEL that was tuned.
 
     Raises:
@@ -154,7 +176,10 @@ def _open_tuned(run: Run, device: str, cache: Path | bool) -> Detector:
             f"{run.folder} was tuned with an object, the detector {name}; call "
             "pseudoval.scoring.evaluate_run(run, data, detector=...) with it."
         )
-    return open_detector(run.model, seed=run.seed, device=device, cache=cache, settings=run.scoring)
+    return open_detector(
+        run.model, seed=run.seed, device=device, cache=cache, settings=run.scoring,
+        on_workers=workers.executor is not None,
+    )  # fmt: skip
 
 
 def require_tuned(detector: Detector, run: Run) -> None:

@@ -1,8 +1,9 @@
 """Pixel metrics of a score matrix, from the coarse maps of its blocks."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -11,43 +12,129 @@ from pseudoval.data.dataset import ImageItem
 from pseudoval.data.images import image_shape, read_mask
 from pseudoval.detectors import Detector
 from pseudoval.metrics.pixel_metrics import PixelMetrics, Regions, label_regions, pixel_metrics
-from pseudoval.metrics.score_matrix import PIXEL_METRICS
+from pseudoval.metrics.score_matrix import PIXEL_METRICS, Config, ScoreMatrix
+from pseudoval.models.source import Judges
+from pseudoval.progress import ProgressCallback, silent
+from pseudoval.scoring.blocks import ScoreBlock, Scoring, array_of
+from pseudoval.tasks import ALONE, Workers, run_tasks
 
 RENDERED = 16
 """Maps of full size that are in memory together, for each configuration that is measured."""
 
+TASK_BYTES = 8 * 2**20
+"""Coarse maps that go to a worker at once, beyond one configuration; masks are read each time."""
 
-def measure_pixels(
-    detector: Detector, items: Sequence[ImageItem], maps: np.ndarray
-) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Pixel AUROC, AP and AUPRO ``[configs, categories]`` and, per category, why there are none.
+NO_MASK = "no defect image of this category has a mask"
 
-    A defect image without a mask, or with an empty one, is left out: counting its defect as
-    normal would charge the detector for finding it.
 
-    Args:
-        maps: coarse anomaly maps ``[configs, images, h, w]``.
+@dataclass(frozen=True, kw_only=True)
+class PixelFigures:
+    """The task of measuring some configurations on the images of a category.
+
+    Attributes:
+        items: the images, with absolute paths.
+        maps: their coarse anomaly maps ``[configs, images, h, w]``.
     """
-    names = sorted({item.category for item in items})
-    pixel = {metric: np.full((len(maps), len(names)), np.nan) for metric in PIXEL_METRICS}
-    reasons = []
-    for column, category in enumerate(names):
-        rows = [row for row, item in enumerate(items) if item.category == category]
-        judge = detector.of(category)
-        side = judge.render(maps[0, rows[:1]]).shape[1:]
-        masks = {row: mask for row in rows if (mask := _mask(items[row], side)) is not None}
-        if not any(items[row].label for row in masks):
-            reasons.append("no defect image of this category has a mask")
-            continue
-        reasons.append("")
+
+    judges: Judges
+    category: str
+    items: Sequence[ImageItem]
+    configs: Sequence[Config]
+    maps: np.ndarray
+
+    def __str__(self) -> str:
+        return f"Measuring the pixels of {self.category}"
+
+    def run(self) -> np.ndarray | None:
+        """Pixel AUROC, AP and AUPRO ``[configs, 3]``; None without a mask.
+
+        A defect image without a mask, or with an empty one, is left out: counting its defect as
+        normal would charge the detector for finding it.
+        """
+        judge = self.judges.of(self.category)
+        side = judge.render(self.maps[0, :1]).shape[1:]
+        found = {row: _mask(item, side) for row, item in enumerate(self.items)}
+        masks = {row: mask for row, mask in found.items() if mask is not None}
+        if not any(self.items[row].label for row in masks):
+            return None
         regions = label_regions(np.stack([*masks.values()]))
         with ThreadPoolExecutor(_side_by_side(regions)) as pool:
-            measured = pool.map(partial(_measured, judge, regions), maps[:, [*masks]])
-            for config, found in enumerate(measured):
-                pixel["pixel_auroc"][config, column] = found.auroc
-                pixel["pixel_ap"][config, column] = found.ap
-                pixel["pixel_aupro"][config, column] = found.aupro
-    return pixel, reasons
+            measured = pool.map(partial(_measured, judge, regions), self.maps[:, [*masks]])
+            return np.array([[one.auroc, one.ap, one.aupro] for one in measured])
+
+
+def add_pixel_figures(
+    matrix: ScoreMatrix,
+    scored: Sequence[Scoring],
+    *,
+    workers: Workers = ALONE,
+    progress: ProgressCallback = silent,
+) -> ScoreMatrix:
+    """The matrix with the pixel figures of every configuration that lacks them.
+
+    Args:
+        scored: what the scores came from; the coarse maps are in its blocks.
+    """
+    names = matrix.category_names
+    pixel = matrix.pixel or {
+        metric: np.full((len(matrix.configs), len(names)), np.nan) for metric in PIXEL_METRICS
+    }
+    pixel = {metric: values.copy() for metric, values in pixel.items()}
+    reasons = list(matrix.pixel_reason) or [""] * len(names)
+    done = 0
+
+    def keep(task: PixelFigures, found: np.ndarray | None) -> None:
+        nonlocal done
+        column = names.index(task.category)
+        if found is None:
+            reasons[column] = NO_MASK
+        else:
+            for metric, values in zip(PIXEL_METRICS, found.T, strict=True):
+                pixel[metric][[matrix.row(config) for config in task.configs], column] = values
+        done += len(task.configs)
+        progress("pixel figures", done, total)
+
+    total = sum(len(one.configs) for one in scored) * len(names)
+    tasks = (task for one in scored for task in _tasks(one, workers))
+    run_tasks(tasks, workers.executor, keep, kinds=workers.kinds)
+    return replace(matrix, pixel=pixel, pixel_reason=reasons)
+
+
+def _tasks(scored: Scoring, workers: Workers) -> Iterator[PixelFigures]:
+    """By category, and for workers by configuration too; one category's maps are in memory."""
+    blocks = scored.blocks()
+    for category in sorted({item.category for item in scored.items}):
+        rows = [row for row, item in enumerate(scored.items) if item.category == category]
+        maps = _maps(blocks, rows)
+        items = [_absolute(scored.items[row]) for row in rows]
+        one = maps[0].nbytes
+        step = max(1, TASK_BYTES // one) if workers.executor else len(maps)
+        for start in range(0, len(maps), step):
+            yield PixelFigures(
+                judges=Judges.among(scored.detector, [category]),
+                category=category,
+                items=items,
+                configs=scored.configs[start : start + step],
+                maps=maps[start : start + step],
+            )
+
+
+def _maps(blocks: Sequence[ScoreBlock], rows: Sequence[int]) -> np.ndarray:
+    """Coarse maps ``[configs, rows, h, w]``, from the blocks that have some of these rows."""
+    parts, wanted, first = [], set(rows), 0
+    for block in blocks:
+        here = range(first, first + len(block.images))
+        first = here.stop
+        inside = [row - here.start for row in here if row in wanted]
+        if inside:
+            parts.append(array_of(block, "coarse")[:, inside])
+    return np.concatenate(parts, axis=1)
+
+
+def _absolute(item: ImageItem) -> ImageItem:
+    """An item that is found from any folder."""
+    mask = item.mask_path and item.mask_path.absolute()
+    return replace(item, path=item.path.absolute(), mask_path=mask)
 
 
 def _measured(judge: Detector, regions: Regions, grids: np.ndarray) -> PixelMetrics:

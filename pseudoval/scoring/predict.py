@@ -181,7 +181,7 @@ def _score(
     coarse: list[np.ndarray] = []
     for start in range(0, len(targets), BLOCK_IMAGES):
         part = targets[start : start + BLOCK_IMAGES]
-        block = score_by_category(detector, [(t.category, t.path) for t in part], [params])
+        block = score_by_category(detector.of, [(t.category, t.path) for t in part], [params])
         scores += block.scores[0].tolist()
         coarse += list(block.coarse[0])
         progress("scoring", len(scores), len(targets))

@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +12,10 @@ from pseudoval.data.dataset import ImageItem
 from pseudoval.data.files import claim_folder, sha256_file, sha256_json
 from pseudoval.detectors import Detector
 from pseudoval.metrics.runs import RunHeader, write_header
-from pseudoval.metrics.score_matrix import Config, ScoreMatrix
+from pseudoval.metrics.score_matrix import ScoreMatrix
 from pseudoval.models.members import recorded_sha256
 from pseudoval.models.open import open_detectors
-from pseudoval.progress import ProgressCallback, labelled
-from pseudoval.scoring.blocks import score_images
+from pseudoval.scoring.blocks import Scoring
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +31,7 @@ class Member:
         items: the images of that set.
         folder: its RUN folder; that of the study itself where there is one member only.
         known: what was scored before, for points that failed to be run again; None knows nothing.
+        scored: what was scored so far without pixel figures; its blocks are there.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Member:
     items: list[ImageItem]
     folder: Path
     known: ScoreMatrix | None = None
+    scored: list[Scoring] = field(default_factory=list)
 
     @property
     def scores_path(self) -> Path:
@@ -64,6 +65,7 @@ def open_members(
     device: str,
     cache: Path | bool = True,
     settings: Mapping[str, str] | None = None,
+    on_workers: bool = False,
 ) -> list[Member]:
     """Every model of a MODEL folder on every pseudo set, with the noise of every seed.
 
@@ -71,7 +73,7 @@ def open_members(
         model: a MODEL folder, or a detector, which has its own seed.
         pseudos: PSEUDO folders with their images.
         seed: of the noise, the same for all models; ``repeats`` of them, from this one on.
-        cache, settings: see ``open_detectors``.
+        cache, settings, on_workers: see ``open_detectors``.
 
     Raises:
         UserError: see ``open_detectors``.
@@ -80,7 +82,14 @@ def open_members(
     hashes = [sha256_file(folder / "manifest.json") for folder, _ in pseudos]
     for repeat in range(repeats):
         detectors: Mapping[str, Detector] = (
-            open_detectors(model, seed=seed + repeat, device=device, cache=cache, settings=settings)
+            open_detectors(
+                model,
+                seed=seed + repeat,
+                device=device,
+                cache=cache,
+                settings=settings,
+                on_workers=on_workers,
+            )
             if isinstance(model, Path)
             else {"": model}
         )
@@ -124,40 +133,6 @@ def joint_sha256(members: Sequence[Member]) -> str:
     if len(by_model) == 1:
         return members[0].detector.model_sha256
     return sha256_json({folder.name: sha256 for folder, sha256 in by_model.items()})
-
-
-def score_members(
-    members: Sequence[Member], configs: Sequence[Config], name: str, progress: ProgressCallback
-) -> list[ScoreMatrix]:
-    """The score matrix of every member over the same configurations."""
-    return [_score(member, configs, name, progress) for member in members]
-
-
-def _score(
-    member: Member, configs: Sequence[Config], name: str, progress: ProgressCallback
-) -> ScoreMatrix:
-    """The matrix of a member, where what is not known is scored."""
-    known = _known(member.known, configs)
-    missing = [config for config in configs if known is None or config not in known.configs]
-    parts = [] if known is None else [known]
-    if missing:
-        parts.append(
-            score_images(
-                member.detector, member.items, missing, name=name, store=member.blocks_path,
-                progress=labelled(progress, member.name),
-            )
-        )  # fmt: skip
-    joined = ScoreMatrix.joined(parts)
-    return joined.select([joined.row(config) for config in configs])
-
-
-def _known(matrix: ScoreMatrix | None, configs: Sequence[Config]) -> ScoreMatrix | None:
-    """The rows of an earlier matrix that need not be scored again; None if there are none."""
-    if matrix is None:
-        return None
-    sound = np.isfinite(matrix.scores).all(axis=1)
-    rows = [row for row, one in enumerate(matrix.configs) if one in configs and sound[row]]
-    return matrix.select(rows) if rows else None
 
 
 def mean_over_members(values: Sequence[np.ndarray]) -> np.ndarray:

@@ -13,9 +13,10 @@ from pseudoval.metrics.image_metrics import macro_auroc
 from pseudoval.metrics.runs import Best, OffPathCells, Params, read_best, write_best
 from pseudoval.metrics.score_matrix import Config, ScoreMatrix
 from pseudoval.progress import ProgressCallback
-from pseudoval.scoring.blocks import forget_blocks
-from studies.search.members import Member, listed, mean_over_members, score_members
+from pseudoval.statistics.objectives import needs_pixels
+from studies.search.members import listed, mean_over_members
 from studies.search.prepared import PreparedStudy
+from studies.search.scoring import forget_scored, score_members, with_pixels
 from studies.search.trials import AUDIT, add_off_path_trials
 
 
@@ -36,8 +37,8 @@ def score_off_path(study: PreparedStudy, share: float, progress: ProgressCallbac
     defaults = {p.name: p.default for p in study.members[0].detector.parameters}
     wanted = draw_cells(cells, share, study.header["seed"], defaults)
     started = time.monotonic()
-    matrices, counts = zip(*(_with_cells(m, wanted, progress) for m in study.members), strict=True)
-    seconds = (time.monotonic() - started) / max(1, *counts)
+    matrices, count = _with_cells(study, wanted, progress)
+    seconds = (time.monotonic() - started) / max(1, count)
     aurocs = []
     for member, matrix in zip(study.members, matrices, strict=True):
         matrix.select([matrix.row(c) for c in [*on_path, *wanted]]).save(member.scores_path)
@@ -53,8 +54,7 @@ def score_off_path(study: PreparedStudy, share: float, progress: ProgressCallbac
             write_best(member.folder, {**read_best(member.folder), "audit": audit})
     add_off_path_trials(study.out, wanted, mean_over_members(aurocs), seconds)
     write_best(study.out, {**best, "audit": found})
-    for member in study.members:
-        forget_blocks(member.blocks_path)
+    forget_scored(study)
 
 
 def share_of(best: Best | None) -> float:
@@ -63,14 +63,18 @@ def share_of(best: Best | None) -> float:
 
 
 def _with_cells(
-    member: Member, wanted: Sequence[Config], progress: ProgressCallback
-) -> tuple[ScoreMatrix, int]:
-    """A member's matrix with the wanted cells in it, and how many had to be scored for it."""
-    matrix = ScoreMatrix.load(member.scores_path)
-    fresh = [cell for cell in wanted if cell not in matrix.configs]
+    study: PreparedStudy, wanted: Sequence[Config], progress: ProgressCallback
+) -> tuple[list[ScoreMatrix], int]:
+    """The members' matrices with the wanted cells in them, and how many had to be scored."""
+    matrices = [ScoreMatrix.load(member.scores_path) for member in study.members]
+    fresh = [cell for cell in wanted if any(cell not in one.configs for one in matrices)]
     if fresh:
-        matrix = ScoreMatrix.joined([matrix, *score_members([member], fresh, AUDIT, progress)])
-    return matrix, len(fresh)
+        scored = score_members(study, fresh, AUDIT, progress)
+        if not needs_pixels(study.header["objective"]):
+            scored = with_pixels(study, scored, progress)
+        pairs = zip(matrices, scored, strict=True)
+        matrices = [ScoreMatrix.joined([old, new]) for old, new in pairs]
+    return matrices, len(fresh)
 
 
 def draw_cells(cells: Sequence[Config], share: float, seed: int, defaults: Config) -> list[Params]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pseudoval.metrics.runs import RunHeader
+from pseudoval.tasks import ALONE, Workers
 from studies.design.stages import Study
 from studies.search.members import Member
 
@@ -17,9 +18,11 @@ class PreparedStudy:
         members: what is scored; the choice is made on their mean.
         out: the RUN folder.
         header: its ``run.json``, which names objective, rule and seed.
+        workers: those who score.
     """
 
     plan: Study
     members: list[Member]
     out: Path
     header: RunHeader
+    workers: Workers = ALONE

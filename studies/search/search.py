@@ -7,11 +7,11 @@ import pandas as pd
 from pseudoval.metrics.runs import Best, StageResult, write_best
 from pseudoval.metrics.score_matrix import ScoreMatrix
 from pseudoval.progress import ProgressCallback, labelled
-from pseudoval.scoring.blocks import forget_blocks
 from pseudoval.scoring.examples import write_examples
 from studies.search.judging import as_member, choose, judge
 from studies.search.members import Member, joint_sha256
 from studies.search.prepared import PreparedStudy
+from studies.search.scoring import forget_scored, with_pixels
 from studies.search.stage import score_stage
 from studies.search.storage import StudyStorage
 from studies.search.trials import record_stage, write_trials
@@ -88,18 +88,18 @@ def _write(
     progress: ProgressCallback,
 ) -> None:
     """Write what RUN and its members keep, the choice last; then the blocks may go."""
+    matrices = with_pixels(study, matrices, progress)
     for member, matrix in zip(study.members, matrices, strict=True):
         write_examples(
             member.folder / "examples", "pseudo", member.detector, member.items, matrix,
-            best["params"], labelled(progress, member.name),
+            best["params"], labelled(progress, member.name), study.workers,
         )  # fmt: skip
         matrix.save(member.scores_path)
         if member.name:
             write_best(member.folder, _best_of_member(best, member, matrix))
     write_trials(study.out, tables)
     write_best(study.out, best)
-    for member in study.members:
-        forget_blocks(member.blocks_path)
+    forget_scored(study)
 
 
 def _best_of_member(best: Best, member: Member, matrix: ScoreMatrix) -> Best:

@@ -11,9 +11,10 @@ from pseudoval.metrics.score_matrix import Config, ScoreMatrix
 from pseudoval.progress import ProgressCallback
 from pseudoval.statistics.objectives import values
 from studies.design.stages import GRID, Stage
-from studies.search.members import mean_over_members, score_members
+from studies.search.members import mean_over_members
 from studies.search.prepared import PreparedStudy
 from studies.search.samplers import tried
+from studies.search.scoring import score_members
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +55,7 @@ def score_stage(
     def score(configs: Sequence[Config]) -> np.ndarray:
         batch = "" if stage.sampler == GRID else f"-{len(batches):03d}"
         name = f"stage-{stage.name}{batch}"
-        batches.append(score_members(study.members, configs, name, progress))
+        batches.append(score_members(study, configs, name, progress))
         objective = study.header["objective"]
         return mean_over_members([values(objective, matrix) for matrix in batches[-1]])
 

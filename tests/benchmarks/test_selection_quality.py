@@ -18,7 +18,7 @@ from pseudoval.data.images import write_png
 from pseudoval.generators import DEFAULT_GENERATOR
 from pseudoval.metrics.score_matrix import ScoreMatrix
 from pseudoval.models.open import open_detector
-from pseudoval.scoring.blocks import score_images
+from pseudoval.scoring.matrices import score_images
 from pseudoval.statistics.rules import RULES
 from selection_figures import aggregate, case, resolution, thinned, together
 from selection_sets import ANOMALIB, NotMeasured, Source, anomalies, drawn, held_out

@@ -336,7 +336,7 @@ def test_interruption_says_how_to_go_on(
     def interrupted(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("studies.search.members.score_images", interrupted)
+    monkeypatch.setattr("studies.search.scoring.score_all", interrupted)
     out = str(tmp_path / "run")
     tune = ["tune", "--model", str(road / "model"), "--pseudo", str(road / "pseudo"), "--out", out]
     assert run(tune) == 130

@@ -13,7 +13,7 @@ from pseudoval.detectors.per_category import PerCategoryDetector
 from pseudoval.errors import UserError
 from pseudoval.metrics.score_matrix import Config
 from pseudoval.models.open import open_detector
-from pseudoval.scoring.blocks import score_images
+from pseudoval.scoring.matrices import score_images
 
 CONFIGS = [{"t": 25, "k": 0}, {"t": 300, "k": 4}]
 

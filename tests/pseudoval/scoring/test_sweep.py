@@ -12,7 +12,8 @@ from pseudoval.data.images import write_png
 from pseudoval.detectors.protocol import Block
 from pseudoval.metrics.score_matrix import Config
 from pseudoval.scoring import blocks as sweep
-from pseudoval.scoring.blocks import forget_blocks, score_images
+from pseudoval.scoring.blocks import forget_blocks
+from pseudoval.scoring.matrices import score_images
 
 CONFIGS = [{"k": 1}, {"k": 2}]
 
@@ -89,11 +90,11 @@ def test_blocks_are_kept_and_taken_up_again(items: list[ImageItem], tmp_path: Pa
     files = sorted((store / "x").iterdir())
     files[1].write_bytes(b"cut short")
     second = Brightness()
-    told: list[int] = []
+    told: list[tuple[str, int, int]] = []
     again = score_images(
-        second, items, CONFIGS, name="x", store=store, progress=lambda *call: told.append(call[1])
+        second, items, CONFIGS, name="x", store=store, progress=lambda *call: told.append(call)
     )
-    assert told == [32, 40], "what was found on disk does not count into the speed"
+    assert told[0] == ("scoring x", 40, 40), "what was found on disk counts as done before"
     assert second.calls == 1, "only the damaged block is computed again"
     assert np.array_equal(again.scores, whole.scores)
     other = Brightness()
@@ -157,7 +158,7 @@ import sys, torch
 from pathlib import Path
 from pseudoval.models.open import open_detector
 from pseudoval.pseudo_set.manifest import load_manifest, pseudo_items
-from pseudoval.scoring.blocks import score_images
+from pseudoval.scoring.matrices import score_images
 torch.set_num_threads(int(sys.argv[1]))
 pseudo = Path({str(road / "pseudo")!r})
 detector = open_detector(Path({str(road / "model")!r}), seed=0)

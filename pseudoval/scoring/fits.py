@@ -1,0 +1,59 @@
+"""What has to be fitted before some configurations can be scored, shared out between workers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pseudoval.detectors import Detector, FitsBanks
+from pseudoval.metrics.score_matrix import Config
+from pseudoval.models.source import Judges
+from pseudoval.progress import ProgressCallback
+from pseudoval.tasks import Workers, run_tasks
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitBank:
+    """The task of fitting what a configuration needs, into MODEL."""
+
+    judges: Judges
+    category: str
+    config: Config
+
+    def __str__(self) -> str:
+        return f"Fitting a memory bank for {self.category} with {dict(self.config)}"
+
+    def run(self) -> None:
+        """See ``FitsBanks.fit_bank``."""
+        judge = self.judges.of(self.category)
+        assert isinstance(judge, FitsBanks)
+        judge.fit_bank(self.config)
+
+
+def fit_banks(
+    detectors: Sequence[Detector],
+    configs: Sequence[Config],
+    workers: Workers,
+    progress: ProgressCallback,
+) -> None:
+    """Have the banks fitted that are not in MODEL yet, each once.
+
+    A process that works alone fits a bank when it first needs it; several would all fit the same.
+    """
+    if workers.executor is None:
+        return
+    tasks: dict[tuple[str, str], FitBank] = {}
+    for detector in detectors:
+        for category in detector.categories:
+            judge = detector.of(category)
+            for config in judge.unfitted(configs) if isinstance(judge, FitsBanks) else ():
+                task = FitBank(
+                    judges=Judges.among(detector, [category]), category=category, config=config
+                )
+                tasks.setdefault((judge.model_sha256, str(dict(config))), task)
+    done = 0
+
+    def keep(task: FitBank, result: None) -> None:
+        nonlocal done
+        done += 1
+        progress("memory banks", done, len(tasks))
+
+    run_tasks(tasks.values(), workers.executor, keep, kinds=workers.kinds)

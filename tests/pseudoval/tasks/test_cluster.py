@@ -1,0 +1,82 @@
+"""Workers of this machine, with tasks that need no torch."""
+
+import os
+import signal
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pseudoval.errors import UserError
+from pseudoval.tasks import cluster, run_tasks
+
+
+@dataclass(frozen=True)
+class Where:
+    """Says where it was run, or ends its worker: always, or the first time."""
+
+    number: int
+    ends: str = ""
+    ended: Path | None = None
+
+    def __str__(self) -> str:
+        return f"Task {self.number}"
+
+    def run(self) -> tuple[int, str | None, str | None]:
+        if self.ends == "always":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.ended is not None and not self.ended.exists():
+            self.ended.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.01)
+        names = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
+        return os.getpid(), *(os.environ.get(name) for name in names)
+
+
+def test_each_worker_has_its_gpu_also_after_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "_visible_gpus", lambda: ["3", "5"])
+    monkeypatch.setenv("OMP_NUM_THREADS", "6")
+    found: list[tuple[int, str | None, str | None]] = []
+    with cluster.local_workers(None, "auto") as executor:
+        assert executor.workers == 2
+        run_tasks(map(Where, range(40)), executor, lambda task, result: found.append(result))
+        before = {(pid, gpu) for pid, gpu, _ in found}
+        assert sorted(str(gpu) for _, gpu in before) == ["3", "5"]
+        assert {threads for *_, threads in found} == {"3"}
+        found.clear()
+        tasks = [Where(0, ended=tmp_path / "ended"), *map(Where, range(1, 200))]
+        done: list[int] = []
+
+        def keep(task: Where, result: tuple[int, str | None, str | None]) -> None:
+            found.append(result)
+            done.append(task.number)
+
+        run_tasks(tasks, executor, keep)
+        assert Counter(done) == dict.fromkeys(range(200), 1), "what was lost is done again, once"
+        run_tasks(map(Where, range(40)), executor, keep)
+        pids = {gpu: pid for pid, gpu, _ in found[-40:]}
+        assert set(pids) == {"3", "5"}
+        assert len({pid for pid, _ in before} - set(pids.values())) == 1
+
+
+def test_a_task_that_ends_every_worker_is_named_when_the_others_are_done() -> None:
+    done: list[int] = []
+    with cluster.local_workers(2, "cpu") as executor:
+        tasks = [Where(number, ends="always" if number == 3 else "") for number in range(12)]
+        with pytest.raises(UserError, match=r"^Task 3: every worker that tries this ends"):
+            run_tasks(tasks, executor, lambda task, result: done.append(task.number))
+    assert sorted(done) == [number for number in range(12) if number != 3]
+
+
+def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(cluster, "ANSWERS_WITHIN", 1)
+    for address in ("tcp://127.0.0.1:9", "nonsense", str(tmp_path / "none.json")):
+        with (
+            pytest.raises(UserError, match=f"no Dask cluster at {address}"),
+            cluster.cluster_at(address),
+        ):
+            pass

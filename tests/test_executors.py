@@ -1,0 +1,152 @@
+"""Training, tuning and evaluating, whoever does the work: the same files, byte for byte."""
+
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from distributed import Client
+from helpers import road_commands, with_options
+
+from pseudoval.cli.commands import run
+from pseudoval.models.train import train
+from pseudoval.scoring import evaluate_run
+from studies import run_study
+
+MODELS = [f"seed-{seed}/{name}" for seed in (3, 4) for name in ("fabric", "flange")]
+SAME = {
+    "model": [f"{one}/{name}" for one in MODELS
+              for name in ("unet.safetensors", "bank.safetensors", "losses.csv")],
+    "run": ["best.json", "figures.json", "optuna.journal",
+            *(f"seed-{seed}/{name}_scores.npz" for seed in (3, 4) for name in ("pseudo", "test"))],
+}  # fmt: skip
+QUIET = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def until(true: Callable[[], bool], *processes: subprocess.Popen[str]) -> None:
+    """Wait for something that processes do."""
+    end = time.monotonic() + 300
+    while not true():
+        for process in processes:
+            assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def descendants(pid: int) -> list[int]:
+    """Ids of the processes that a process has started, and of theirs."""
+    found = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, path.read_text().split()):
+            found += [child, *descendants(child)]
+    return found
+
+
+@contextmanager
+def by_hand(folder: Path, workers: int) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A scheduler file and its scheduler, with workers, as a user starts them."""
+    file = folder / "scheduler.json"
+    dask = [sys.executable, "-m", "dask"]
+    scheduler = [*dask, "scheduler", "--host", "127.0.0.1", "--port", "0"]
+    worker = [*dask, "worker", "--nthreads", "1", "--local-directory", str(folder)]
+    common = ["--no-dashboard", "--scheduler-file", str(file)]
+    commands = [[*scheduler, *common], *[[*worker, *common]] * workers]
+    started = [
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True,
+                         env=QUIET)
+        for command in commands
+    ]  # fmt: skip
+    try:
+        until(file.exists, started[0])
+        with Client(scheduler_file=str(file)) as client:
+            client.wait_for_workers(workers, timeout=120)
+        yield str(file), started[0]
+    finally:
+        for process in reversed(started):
+            process.terminate()
+        for process in started:
+            process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The scheduler file of two workers."""
+    with by_hand(tmp_path_factory.mktemp("cluster"), workers=2) as (file, _):
+        yield file
+
+
+def check(root: Path, several: Path) -> None:
+    """Models and scores are those that one process made, and nothing is left over."""
+    for folder, names in SAME.items():
+        for name in names:
+            made, wanted = ((of / folder / name).read_bytes() for of in (root, several))
+            if name == "optuna.journal":
+                made, wanted = (len(text.splitlines()) for text in (made, wanted))
+            assert made == wanted, f"{folder}/{name}"
+    shas = [json.loads((of / "model" / one / "model.json").read_text())["model_sha256"]
+            for one in MODELS for of in (root, several)]  # fmt: skip
+    assert shas[::2] == shas[1::2]
+    left = {path.name for path in root.rglob(".*")} - {".pseudoval.json"}
+    assert not left, "no lock, token or temporary file is left"
+    assert not list(root.rglob("blocks"))
+
+
+def test_commands_on_a_cluster_that_was_started_by_hand(
+    cluster: str, several: Path, road: Path, tmp_path: Path
+) -> None:
+    given = ["--cluster", cluster]
+    data, away = tmp_path / "data", tmp_path / "away"
+    data.symlink_to(road / "data")
+    _, training, tune, _, _ = road_commands(road)
+    model, out = tmp_path / "model", str(tmp_path / "run")
+    training[1] = str(data)
+    extra = ("--seed", "3", "--seeds", "2", "--per-category", *given)
+    assert run(with_options(training, *extra, out=model)) == 0
+    data.rename(away)  # tune reads nothing of it
+    assert run([*with_options(tune, model=model, out=out), *given]) == 0
+    assert run(["evaluate", out, str(away), *given]) == 0
+    check(tmp_path, several)
+
+
+def test_tuning_with_workers_of_this_machine(several: Path, road: Path, tmp_path: Path) -> None:
+    tune = with_options(road_commands(road)[2], model=several / "model", out=tmp_path / "run")
+    assert run([*tune, "--workers", "2"]) == 0
+    for name in ("best.json", "seed-3/pseudo_scores.npz", "seed-4/pseudo_scores.npz"):
+        assert (tmp_path / "run" / name).read_bytes() == (several / "run" / name).read_bytes()
+
+
+def test_python_calls_on_a_process_pool(several: Path, road: Path, tmp_path: Path) -> None:
+    about = json.loads((several / "model" / MODELS[0] / "model.json").read_text())
+    _, training, tune, _, _ = road_commands(road)
+    settings = dict(
+        training[place + 1].split("=", 1) for place, word in enumerate(training) if word == "--set"
+    )
+    grids = {name: [int(v) for v in tune[tune.index(f"--{name}") + 1].split(",")] for name in "tk"}
+    pseudo = road / "pseudo"
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+        executor: Executor = pool
+        train(
+            road / "data", pseudo, tmp_path / "model", preset=about["info"]["preset"],
+            epochs=about["config"]["train"]["epochs"], settings=settings, seed=3, seeds=2,
+            per_category=True, device="cpu", executor=executor,
+        )  # fmt: skip
+        run_study(
+            "t_then_k", model=tmp_path / "model", pseudo=pseudo, out=tmp_path / "run",
+            executor=executor, **grids,
+        )  # fmt: skip
+        evaluate_run(tmp_path / "run", road / "data", executor=executor)
+    check(tmp_path, several)
