@@ -43,7 +43,7 @@ from pseudoval.models.open import open_detector
 from pseudoval.models.settings import find_device
 from pseudoval.progress import Progress, silent
 from pseudoval.pseudo_set.manifest import load_manifest, pseudo_items
-from pseudoval.scoring import blocks as sweep
+from pseudoval.scoring import matrices as sweep
 from pseudoval.scoring import pixels
 from pseudoval.scoring.evaluate import evaluate_run
 from studies import run_study
