@@ -27,7 +27,7 @@ from pseudoval.models.open import open_detector
 from pseudoval.pseudo_set.manifest import load_manifest, pseudo_items
 from pseudoval.scoring.matrices import score_images
 from studies import Stage, joint, run_study
-from studies.search.storage import StudyStorage, finished, open_journal, open_stage, record
+from studies.search.storage import StudyStorage, Told, open_journal, open_stage
 
 SEED = 0
 T_GRID = tuple(range(25, 525, 25))
@@ -106,21 +106,25 @@ def measure_storage(folder: Path, trials: int) -> dict[str, Any]:
     stage = Stage(name="joint", grid={"t": tuple(range(1, trials // 10 + 1)), "k": K_GRID})
     configs = stage.configs({})
     rng = np.random.default_rng(SEED)
-    values = rng.uniform(0.5, 1.0, len(configs))
-    attributes = [
-        {
-            "seconds": 0.25,
-            "interval": [value - 0.01, value + 0.01],
-            **{f"auroc/category-{place}": value for place in range(4)},
-        }
-        for value in values.tolist()
+    outcomes = [
+        Told(
+            config=config,
+            value=value,
+            attributes={
+                "seconds": 0.25,
+                "interval": [value - 0.01, value + 0.01],
+                **{f"auroc/category-{place}": value for place in range(4)},
+            },
+            steps=dict.fromkeys(range(4), value),
+        )
+        for config, value in zip(configs, rng.uniform(0.5, 1.0, len(configs)).tolist(), strict=True)
     ]
     started = time.perf_counter()
     storage = StudyStorage(storage=open_journal(folder), name="benchmark")
-    record(open_stage(storage, stage, SEED), stage, configs, values, attributes)
+    open_stage(storage, stage, {}).record(outcomes)
     written = time.perf_counter()
     storage = StudyStorage(storage=open_journal(folder), name="benchmark")
-    found = finished(open_stage(storage, stage, SEED), configs)
+    found = open_stage(storage, stage, {}).finished(configs)
     read = time.perf_counter()
     if len(found) != len(configs):
         raise UserError(f"{len(found)} of {len(configs)} trials came back from the storage.")

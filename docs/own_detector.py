@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -62,12 +62,12 @@ class Thumbnails(ArrayDetector):
         scores = np.empty((len(configs), len(images)))
         coarse = np.empty((len(configs), len(images), 32, 32), dtype=np.float32)
         for row, config in enumerate(configs):
-            side = int(config.get("side", SIDE.default))
+            side = cast(int, config.get("side", SIDE.default))
             mean, std = self.fitted(side)
             for column, image in enumerate(images):
                 far = np.abs((thumbnail(image, side) - mean) / std).mean(axis=2)
                 highest = np.sort(far.ravel())[::-1]
-                taken = max(1, round(far.size * int(config["percent"]) / 100))
+                taken = max(1, round(far.size * float(config["percent"]) / 100))
                 scores[row, column] = highest[:taken].mean()
                 coarse[row, column] = cv2.resize(far, (32, 32))
         return Block(scores=scores, coarse=coarse)

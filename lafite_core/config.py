@@ -155,7 +155,8 @@ class TrainConfig:
     one after every epoch."""
     micro_batch: int = 0
     """Images per forward and backward pass; gradients are accumulated to ``batch_size``. 0 is the
-    whole batch, halved when the GPU runs out of memory."""
+    whole batch on a GPU, halved when its memory runs out, and 8 images on a CPU, where each pass is
+    done by one thread, several side by side."""
     precision: Precision = "auto"
     """Arithmetic of the network: ``bfloat16`` autocast or ``float32``; ``auto`` is bfloat16 on a
     GPU that has it. Weights, loss and optimiser are float32 in both."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lafite_core.device import halving, near
 from lafite_core.errors import LafiteError
-from lafite_core.parallel import on_each_core
+from lafite_core.parallel import on_each_core, single_threaded
 
 BLOCK = 1024
 """Points taken aside at a time."""
@@ -129,7 +129,8 @@ class _Distances:
         self.device = device
         self.rows = TILE if device == "cpu" else GPU_ROWS
         self.points = near(points.contiguous(), device)  # else tiles are moved one by one
-        norms = [(part.double() ** 2).sum(1).float() for part in points.split(GPU_ROWS)]
+        with single_threaded():
+            norms = [(part.double() ** 2).sum(1).float() for part in points.split(GPU_ROWS)]
         self.norms = torch.cat(norms).to(device)
         self.nearest = torch.full((len(points),), math.inf, device=device)
 

@@ -2,6 +2,7 @@
 
 import datetime
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,6 +35,19 @@ class Group:
         if self.size > 1:
             dist.all_reduce(values)
         return values
+
+    def add_all(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by its sum over the processes."""
+        if self.size > 1:
+            sums = [dist.all_reduce(tensor, async_op=True) for tensor in tensors]
+            for one in sums:
+                one.wait()
+
+    def send(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by that of the process that leads."""
+        if self.size > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, 0)
 
 
 ALONE = Group()

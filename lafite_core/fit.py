@@ -22,6 +22,7 @@ from lafite_core.feature_cache import FeatureCache, FeatureSource, feature_setti
 from lafite_core.features import FeatureExtractor, Standardiser, standardised_patches
 from lafite_core.files import json_sha256, refusing_full_disk
 from lafite_core.model import LafiteModel
+from lafite_core.parallel import single_threaded
 from lafite_core.progress import Notice, Progress, silent
 from lafite_core.train import train_unet
 from lafite_core.train_features import FEATURES, read_features, writing_features
@@ -80,12 +81,12 @@ def fit(images: Iterable[np.ndarray], request: FitRequest) -> LafiteModel:
     config, folder, group = request.config, request.folder, request.group
     if group.leads:
         raw = _features(images, request)
-        standardiser = Standardiser.fit(raw, config.features.normalise)
+        standardiser = _standardiser(raw, request)
         bank = _bank(raw, standardiser, request)
     group.wait()
     if not group.leads:
         raw = _features((), dataclasses.replace(request, resume=True))
-        standardiser = Standardiser.fit(raw, config.features.normalise)
+        standardiser = _standardiser(raw, request)
     unet: UNet | None = None
     facts: dict[str, Any] = {"losses": []}
     if request.diffusion:
@@ -142,6 +143,11 @@ def _features(images: Iterable[np.ndarray], request: FitRequest) -> Tensor:
             step(1)
     with safe_open(path, "pt") as file:
         return file.get_tensor("features")
+
+
+def _standardiser(raw: Tensor, request: FitRequest) -> Standardiser:
+    with single_threaded():
+        return Standardiser.fit(raw, request.config.features.normalise)
 
 
 def feature_source(

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -13,13 +13,18 @@ Result = TypeVar("Result")
 
 
 @contextmanager
-def single_threaded() -> Iterator[int]:
+def single_threaded(device: str = "cpu") -> Iterator[int]:
     """Arithmetic on one thread within the block; yields how many threads there were.
+
+    On a GPU, whose work one thread feeds, nothing changes, and it yields 1.
 
     A sum over several threads is added up in another order than over one, and differs in its last
     bits. Work that is done on one thread a piece, several pieces side by side, gives the same bits
     on any number of cores, and on small tensors it is faster too.
     """
+    if device != "cpu":
+        yield 1
+        return
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -37,7 +42,7 @@ def on_each_core(
     it is a plain ``map``. Whoever consumes the results runs on one thread meanwhile, and should
     do little between them.
     """
-    with single_threaded() if device == "cpu" else nullcontext(1) as cores:
+    with single_threaded(device) as cores:
         if cores == 1:
             yield from map(function, items)
             return

@@ -16,6 +16,7 @@ from lafite_core.device import near, uses_bfloat16
 from lafite_core.distributed import ALONE, Group
 from lafite_core.errors import LafiteError
 from lafite_core.files import replacing
+from lafite_core.parallel import single_threaded
 from lafite_core.progress import Notice, silent
 from lafite_core.step import Stepper
 from lafite_core.unet import UNet
@@ -72,7 +73,8 @@ def train_unet(
     """Train on standardised feature maps ``[N, C, h, w]``.
 
     Order, timesteps and noise of an epoch are drawn from a generator keyed by (seed, epoch), so
-    that a resumed training equals an uninterrupted one; on a GPU up to the order of its sums.
+    that a resumed training equals an uninterrupted one; on a GPU up to the order of its sums. On a
+    CPU the result does not depend on the number of cores.
 
     Args:
         checkpoint: file that the state is written to now and then, atomically.
@@ -88,7 +90,8 @@ def train_unet(
     """
     options = config.train
     epochs = total_epochs(options, len(features))
-    state = _fresh(features.shape[1], config, seed, device)
+    with single_threaded():
+        state = _fresh(features.shape[1], config, seed, device)
     if resume and checkpoint is not None and checkpoint.exists():
         load_checkpoint(state, checkpoint, key)
     stepper = Stepper(state, config, device, group, notice)
@@ -141,7 +144,8 @@ def _epoch(features: Tensor, stepper: Stepper, seed: int, checkpoint: Path | Non
         noise = torch.randn(x0.shape, generator=draw, device=device)
         record[0, number], record[1, number] = stepper(x0, t, noise)
         done = state.epoch * len(batches) + number + 1
-        _average(state, min(config.train.ema_decay, (1 + done) / (10 + done)))
+        with single_threaded(device):
+            _average(state, min(config.train.ema_decay, (1 + done) / (10 + done)))
     losses, norms = stepper.group.add(record[0]).cpu(), record[1].cpu()
     broken = (~(losses + norms).isfinite()).nonzero()
     if len(broken):
@@ -193,7 +197,7 @@ def _fresh(channels: int, config: LafiteConfig, seed: int, device: str) -> Train
         network.parameters(),
         lr=config.train.learning_rate,
         weight_decay=config.train.weight_decay,
-        fused=on_gpu,
+        fused=True,  # one pass over weights and moments instead of ten
     )
     return TrainState(network=network, average=average, optimiser=optimiser)
 

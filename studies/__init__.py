@@ -12,11 +12,12 @@ from studies.design.built_in import (
     stages_then_k,
     t_then_k,
 )
+from studies.design.ranges import Range
 from studies.design.stages import Stage, Study
 from studies.design.study_files import read_study
 from studies.run import Outcome, run_study
 
 __all__ = [
-    "STUDIES", "Outcome", "Stage", "Study", "joint", "joint_tpe", "k_only", "k_then_t",
+    "STUDIES", "Outcome", "Range", "Stage", "Study", "joint", "joint_tpe", "k_only", "k_then_t",
     "read_study", "run_study", "stages_then_k", "t_then_k",
 ]  # fmt: skip

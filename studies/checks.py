@@ -9,9 +9,11 @@ from pseudoval.errors import UserError
 from pseudoval.pseudo_set.manifest import Manifest
 from pseudoval.statistics.objectives import needs_pixels
 from pseudoval.statistics.rules import find_rule
-from studies.design.stages import GRID, Study
+from studies.design.sampler_names import GRID
+from studies.design.stages import Study
 from studies.search.members import Member, paired
 from studies.search.prepared import PreparedStudy
+from studies.search.samplers import check_sampler
 
 
 def check_repeats(repeats: int) -> None:
@@ -86,6 +88,8 @@ def check_study(study: PreparedStudy, manifest: Mapping[str, Any], share: float 
     check_paired(study.members, rule)
     if share is not None:
         check_share(plan, share)
+    for stage in plan.stages:
+        check_sampler(stage, study.sampler)
     for member in study.members:
         check_member(plan, member, manifest)
         check_masks(objective, member.items, member.pseudo)
@@ -161,6 +165,11 @@ def check_share(plan: Study, share: float) -> None:
     Raises:
         UserError: the share is not in (0, 1], or the study has no cells off its path.
     """
+    if any(stage.ranges for stage in plan.stages):
+        raise UserError(
+            f"The study {plan.name} searches a range, which has no cells to audit; leave "
+            "--audit-joint out, or give lists."
+        )
     if not 0 < share <= 1:
         raise UserError(f"The share of cells to audit is {share:g}; give one above 0, up to 1.")
     if not any(stage.inherits or stage.sampler != GRID for stage in plan.stages):

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from optuna.samplers import BaseSampler
+
 from pseudoval.data.files import require_folder, sha256_file
 from pseudoval.data.versions import versions
 from pseudoval.detectors import Detector
@@ -17,7 +19,9 @@ from pseudoval.statistics.rules import BEST
 from pseudoval.tasks import Workers
 from studies.checks import check_images, check_objective, check_repeats, check_sets, check_study
 from studies.design.built_in import STUDIES, Maker
-from studies.design.stages import Study
+from studies.design.ranges import Given
+from studies.design.sampler_names import sampler_of
+from studies.design.stages import Study, searched
 from studies.design.study_files import read_study
 from studies.search.members import Member, joint_sha256, members_are, open_members
 from studies.search.prepared import PreparedStudy
@@ -36,8 +40,10 @@ class StudyRequest:
     model: Path | Detector
     pseudo: tuple[Path, ...]
     out: Path
-    t: Sequence[int] | None
-    k: Sequence[int] | None
+    t: Given | None
+    k: Given | None
+    trials: int | None
+    sampler: str | BaseSampler | None
     objective: str | None
     rule: str | None
     seed: int
@@ -90,10 +96,11 @@ def prepare(request: StudyRequest, workers: Workers) -> PreparedStudy:
         device=request.device, cache=request.cache, settings=request.settings,
         on_workers=workers.executor is not None,
     )  # fmt: skip
-    plan = make(members[0].detector, request.t, request.k)
+    name, own = sampler_of(request.sampler)
+    plan = searched(make(members[0].detector, request.t, request.k), name, request.trials)
     header = _header(request, plan, members, manifests[0][1]["categories"])
     study = PreparedStudy(
-        plan=plan, members=members, out=request.out, header=header, workers=workers
+        plan=plan, members=members, out=request.out, header=header, workers=workers, sampler=own
     )
     check_study(study, manifests[0][1], request.audit_share)
     return study
@@ -121,7 +128,7 @@ def _header(
         "grids": plan.grids(),
         "stages": [stage.described() for stage in plan.stages],
         "defaults": {p.name: p.default for p in tuned},
-        "ranges": {p.name: [p.low, p.high] for p in tuned},
+        "ranges": {p.name: [p.low, p.high] for p in tuned if p.kind != "categorical"},
         "seed": request.noise_seed,
         "repeats": request.repeats,
         "device": request.device,
@@ -134,6 +141,11 @@ def _header(
         "study_name": request.study_name or in_storage,
         "versions": versions("torch", "timm", "faiss-cpu", "optuna", "numpy"),
     }
+    if request.trials is not None:
+        header["trials"] = request.trials
+    name, _ = sampler_of(request.sampler)
+    if name is not None:
+        header["sampler"] = name
     if plan.file is not None:
         header["study_file"] = os.path.relpath(plan.file, out)
     if members[0].name:
@@ -159,7 +171,7 @@ def _maker(study: str | Path | Maker) -> Maker:
             "that ends in .toml."
         )
 
-    def read(detector: Detector, t: Sequence[int] | None, k: Sequence[int] | None) -> Study:
+    def read(detector: Detector, t: Given | None, k: Given | None) -> Study:
         if t is not None or k is not None:
             raise UserError(f"{path} has grids of its own; leave --t and --k out.")
         return read_study(path, detector)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
+from optuna.samplers import BaseSampler
 
 from pseudoval.data.files import claimed, clear_folder
 from pseudoval.data.locks import locked
@@ -16,16 +17,19 @@ from pseudoval.metrics.score_matrix import ScoreMatrix, config_name
 from pseudoval.progress import ProgressCallback, silent
 from pseudoval.tasks import Workers
 from studies.design.built_in import Maker
+from studies.design.ranges import Given
 from studies.request import StudyRequest, prepare
 from studies.search.members import start_member_runs
 from studies.search.off_path import score_off_path, share_of
-from studies.search.prepared import PreparedStudy
+from studies.search.prepared import MAY_DIFFER, PreparedStudy
 from studies.search.search import search
-from studies.search.storage import StudyStorage, answering, connect, open_journal
-
-MAY_DIFFER = ("model", "pseudo", "study_file", "members_are", "versions", "device", "defaults",
-              "ranges", "trained_sha256", "workers")  # fmt: skip
-"""Keys of the header that may differ from one call to the next; all others make it this study."""
+from studies.search.storage import (
+    StudyStorage,
+    answering,
+    connect,
+    open_journal,
+    settle_name,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,8 +96,10 @@ def run_study(
     model: str | Path | Detector,
     pseudo: str | Path | Sequence[str | Path],
     out: str | Path,
-    t: Sequence[int] | None = None,
-    k: Sequence[int] | None = None,
+    t: Given | None = None,
+    k: Given | None = None,
+    trials: int | None = None,
+    sampler: str | BaseSampler | None = None,
     objective: str | None = None,
     rule: str | None = None,
     seed: int = 0,
@@ -121,7 +127,12 @@ def run_study(
             noise has the seed of its own.
         pseudo: a PSEUDO folder, or several on one split; the choice is made on their mean.
         out: the RUN folder.
-        t, k: grids; None is the detector's own.
+        t, k: values to try, a list or a range such as ``{"from": 25, "to": 900}``, to which
+            ``"step": 25`` or ``"log": True`` may be added; None is the detector's own grid.
+        trials: how many configurations a sampler tries in each stage.
+        sampler: searches the stages instead of what the study says: ``grid``, or a sampler of
+            Optuna's, by name (``tpe``, ``random``, ``qmc``, ``gp``, ...), seeded with ``seed``, or
+            as an object, which is asked as it is. None with ``trials`` is ``tpe`` over ranges.
         objective: what is maximised, a name in ``pseudoval.statistics.objectives.OBJECTIVES`` or
             the mean of two, ``A+B``; None is the study file's, or the macro image AUROC.
         rule: which configuration wins, a name in ``pseudoval.statistics.rules.RULES``; None is the
@@ -163,7 +174,8 @@ def run_study(
     sets = [pseudo] if isinstance(pseudo, str | Path) else pseudo
     request = StudyRequest(
         study=study, model=Path(model) if isinstance(model, str) else model,
-        pseudo=tuple(Path(folder) for folder in sets), out=Path(out), t=t, k=k,
+        pseudo=tuple(Path(folder) for folder in sets), out=Path(out), t=t, k=k, trials=trials,
+        sampler=sampler,
         objective=objective, rule=rule, seed=seed, repeats=repeats, settings=settings,
         device=device, overwrite=overwrite, audit_share=audit_share,
         cache=Path(cache) if isinstance(cache, str) else cache, storage=storage,
@@ -188,12 +200,11 @@ def _run(
         retry = request.retry_failed and best is not None and _has_failed(best)
         if best is not None and not retry and share_of(best) == share:
             return _outcome(study, fresh=False)
-        database = connect(request.storage) if request.storage else None
+        database = _open_database(request, study, notice)
         if best is None:
             _begin(study, request.overwrite)
-        storage = StudyStorage(
-            storage=database or open_journal(out), name=study.header["study_name"]
-        )
+        name = study.header["study_name"]
+        storage = database or StudyStorage(storage=open_journal(out), name=name)
         if best is None:
             search(study, storage, progress)
             best = runs.read_best(out)
@@ -208,6 +219,21 @@ def _run(
             notice(difference)
             runs.write_header(out, {**runs.read_header(out), "workers": sorted(workers.kinds)})
         return _outcome(study, fresh=True)
+
+
+def _open_database(
+    request: StudyRequest, study: PreparedStudy, notice: Callable[[str], None]
+) -> StudyStorage | None:
+    """The database of a request, where the study's name is settled; None if it is a journal."""
+    if request.storage is None:
+        return None
+    storage = StudyStorage(
+        storage=connect(request.storage), name=study.header["study_name"], url=request.storage,
+        notice=notice,
+    )  # fmt: skip
+    overwrite = request.overwrite
+    storage.patiently(lambda: settle_name(storage, study.identity, overwrite=overwrite))
+    return storage
 
 
 def _begin(study: PreparedStudy, overwrite: bool) -> None:

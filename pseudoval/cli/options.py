@@ -103,14 +103,29 @@ def executor_options(command: Command) -> Command:
     )(with_executor)  # fmt: skip
 
 
-def number_list(context: click.Context, option: click.Parameter, text: str | None) -> Any:
-    """``25,50,100`` as a list of whole numbers."""
+def values(context: click.Context, option: click.Parameter, text: str | None) -> Any:
+    """``25,50,100`` as a list of numbers; ``25..900`` and ``25..900:25`` as a study file has it."""
     if text is None:
         return None
     try:
-        return [int(part) for part in text.split(",")]
+        if ".." not in text:
+            return [_number(part) for part in text.split(",")]
+        ends, _, step = text.partition(":")
+        low, _, high = ends.partition("..")
+        found = {"from": _number(low), "to": _number(high)}
+        return {**found, "step": _number(step)} if step else found
     except ValueError:
-        raise click.BadParameter(f"{text!r} is not a list such as 25,50,100") from None
+        raise click.BadParameter(
+            f"{text!r} is neither a list such as 25,50,100 nor a range such as 25..900 or "
+            "25..900:25"
+        ) from None
+
+
+def _number(text: str) -> float:
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
 
 
 def assignments(context: click.Context, option: click.Parameter, texts: tuple[str, ...]) -> Any:
@@ -167,9 +182,15 @@ tune_options = together(
                  show_default=True, help="May be repeated: sets on one split, chosen on their "
                  "mean."),
     click.option("--out", type=PATH, default=Path("run"), show_default=True),
-    click.option("--t", callback=number_list, metavar="LIST",
-                 help="Grid over t, such as 25,50,100."),
-    click.option("--k", callback=number_list, metavar="LIST", help="Grid over K."),
+    click.option("--t", callback=values, metavar="LIST|RANGE",
+                 help="Values of t: a list such as 25,50,100, every 25th with 25..900:25, or "
+                 "with --trials a range, 25..900."),
+    click.option("--k", callback=values, metavar="LIST|RANGE", help="The same of K."),
+    click.option("--trials", type=click.IntRange(1), metavar="N",
+                 help="Try so many configurations in each stage that a sampler searches."),
+    click.option("--sampler", metavar="NAME", help="What searches the stages: grid, or a sampler "
+                 "of Optuna's, such as tpe, random, qmc or gp.  [default: the study's; tpe for "
+                 "ranges with --trials]"),
     click.option("--objective", metavar="NAME[+NAME]", help="What is maximised; 'pseudoval "
                  "studies' lists the names. A+B is the mean of two.  [default: "
                  "macro_image_auroc]"),

@@ -13,6 +13,7 @@ from pseudoval.detectors.protocol import (
     Parameter,
     TrainedDetector,
     TrainRequest,
+    Value,
 )
 from pseudoval.errors import UserError
 
@@ -61,5 +62,6 @@ def detector_class(name: str) -> type[TrainedDetector]:
 
 __all__ = [
     "DETECTORS", "Block", "Detector", "DetectorRow", "ExplainsTogether", "ExtractsFeatures",
-    "FitsBanks", "OpenRequest", "Parameter", "TrainRequest", "TrainedDetector", "detector_class",
+    "FitsBanks", "OpenRequest", "Parameter", "TrainRequest", "TrainedDetector", "Value",
+    "detector_class",
 ]  # fmt: skip

@@ -66,13 +66,11 @@ def levels_parameter(model: LafiteModel) -> Parameter | None:
     grid = tuple(sorted(int("".join(map(str, run))) for run in runs))
     return Parameter(
         name="stages",
-        low=grid[0],
-        high=grid[-1],
+        kind="categorical",
         grid=grid,
         default=grid[-1],
         needs_fit=True,
         meaning=f"feature stages used, their digits in a row: {grid[-1]} is all of them",
-        ordered=False,
     )
 
 
@@ -102,7 +100,7 @@ class Banks:
         """
         levels, rate = self.own.levels, self.own.rate
         if "stages" in config:
-            levels = tuple(int(digit) for digit in str(int(config["stages"])))
+            levels = tuple(self._level(digit) for digit in str(config["stages"]))
             if not set(levels) <= set(self.own.levels) or list(levels) != sorted(set(levels)):
                 known = ", ".join(map(str, self.own.levels))
                 raise UserError(
@@ -110,8 +108,12 @@ class Banks:
                     f"model's stages ({known}) in rising order, such as {self.own.levels[0]}."
                 )
         if "keep" in config:
-            rate = int(config["keep"]) / 100
+            rate = float(config["keep"]) / 100
         return Fit(levels=levels, rate=rate)
+
+    def _level(self, digit: str) -> int:
+        """The level of a digit; 0, which no model has, for what is none."""
+        return next((level for level in self.own.levels if str(level) == digit), 0)
 
     def size(self, fit: Fit) -> int:
         """Members of a bank; fewer only where training patches are equal to each other."""

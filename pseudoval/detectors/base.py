@@ -190,8 +190,12 @@ def check_values(parameters: Iterable[Parameter], config: Config) -> None:
     """
     for parameter in sorted(parameters, key=lambda p: not p.needs_fit):
         value = config.get(parameter.name, parameter.default)
-        if not isinstance(value, int) or not parameter.low <= value <= parameter.high:
-            raise UserError(
-                f"{parameter.name} = {value} cannot be scored; it must be a whole number from "
-                f"{parameter.low} to {parameter.high}."
-            )
+        if parameter.kind == "categorical":
+            sound, what = value in parameter.grid, f"one of {', '.join(map(repr, parameter.grid))}"
+        else:
+            whole = parameter.kind == "int"
+            sound = type(value) is int or (type(value) is float and not whole)
+            sound = sound and parameter.low <= float(value) <= parameter.high
+            what = f"a {'whole ' * whole}number from {parameter.low} to {parameter.high}"
+        if not sound:
+            raise UserError(f"{parameter.name} = {value} cannot be scored; it must be {what}.")

@@ -26,7 +26,7 @@ from pseudoval.detectors.protocol import (
 from pseudoval.metrics.score_matrix import Config
 
 K = Parameter(
-    name="k", low=0, high=10_000, default=5, needs_fit=False,
+    name="k", low=0, high=10_000, log=True, default=5, needs_fit=False,
     grid=(1, 2, 3, 5, 8, 12, 20, 30, 50),
     meaning="neighbours mixed by feature editing; 0 is no editing",
 )  # fmt: skip
@@ -99,7 +99,7 @@ class FeatureModelDetector(SingleModel):
     def check(self, config: Config) -> None:
         """See ``Detector``; K goes up to the size of the bank that the configuration asks for."""
         self.check_names(config)
-        check_values([p for p in self.parameters if p.needs_fit], config)
+        check_values([p for p in self.parameters if p.needs_fit and p.name != "stages"], config)
         most = min(K.high, self.banks.size(self.banks.fit_of(config)))
         scored = [p for p in self.parameters if not p.needs_fit]
         check_values(

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 
@@ -37,4 +38,4 @@ class KnnDetector(FeatureModelDetector):
         self, model: LafiteModel, images: Sequence[np.ndarray], configs: Sequence[Config]
     ) -> np.ndarray:
         """Mean distance to the K nearest members."""
-        return sweep.knn_errors(model, images, [int(config["k"]) for config in configs])
+        return sweep.knn_errors(model, images, [cast(int, config["k"]) for config in configs])

@@ -1,6 +1,7 @@
 """LafitE (Yin et al. 2023): feature editing and a diffusion model that reconstructs features."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 
@@ -31,7 +32,7 @@ class LafiteDetector(FeatureModelDetector):
         self, model: LafiteModel, images: Sequence[np.ndarray], configs: Sequence[Config]
     ) -> np.ndarray:
         """L2 distance of the reconstruction to the original features."""
-        pairs = [(int(config["t"]), int(config["k"])) for config in configs]
+        pairs = [_t_and_k(config) for config in configs]
         return sweep.lafite_errors(model, images, pairs, self.seed)
 
     def explain(self, image: np.ndarray, config: Config) -> Arrays:
@@ -44,9 +45,10 @@ class LafiteDetector(FeatureModelDetector):
         Also, in standardised features ``[C, h, w]``: ``features``, ``features_noised`` (the same
         at step ``large_t``, the largest of the default grid) and ``reconstruction``.
         """
-        t, k = int(config["t"]), int(config["k"])
+        t, k = _t_and_k(config)
         model = self.banks.model_of(self.banks.fit_of(config))
-        large = max(self.parameters[0].grid, default=self.parameters[0].high)
+        steps = self.parameters[0]
+        large = max(cast(tuple[int, ...], steps.grid), default=cast(int, steps.high))
         found = sweep.explain(model, images, t, k, self.seed, noised_t=large)
         return [
             {
@@ -60,3 +62,8 @@ class LafiteDetector(FeatureModelDetector):
             }
             for one in found
         ]
+
+
+def _t_and_k(config: Config) -> tuple[int, int]:
+    """The two numbers of a configuration, which ``check`` has found to be whole."""
+    return cast(int, config["t"]), cast(int, config["k"])

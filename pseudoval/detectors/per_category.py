@@ -96,4 +96,6 @@ def _identity(member: Detector) -> dict[str, Any]:
 
 def _tighter(a: Parameter, b: Parameter) -> Parameter:
     """The parameter within the limits of both."""
+    if a.kind == "categorical":
+        return dataclasses.replace(a, grid=tuple(value for value in a.grid if value in b.grid))
     return dataclasses.replace(limited(a, b.high), low=max(a.low, b.low))

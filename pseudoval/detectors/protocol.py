@@ -1,10 +1,11 @@
 """What a detector offers to the studies, and how it says what it can be tuned over."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -13,38 +14,45 @@ from pseudoval.progress import ProgressCallback
 
 Arrays = dict[str, np.ndarray]
 
+Value = float | str
+"""A value of a parameter: a whole number, a number, or text."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
     """A parameter that a detector can be tuned over.
 
     Attributes:
-        low, high: the range of values that make sense; integers.
-        grid: the values that a study tries by default, ascending.
+        kind: ``int``, ``float``, or ``categorical`` for text and for codes, such as the digits of
+            feature stages, where a value half-way between two others means nothing.
+        low, high: the range of numbers that make sense; none of a categorical parameter.
+        log: whether a search over a range draws from it evenly in the logarithm.
+        grid: the values that a study tries by default, numbers ascending; of a categorical
+            parameter all values that there are, unless the detector's ``check`` takes others.
         default: a fixed choice to compare with.
         needs_fit: whether another value needs a new fit, or only new scores. Such a parameter may
             be left out of a configuration, which then is scored with the value that the model was
             fitted with.
         meaning: one line for a person, with the unit.
-        ordered: False for a code, such as the digits of feature stages, where a value half-way
-            between two others means nothing.
     """
 
     name: str
-    low: int
-    high: int
-    grid: tuple[int, ...]
-    default: int
+    kind: Literal["int", "float", "categorical"] = "int"
+    low: float = -math.inf
+    high: float = math.inf
+    log: bool = False
+    grid: tuple[Value, ...]
+    default: Value
     needs_fit: bool
     meaning: str
-    ordered: bool = True
 
 
-def limited(parameter: Parameter, high: int) -> Parameter:
-    """The parameter and its default grid within what a model allows, such as a small bank."""
-    grid = tuple(value for value in parameter.grid if value <= high)
+def limited(parameter: Parameter, high: float) -> Parameter:
+    """A parameter of numbers and its default grid within what a model allows."""
+    grid = tuple(value for value in parameter.grid if float(value) <= high)
+    default = parameter.default if float(parameter.default) <= high else high
     return dataclasses.replace(
-        parameter, high=min(parameter.high, high), grid=grid, default=min(parameter.default, high)
+        parameter, high=min(parameter.high, high), grid=grid, default=default
     )
 
 

@@ -13,13 +13,20 @@ HEADER, BEST = "run.json", "best.json"
 Params = dict[str, float | str]
 """One configuration, as JSON holds it."""
 
+# Keys that are no Python names.
+RangeForm = TypedDict("RangeForm", {"from": float, "to": float, "step": float | None, "log": bool})
+"""A range of values in ``run.json``."""
+
+ValuesForm = list[float | str] | RangeForm
+"""What a stage tries of a parameter, in ``run.json``."""
+
 
 class StageHeader(TypedDict):
     """A stage of a study in ``run.json``: what it varies, holds and takes over, and how."""
 
     name: str
-    grid: dict[str, list[int]]
-    fixed: dict[str, int]
+    grid: dict[str, ValuesForm]
+    fixed: Params
     inherits: list[str]
     sampler: str
     trials: int
@@ -36,9 +43,9 @@ class RunHeader(TypedDict):
     model: str
     pseudo: list[str]
     categories: list[str]
-    grids: dict[str, list[int]]
+    grids: dict[str, ValuesForm]
     stages: list[StageHeader]
-    defaults: dict[str, float]
+    defaults: Params
     ranges: dict[str, list[float]]
     seed: int
     repeats: int
@@ -52,6 +59,8 @@ class RunHeader(TypedDict):
     study_name: str
     versions: dict[str, str]
     study_file: NotRequired[str]
+    sampler: NotRequired[str]
+    trials: NotRequired[int]
     workers: NotRequired[list[str]]
     members: NotRequired[list[str]]
     members_are: NotRequired[str]

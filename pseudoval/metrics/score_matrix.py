@@ -225,13 +225,18 @@ def _check_rows(table: "pd.DataFrame", path: Path) -> None:
 
 
 def config_name(config: Config) -> str:
-    """``{"t": 200, "k": 5}`` as ``t=200;k=5``, and ``{"name": "mine"}`` as ``mine``."""
+    """``{"t": 200, "k": 5}`` as ``t=200;k=5``, and ``{"name": "mine"}`` as ``mine``.
+
+    Numbers have all their digits, so that different configurations have different names.
+    """
     if set(config) == {"name"}:
         return str(config["name"])
-    return ";".join(
-        f"{name}={value:g}" if isinstance(value, int | float) else f"{name}={value}"
-        for name, value in config.items()
-    )
+    return ";".join(f"{name}={_digits(value)}" for name, value in config.items())
+
+
+def _digits(value: float | str) -> str:
+    whole = isinstance(value, float) and value.is_integer()
+    return str(int(value) if whole else value)
 
 
 def parse_config(text: str) -> dict[str, float | str]:

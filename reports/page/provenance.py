@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pseudoval
-from pseudoval.metrics.runs import Run, load_run
+from pseudoval.metrics.runs import Run, ValuesForm, load_run
 from reports.findings.source import Source
 
 TITLES = {
@@ -61,7 +61,8 @@ def _tune(run: Run, out: str) -> list[str]:
     else:
         grids = {name: header["grids"].get(name) for name in ("t", "k")}
         options.append(("study", header["study"]))
-        options += [(name, ",".join(map(str, grid))) for name, grid in grids.items() if grid]
+        options += [(name, _values(grid)) for name, grid in grids.items() if grid]
+    options += [(name, header[name]) for name in ("sampler", "trials") if name in header]
     options += [("set", f"{name}={value}") for name, value in header["scoring"].items()]
     options += [(name, header[name]) for name in ("objective", "rule", "seed", "repeats", "device")]
     options.append(("study-name", header["study_name"]))
@@ -69,6 +70,14 @@ def _tune(run: Run, out: str) -> list[str]:
         options.append(("audit-joint", run.best["audit"]["share"]))
     options.append(("out", out))
     return ["tune", *(word for name, value in options for word in (f"--{name}", str(value)))]
+
+
+def _values(grid: ValuesForm) -> str:
+    """The values of a parameter as an option has them."""
+    if isinstance(grid, list):
+        return ",".join(map(str, grid))
+    step = "" if grid["step"] is None else f":{grid['step']}"
+    return f"{grid['from']}..{grid['to']}{step}"
 
 
 def facts(source: Source, correlation: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -1,20 +1,21 @@
 """The studies that are built in."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 from pseudoval.detectors import Detector, Parameter
 from pseudoval.errors import UserError
-from studies.design.stages import TPE, Stage, Study
+from studies.design.ranges import Given, Values, values_of
+from studies.design.sampler_names import TPE
+from studies.design.stages import Stage, Study
 
 
-def t_then_k(
-    detector: Detector, t: Sequence[int] | None = None, k: Sequence[int] | None = None
-) -> Study:
+def t_then_k(detector: Detector, t: Given | None = None, k: Given | None = None) -> Study:
     """The paper's study (section 4.5): t without editing, then K with editing at that t.
 
     Args:
-        t, k: the grids; None is the detector's own.
+        t, k: lists of values, or ranges such as ``{"from": 25, "to": 900}``; None is the
+            detector's own grid.
 
     Example:
         >>> from studies import t_then_k
@@ -35,9 +36,7 @@ def t_then_k(
     )
 
 
-def k_then_t(
-    detector: Detector, t: Sequence[int] | None = None, k: Sequence[int] | None = None
-) -> Study:
+def k_then_t(detector: Detector, t: Given | None = None, k: Given | None = None) -> Study:
     """The other way round: K at the detector's default t, then t with editing by that K.
 
     Arguments as in ``t_then_k``.
@@ -59,9 +58,7 @@ def k_then_t(
     )
 
 
-def joint(
-    detector: Detector, t: Sequence[int] | None = None, k: Sequence[int] | None = None
-) -> Study:
+def joint(detector: Detector, t: Given | None = None, k: Given | None = None) -> Study:
     """The full grid: every t with every K, all of them with editing.
 
     Arguments as in ``t_then_k``.
@@ -80,9 +77,7 @@ def joint(
     )
 
 
-def joint_tpe(
-    detector: Detector, t: Sequence[int] | None = None, k: Sequence[int] | None = None
-) -> Study:
+def joint_tpe(detector: Detector, t: Given | None = None, k: Given | None = None) -> Study:
     """A third of the full grid, suggested by a seeded TPE.
 
     Arguments as in ``t_then_k``.
@@ -101,9 +96,7 @@ def joint_tpe(
     )
 
 
-def k_only(
-    detector: Detector, t: Sequence[int] | None = None, k: Sequence[int] | None = None
-) -> Study:
+def k_only(detector: Detector, t: Given | None = None, k: Given | None = None) -> Study:
     """The study of the nearest-neighbour detector: K alone.
 
     Raises:
@@ -124,9 +117,7 @@ def k_only(
     )
 
 
-def stages_then_k(
-    detector: Detector, t: Sequence[int] | None = None, k: Sequence[int] | None = None
-) -> Study:
+def stages_then_k(detector: Detector, t: Given | None = None, k: Given | None = None) -> Study:
     """The feature stages of the nearest-neighbour detector at its default K, then K with them.
 
     Every value of ``stages`` needs a memory bank of its own, fitted from the training features
@@ -158,7 +149,7 @@ def stages_then_k(
     )
 
 
-Maker = Callable[[Detector, Sequence[int] | None, Sequence[int] | None], Study]
+Maker = Callable[[Detector, Given | None, Given | None], Study]
 
 STUDIES: dict[str, Maker] = {
     "t_then_k": t_then_k,
@@ -171,21 +162,13 @@ STUDIES: dict[str, Maker] = {
 """The studies that are built in, by name."""
 
 
-def grid(
-    detector: Detector, name: str, values: Sequence[int] | None, lowest: int = 1
-) -> tuple[int, ...]:
-    """A parameter's grid, ascending and without repeats; None is the detector's own.
+def grid(detector: Detector, name: str, given: Given | None, lowest: float = 1) -> Values:
+    """The values of a parameter; arguments and errors as ``values_of``.
 
     Raises:
-        UserError: the detector has no such parameter, or the grid is empty or too low.
+        UserError: the detector has no such parameter.
     """
-    parameter = _parameter(detector, name)
-    chosen = sorted(set(parameter.grid if values is None else values))
-    if not chosen:
-        raise UserError(f"The grid over {name} is empty; give at least one value.")
-    if chosen[0] < lowest:
-        raise UserError(f"The grid over {name} starts at {chosen[0]}; the lowest is {lowest}.")
-    return tuple(chosen)
+    return values_of(_parameter(detector, name), given, lowest)
 
 
 def _parameter(detector: Detector, name: str) -> Parameter:

@@ -13,8 +13,14 @@
     name = "k"                       # takes over the t that the stage before it selected
     values.k = [1, 2, 3, 5, 8]
 
-``values.t = "default"`` is the detector's own grid; ``fixed.t = 200`` holds a parameter;
-``sampler = "tpe"`` with ``trials = 20`` tries some of a stage's combinations.
+``values.t = "default"`` is the detector's own grid; ``fixed.t = 200`` holds a parameter.
+
+    trials = 20
+    values.t = {from = 25, to = 900}
+
+tries 20 values of that range, which TPE suggests, even in t or in its logarithm as the detector
+declares it; ``log = true`` says otherwise. ``sampler = "random"`` names another of Optuna's
+samplers. Of lists a sampler suggests some combinations; without ``trials`` a third of them.
 """
 
 import tomllib
@@ -22,18 +28,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pseudoval.detectors import Detector
+from pseudoval.detectors import Detector, Parameter, Value
 from pseudoval.errors import UserError
 from pseudoval.statistics.objectives import MACRO, parts_of
 from pseudoval.statistics.rules import BEST, find_rule
-from studies.design.built_in import grid
-from studies.design.stages import GRID, SAMPLERS, Stage, Study
+from studies.design.ranges import Values, listed, values_of
+from studies.design.sampler_names import GRID, sampler_name
+from studies.design.stages import Stage, Study
 
 STUDY_KEYS = {"name": str, "summary": str, "detector": str, "objective": str, "rule": str,
               "stage": list}  # fmt: skip
 STAGE_KEYS = {"name": str, "values": dict, "fixed": dict, "editing": bool, "sampler": str,
               "trials": int}  # fmt: skip
-RANGE_KEYS = {"from": int, "to": int, "step": int}
 KINDS = {str: "text in quotes", dict: "a table", list: "a list of [[stage]]",
          int: "a whole number", bool: "true or false"}  # fmt: skip
 
@@ -93,27 +99,29 @@ def _stage(entry: Any, before: list[Stage], detector: Detector) -> Stage:
     name = entry.get("name", "-".join(varied))
     if name in [stage.name for stage in before]:
         raise UserError(f"Two stages are named {name!r}; rename one.")
-    sampler, trials = entry.get("sampler", GRID), entry.get("trials")
-    if sampler not in SAMPLERS:
-        raise UserError(f"There is no sampler {sampler!r}; the samplers are {', '.join(SAMPLERS)}.")
-    if trials is not None and (sampler == GRID or trials < 1):
-        raise UserError(
-            f"trials = {trials} is not possible; it is for the sampler tpe and at least 1."
-        )
-    return Stage(
+    sampler, trials = sampler_name(entry.get("sampler", GRID)), entry.get("trials")
+    known = {parameter.name: parameter for parameter in detector.parameters}
+    stage = Stage(
         name=name,
-        grid={parameter: _values(detector, parameter, v) for parameter, v in varied.items()},
+        grid={own: _values(known[own], values) for own, values in varied.items()},
         fixed=fixed,
         inherits=_inherited({*varied, *fixed}, before, detector),
         sampler=sampler,
         trials=trials,
-        codes=tuple(p.name for p in detector.parameters if p.name in varied and not p.ordered),
+        codes=tuple(own for own in known if own in varied and known[own].kind == "categorical"),
     )
+    useless = sampler == GRID and ("sampler" in entry or not stage.ranges)
+    if trials is not None and (useless or trials < 1):
+        raise UserError(
+            f"trials = {trials} is not possible; it is for a range, or a sampler such as tpe, and "
+            "at least 1."
+        )
+    return stage
 
 
 def _parameters(
     entry: Mapping[str, Any], detector: Detector
-) -> tuple[dict[str, Any], dict[str, int]]:
+) -> tuple[dict[str, Any], dict[str, Value]]:
     """What a stage varies, and what it holds; ``editing = false`` holds K at 0."""
     varied, fixed = dict(entry.get("values", {})), dict(entry.get("fixed", {}))
     names = [parameter.name for parameter in detector.parameters]
@@ -131,7 +139,9 @@ def _parameters(
             raise UserError(f"{name} has values and is fixed; keep one.")
     if not varied:
         raise UserError("The stage varies nothing; give it values.")
-    _check_keys(fixed, dict.fromkeys(names, int))
+    for parameter in detector.parameters:
+        if parameter.name in fixed:
+            (fixed[parameter.name],) = listed(parameter, [fixed[parameter.name]])
     return varied, fixed
 
 
@@ -152,22 +162,14 @@ def _inherited(own: set[str], before: list[Stage], detector: Detector) -> tuple[
     return tuple(inherited)
 
 
-def _values(detector: Detector, name: str, given: Any) -> tuple[int, ...]:
-    """The grid of a parameter: a list, a range, or the detector's own."""
-    if given == "default":
-        return grid(detector, name, None, lowest=0)
-    if isinstance(given, dict):
-        _check_keys(given, RANGE_KEYS)
-        step = given.get("step", 1)
-        if not {"from", "to"} <= set(given) or step < 1:
-            raise UserError(f"A range of {name} is {{from = 100, to = 300, step = 50}}.")
-        given = list(range(given["from"], given["to"] + 1, step))
-    if not isinstance(given, list) or any(type(value) is not int for value in given):
+def _values(parameter: Parameter, given: Any) -> Values:
+    """The values of a parameter: a list, a range, or the detector's own grid."""
+    if given != "default" and not isinstance(given, list | dict):
         raise UserError(
-            f"The values of {name} are {given!r}; give a list of whole numbers, a range or "
-            f'"default", such as values.{name} = [1, 2, 5].'
+            f"The values of {parameter.name} are {given!r}; give a list, a range or "
+            f'"default", such as values.{parameter.name} = {list(parameter.grid[:3])!r}.'
         )
-    return grid(detector, name, given, lowest=0)
+    return values_of(parameter, None if given == "default" else given, lowest=0)
 
 
 def _check_keys(table: Any, kinds: Mapping[str, type]) -> None:

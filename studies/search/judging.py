@@ -10,13 +10,14 @@ import numpy as np
 from pseudoval.errors import UserError
 from pseudoval.metrics.image_metrics import auroc_by_category, macro_auroc
 from pseudoval.metrics.runs import Params, StageResult
-from pseudoval.metrics.score_matrix import ScoreMatrix
+from pseudoval.metrics.score_matrix import Config, ScoreMatrix
 from pseudoval.statistics import objectives
 from pseudoval.statistics.bootstrap import Replicates, averaged
 from pseudoval.statistics.rules import select
 from pseudoval.statistics.separation import separation
 from studies.design.stages import Stage
 from studies.search.members import Member, listed, mean_over_members, number, paired
+from studies.search.storage import Told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +54,25 @@ class Judged:
         bounds = objectives.objective_intervals(self.objective, self.replicates)
         return [None if np.isnan(pair).any() else pair.tolist() for pair in bounds]
 
-    def attributes(self, row: int) -> dict[str, Any]:
-        """The user attributes of a configuration's trial."""
+    def told(self, row: int, config: Config, seconds: float) -> Told:
+        """What a configuration's trial is told.
+
+        Args:
+            seconds: that its scoring took.
+        """
+        by_category = {
+            step: float(value)
+            for step, value in enumerate(self.by_category[row])
+            if np.isfinite(value)
+        }
+        return Told(
+            config=config,
+            value=float(self.value[row]),
+            attributes={"seconds": seconds, **self._attributes(row)},
+            steps=by_category,
+        )
+
+    def _attributes(self, row: int) -> dict[str, Any]:
         found: dict[str, Any] = {
             f"auroc/{name}": number(value)
             for name, value in zip(self.categories, self.auroc_by_category[row], strict=True)

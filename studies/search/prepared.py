@@ -2,11 +2,18 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from optuna.samplers import BaseSampler
 
 from pseudoval.metrics.runs import RunHeader
 from pseudoval.tasks import ALONE, Workers
 from studies.design.stages import Study
 from studies.search.members import Member
+
+MAY_DIFFER = ("model", "pseudo", "study_file", "members_are", "versions", "device", "defaults",
+              "ranges", "trained_sha256", "workers")  # fmt: skip
+"""Keys of the header that may differ from one call to the next; all others make it this study."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +26,7 @@ class PreparedStudy:
         out: the RUN folder.
         header: its ``run.json``, which names objective, rule and seed.
         workers: those who score.
+        sampler: what searches the stages that are not grids; None is the sampler that they name.
     """
 
     plan: Study
@@ -26,3 +34,10 @@ class PreparedStudy:
     out: Path
     header: RunHeader
     workers: Workers = ALONE
+    sampler: BaseSampler | None = None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What makes a study the same, wherever it is kept: that part of the header."""
+        other = (*MAY_DIFFER, "storage")
+        return {key: value for key, value in self.header.items() if key not in other}

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from pseudoval.detectors import Value
 from pseudoval.metrics.runs import Best, StageResult, write_best
 from pseudoval.metrics.score_matrix import ScoreMatrix
 from pseudoval.progress import ProgressCallback, labelled
@@ -14,7 +15,7 @@ from studies.search.prepared import PreparedStudy
 from studies.search.scoring import forget_scored, with_pixels
 from studies.search.stage import score_stage
 from studies.search.storage import StudyStorage
-from studies.search.trials import record_stage, write_trials
+from studies.search.trials import write_trials
 
 
 def search(
@@ -32,15 +33,14 @@ def search(
     Raises:
         UserError: no configuration of a stage has a value, or the objective is not available.
     """
-    selected: dict[str, int] = {}
+    selected: dict[str, Value] = {}
     parts: list[list[ScoreMatrix]] = []
     results: list[StageResult] = []
     tables: list[pd.DataFrame] = []
     for stage in study.plan.stages:
-        scored = score_stage(study, stage, selected, progress)
-        judged = judge(study.header["objective"], study.members, scored.matrices)
-        tables.append(record_stage(study, storage, stage, scored, judged))
-        result = choose(study.header["rule"], stage, scored.configs, judged)
+        scored = score_stage(study, storage, stage, selected, progress)
+        tables.append(scored.trials)
+        result = choose(study.header["rule"], stage, scored.configs, scored.judged)
         selected |= stage.point(scored.configs[_row(result)]) | dict(stage.fixed)
         parts.append(scored.matrices)
         results.append(result)

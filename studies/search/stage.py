@@ -1,20 +1,23 @@
-"""Scoring one stage: its grid, or what TPE suggests of it."""
+"""Scoring one stage: its grid, or what a sampler suggests."""
 
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
+import pandas as pd
 
+from pseudoval.detectors import Value
 from pseudoval.metrics.runs import Params
 from pseudoval.metrics.score_matrix import Config, ScoreMatrix
 from pseudoval.progress import ProgressCallback
-from pseudoval.statistics.objectives import values
-from studies.design.stages import GRID, Stage
-from studies.search.members import mean_over_members
+from studies.design.sampler_names import GRID
+from studies.design.stages import Stage
+from studies.search.judging import Judged, judge
 from studies.search.prepared import PreparedStudy
-from studies.search.samplers import tried
+from studies.search.samplers import maker, tried, try_all
 from studies.search.scoring import score_members
+from studies.search.storage import StudyStorage, open_stage
+from studies.search.trials import list_trials
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,14 +25,14 @@ class Scored:
     """The scores of a stage.
 
     Attributes:
-        order: the configurations in the order in which they were tried.
         matrices: of each member, the smallest t first, then the smallest K.
-        seconds: that it took, for each configuration.
+        judged: what they are worth.
+        trials: as ``trials.csv`` lists them.
     """
 
-    order: list[Config]
     matrices: list[ScoreMatrix]
-    seconds: float
+    judged: Judged
+    trials: pd.DataFrame
 
     @property
     def configs(self) -> list[Params]:
@@ -38,9 +41,13 @@ class Scored:
 
 
 def score_stage(
-    study: PreparedStudy, stage: Stage, selected: Mapping[str, int], progress: ProgressCallback
+    study: PreparedStudy,
+    storage: StudyStorage,
+    stage: Stage,
+    selected: Mapping[str, Value],
+    progress: ProgressCallback,
 ) -> Scored:
-    """Score everything that a stage tries.
+    """Score everything that a stage tries, and tell Optuna.
 
     Args:
         selected: what the stages before it chose.
@@ -48,22 +55,29 @@ def score_stage(
     Raises:
         UserError: an image cannot be read, or the objective is not available.
     """
-    started = time.monotonic()
+    objective, held = study.header["objective"], stage.held(selected)
+    categories = study.header["categories"]
+    trials = storage.patiently(lambda: open_stage(storage, stage, study.identity, categories))
     batches: list[list[ScoreMatrix]] = []
-    grid = stage.configs(selected)
+    verdicts: list[Judged] = []
 
-    def score(configs: Sequence[Config]) -> np.ndarray:
+    def score(configs: Sequence[Config]) -> None:
+        began = time.monotonic()
         batch = "" if stage.sampler == GRID else f"-{len(batches):03d}"
         name = f"stage-{stage.name}{batch}"
         batches.append(score_members(study, configs, name, progress))
-        objective = study.header["objective"]
-        return mean_over_members([values(objective, matrix) for matrix in batches[-1]])
+        verdicts.append(judge(objective, study.members, batches[-1]))
+        seconds = (time.monotonic() - began) / len(configs)
+        outcomes = [verdicts[-1].told(row, config, seconds) for row, config in enumerate(configs)]
+        storage.patiently(lambda: trials.record(outcomes))
 
-    order = tried(stage, grid, study.header["seed"], score)
-    ascending = [config for config in grid if config in order]
-    wholes = [ScoreMatrix.joined(of_member) for of_member in zip(*batches, strict=True)]
-    return Scored(
-        order=order,
-        matrices=[whole.select([whole.row(config) for config in ascending]) for whole in wholes],
-        seconds=(time.monotonic() - started) / len(order),
-    )
+    make = maker(stage, study.sampler)
+    try_all(trials, storage, held, seed=study.header["seed"], make=make, score=score)
+    matrices, judged = batches[0], verdicts[0]
+    if stage.sampler != GRID:
+        ascending = stage.ascending(tried(trials, held)[: stage.budget])
+        wholes = [ScoreMatrix.joined(of_member) for of_member in zip(*batches, strict=True)]
+        matrices = [whole.select([whole.row(config) for config in ascending]) for whole in wholes]
+        judged = judge(objective, study.members, matrices)
+    listed = storage.patiently(lambda: list_trials(trials, matrices[0].configs, judged))
+    return Scored(matrices=matrices, judged=judged, trials=listed)

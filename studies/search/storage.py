@@ -1,20 +1,26 @@
-"""Where a study is kept, and its stages in there: every grid point COMPLETE exactly once.
+"""Where a study is kept, and the trials of its stages in there.
 
 Each stage is an Optuna study ``NAME/STAGE``, in a journal inside RUN or in a database. One process
-writes it. A trial is entered together with its value, so that none is left half-run.
+writes it. The trials of a grid are entered together with their values, in one piece each; those
+that a sampler suggests are running until they are told.
 """
 
+import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, IntDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
@@ -24,6 +30,8 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from pseudoval.errors import UserError
 from pseudoval.metrics.score_matrix import Config, config_name
+from studies.design.ranges import Range, Values
+from studies.design.sampler_names import GRID
 from studies.design.stages import Stage
 
 JOURNAL = "optuna.journal"
@@ -33,8 +41,14 @@ GRACE_SECONDS = 5
 CONFIG = "config"
 """The user attribute of a trial that names its configuration, held parameters included."""
 
-WAITS = 0.2
-"""Seconds before a database that does not answer is asked again; growing."""
+IDENTITY, CATEGORIES = "identity", "categories"
+"""User attributes of an Optuna study: what it is a study of, and the steps of its trials."""
+
+PATIENCE, WAIT = 60.0, 0.2
+"""Seconds for which a database that does not answer is asked again, and until the first time; the
+waits grow."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,60 +57,51 @@ class StudyStorage:
 
     Attributes:
         name: what the names of its Optuna studies begin with.
+        url: of the database; None is a journal.
+        notice: is told when the database does not answer.
     """
 
     storage: BaseStorage
     name: str
+    url: str | None = None
+    notice: Callable[[str], None] = lambda _: None
 
+    def patiently(self, work: Callable[[], T]) -> T:
+        """What ``work`` returns; it is done again while a database does not answer, for a minute.
 
-class _Lock(JournalFileOpenLock):
-    """Optuna's lock file, a shorter time after which that of a dead process is broken, and calm if
-    it was broken: what was appended stands, since lines are appended whole.
-    """
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(str(path), grace_period=GRACE_SECONDS)
-
-    def release(self) -> None:
-        with suppress(RuntimeError):
-            super().release()
-
-
-class _JournalFile(JournalFileBackend):
-    """Optuna's journal file, which a kill in the middle of an append does not spoil.
-
-    Optuna ignores half a line at the end, but would append the next line to it, and could then
-    never read the file again.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._guard = path, _Lock(path)
-        super().__init__(str(path), lock_obj=self._guard)
-
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        if not self._whole():
-            self._guard.acquire()
+        Args:
+            work: looks at what is there before it writes, so that doing it twice does no harm.
+        """
+        deadline, wait = time.monotonic() + PATIENCE, WAIT
+        while True:
             try:
-                if not self._whole():  # what was being written a moment ago may be whole by now
-                    content = self._path.read_bytes()
-                    with self._path.open("r+b") as file:
-                        file.truncate(content.rfind(b"\n") + 1)
-            finally:
-                self._guard.release()
-        super().append_logs(logs)
-
-    def _whole(self) -> bool:
-        with self._path.open("rb") as file:
-            if file.seek(0, 2) == 0:
-                return True
-            file.seek(-1, 2)
-            return file.read() == b"\n"
+                return work()
+            except (SQLAlchemyError, StorageInternalError):
+                if time.monotonic() + wait > deadline:
+                    raise
+            if wait == WAIT:
+                self.notice(
+                    f"The storage {shown(self.url or '')} does not answer; trying again for "
+                    f"{PATIENCE:.0f} s."
+                )
+            time.sleep(wait)
+            wait = min(2 * wait, 10.0)
 
 
 def open_journal(folder: Path) -> BaseStorage:
-    """The journal in a RUN folder, made if need be; safe for several processes."""
+    """The journal in a RUN folder, made if need be, for the one process that writes it.
+
+    Optuna ignores half a line that a kill has left at its end, but would append the next line to
+    it, and could then never read the file again: it is cut off.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return JournalStorage(_JournalFile(folder / JOURNAL))
+    path = folder / JOURNAL
+    if path.exists():
+        with path.open("r+b") as file:
+            content = file.read()
+            file.truncate(content.rfind(b"\n") + 1)
+    lock = JournalFileOpenLock(str(path), grace_period=GRACE_SECONDS)
+    return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
 
 
 def connect(url: str) -> BaseStorage:
@@ -121,10 +126,10 @@ def connect(url: str) -> BaseStorage:
                     "'pip install pseudoval[postgres]'."
                 ) from None
             except (SQLAlchemyError, StorageInternalError):
-                # Of several machines that open an empty database at once, one makes the tables.
+                # Of several studies that open an empty database at once, one makes the tables.
                 if attempt == 4:
                     raise
-                time.sleep(WAITS * (attempt + 1))
+                time.sleep(WAIT * (attempt + 1))
     raise AssertionError("unreachable")
 
 
@@ -180,81 +185,177 @@ def _parsed(url: str) -> URL:
     return parsed
 
 
-def open_stage(storage: StudyStorage, stage: Stage, seed: int) -> optuna.Study:
-    """The Optuna study of a stage, created if need be.
+def settle_name(storage: StudyStorage, identity: Mapping[str, Any], *, overwrite: bool) -> None:
+    """See to it that a name belongs to one study of a database.
 
-    The sampler is never asked; one is named all the same, because the default differs between
-    versions of Optuna.
+    Args:
+        identity: what makes a study the same, as JSON.
+        overwrite: forget the study that has the name.
+
+    Raises:
+        UserError: another study has it.
     """
-    return optuna.create_study(
+    own = json.loads(json.dumps(identity))
+    for name in optuna.get_all_study_names(storage=storage.storage):
+        if not name.startswith(f"{storage.name}/"):
+            continue
+        there = optuna.load_study(study_name=name, storage=storage.storage)
+        found = there.user_attrs.get(IDENTITY)
+        if found is not None and found["study_name"] != storage.name:
+            continue  # "a/b" is another study than "a", whose stages are called "a/..." too
+        if overwrite:
+            optuna.delete_study(study_name=name, storage=storage.storage)
+        elif found is None and not there.get_trials(deepcopy=False):
+            continue  # a kill left it before it was said whose it is
+        elif found != own:
+            differing = [key for key in own if (found or {}).get(key) != own[key]]
+            raise UserError(
+                f"The study {storage.name!r} in {shown(storage.url or '')} has another "
+                f"{differing[0]}; give this one another --study-name, or pass --overwrite."
+            )
+
+
+def open_stage(
+    storage: StudyStorage, stage: Stage, identity: Mapping[str, Any], categories: Sequence[str] = ()
+) -> "StageTrials":
+    """The trials of a stage, in an Optuna study that is created if need be.
+
+    Args:
+        identity: see ``settle_name``.
+        categories: whose values are the steps of a trial's intermediate values, in this order.
+    """
+    study = optuna.create_study(
         storage=storage.storage,
         study_name=f"{storage.name}/{stage.name}",
         direction="maximize",
         load_if_exists=True,
-        sampler=optuna.samplers.RandomSampler(seed=seed),
     )
+    if IDENTITY not in study.user_attrs:
+        study.set_user_attr(CATEGORIES, list(categories))
+        study.set_user_attr(IDENTITY, dict(identity))
+    return StageTrials(study=study, storage=storage.storage, stage=stage)
 
 
-def record(
-    study: optuna.Study,
-    stage: Stage,
-    configs: Sequence[Config],
-    values: Sequence[float] | np.ndarray,
-    attributes: Sequence[Mapping[str, Any]],
-) -> None:
-    """Give every configuration a finished trial, if it has none yet.
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What the trial of a configuration is told.
 
-    A NaN is a failed trial. A configuration that failed before and has a value now gets another
-    trial, which is the one that counts.
-
-    Args:
-        configs: in the order in which they were tried.
-        values: objective value of each configuration.
-        attributes: user attributes of each configuration.
+    Attributes:
+        value: the objective; NaN is a failed trial.
+        attributes: user attributes.
+        steps: intermediate values, by the place of a category.
     """
-    spaces: dict[str, BaseDistribution] = {
-        name: IntDistribution(min(values), max(values)) for name, values in stage.grid.items()
-    }
-    outcomes = [TrialState.FAIL if math.isnan(value) else TrialState.COMPLETE for value in values]
-    trials = _by_config(study, configs)
-    for config, value, outcome, own in zip(configs, values, outcomes, attributes, strict=True):
-        if not _settled(trials[config_name(config)], outcome):
-            study.add_trial(
-                optuna.trial.create_trial(
-                    state=outcome,
-                    value=float(value) if outcome == TrialState.COMPLETE else None,
-                    params=stage.point(config),
-                    distributions=spaces,
-                    user_attrs={**own, CONFIG: config_name(config)},
+
+    config: Config
+    value: float
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    steps: Mapping[int, float] = field(default_factory=dict)
+
+    @property
+    def state(self) -> TrialState:
+        """The state of its trial."""
+        return TrialState.FAIL if math.isnan(self.value) else TrialState.COMPLETE
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageTrials:
+    """The trials of a stage.
+
+    A trial counts from the moment on that it has the name of its configuration, so that a kill
+    while a sampler is asked leaves one that does not.
+    """
+
+    study: optuna.Study
+    storage: BaseStorage
+    stage: Stage
+
+    def entered(self) -> list[FrozenTrial]:
+        """The trials that count, in order of number."""
+        trials = self.study.get_trials(deepcopy=False)
+        return [t for t in trials if CONFIG in t.user_attrs and t.state != TrialState.WAITING]
+
+    def record(self, outcomes: Sequence[Told]) -> None:
+        """Tell the running trials of some configurations, and enter one where there is none.
+
+        A configuration that failed before and has a value now gets another trial, which is the
+        one that counts.
+        """
+        trials = self._by_config([one.config for one in outcomes])
+        for one in outcomes:
+            own = trials[config_name(one.config)]
+            running = [trial.number for trial in own if trial.state == TrialState.RUNNING]
+            for number in running:
+                self.tell(number, one)
+            if not running and not _settled(own, one.state):
+                self.study.add_trial(
+                    optuna.trial.create_trial(
+                        state=one.state,
+                        value=one.value if one.state == TrialState.COMPLETE else None,
+                        params=self.stage.point(one.config),
+                        distributions=spaces(self.stage),
+                        user_attrs={**one.attributes, CONFIG: config_name(one.config)},
+                        intermediate_values=dict(one.steps),
+                    )
                 )
-            )
 
+    def tell(self, number: int, outcome: Told) -> None:
+        """Finish a running trial, whoever asked for it."""
+        study_id = self.storage.get_study_id_from_name(self.study.study_name)
+        trial_id = self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
+        for name, value in outcome.attributes.items():
+            self.storage.set_trial_user_attr(trial_id, name, value)
+        for step, value in outcome.steps.items():
+            self.storage.set_trial_intermediate_value(trial_id, step, value)
+        failed = outcome.state == TrialState.FAIL
+        self.study.tell(number, None if failed else outcome.value, state=outcome.state)
 
-def finished(study: optuna.Study, configs: Sequence[Config]) -> list[tuple[FrozenTrial, Config]]:
-    """The trial of each configuration that counts, and the configuration, in order of number.
+    def finished(self, configs: Sequence[Config]) -> list[tuple[FrozenTrial, Config]]:
+        """The trial of each configuration that counts, and the configuration, in order of number.
 
-    That is the complete one; of a configuration without, the first that failed.
-    """
-    trials = _by_config(study, configs)
-    counting: list[tuple[FrozenTrial, Config]] = []
-    for config in configs:
-        over = [trial for trial in trials[config_name(config)] if trial.state.is_finished()]
-        over.sort(key=lambda trial: (trial.state == TrialState.FAIL, trial.number))
-        counting += [(trial, config) for trial in over[:1]]
-    return sorted(counting, key=lambda pair: pair[0].number)
+        That is the first complete one; of a configuration without, the first that failed.
+        """
+        trials = self._by_config(configs)
+        counting: list[tuple[FrozenTrial, Config]] = []
+        for config in configs:
+            over = [trial for trial in trials[config_name(config)] if trial.state.is_finished()]
+            over.sort(key=lambda trial: (trial.state == TrialState.FAIL, trial.number))
+            counting += [(trial, config) for trial in over[:1]]
+        return sorted(counting, key=lambda pair: pair[0].number)
 
-
-def _by_config(study: optuna.Study, configs: Sequence[Config]) -> dict[str, list[FrozenTrial]]:
-    """The trials of each configuration, by its name, in order of number."""
-    found: dict[str, list[FrozenTrial]] = {config_name(config): [] for config in configs}
-    for trial in study.get_trials(deepcopy=False):
-        name = trial.user_attrs[CONFIG]
-        if name in found:
-            found[name].append(trial)
-    return found
+    def _by_config(self, configs: Sequence[Config]) -> dict[str, list[FrozenTrial]]:
+        """The trials of each configuration, by its name, in order of number."""
+        found: dict[str, list[FrozenTrial]] = {config_name(config): [] for config in configs}
+        for trial in self.entered():
+            if trial.user_attrs[CONFIG] in found:
+                found[trial.user_attrs[CONFIG]].append(trial)
+        return found
 
 
 def _settled(trials: Sequence[FrozenTrial], state: TrialState) -> bool:
     """Whether one of the trials stands for this outcome or a better one."""
     over = {trial.state for trial in trials if trial.state.is_finished()}
     return bool(over - {TrialState.FAIL}) or (state == TrialState.FAIL and bool(over))
+
+
+def spaces(stage: Stage) -> dict[str, BaseDistribution]:
+    """What a sampler draws from; of a grid, whose cells are known, the range of its numbers.
+
+    A list is categorical: its values may lie at any distance from each other.
+    """
+    searched = stage.sampler != GRID
+    return {name: _space(stage.grid[name], searched) for name in stage.names}
+
+
+def _space(values: Values, searched: bool) -> BaseDistribution:
+    """The distribution of a parameter."""
+    if isinstance(values, Range):
+        high = values.values()[-1] if values.step is not None else values.high
+        if isinstance(values.low, int) and isinstance(high, int):
+            return IntDistribution(values.low, high, step=int(values.step or 1), log=values.log)
+        return FloatDistribution(values.low, high, step=values.step, log=values.log)
+    if searched or any(isinstance(value, str) for value in values):
+        return CategoricalDistribution(values)
+    numbers = [float(value) for value in values]
+    if all(isinstance(value, int) for value in values):
+        return IntDistribution(round(min(numbers)), round(max(numbers)))
+    return FloatDistribution(min(numbers), max(numbers))

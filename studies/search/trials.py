@@ -1,4 +1,4 @@
-"""The trials of a study: told to Optuna's storage, and listed in ``trials.csv``."""
+"""The trials of a study as ``trials.csv`` lists them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,37 +8,32 @@ import pandas as pd
 from optuna.trial import TrialState
 
 from pseudoval.data.files import atomic_path
+from pseudoval.metrics.runs import Params
 from pseudoval.metrics.score_matrix import Config, config_name
-from studies.design.stages import Stage
 from studies.search.judging import Judged
 from studies.search.members import number
-from studies.search.prepared import PreparedStudy
-from studies.search.stage import Scored
-from studies.search.storage import StudyStorage, finished, open_stage, record
+from studies.search.storage import StageTrials
 
 AUDIT = "audit"
 """The stage of cells off the path in ``trials.csv``, and their key in ``best.json``."""
 
 
-def record_stage(
-    study: PreparedStudy, storage: StudyStorage, stage: Stage, scored: Scored, judged: Judged
-) -> pd.DataFrame:
-    """Tell Optuna the values of a stage, and list its trials as ``trials.csv`` does."""
-    rows = [scored.matrices[0].row(config) for config in scored.order]
-    values = judged.value[rows]
-    attributes = [{"seconds": scored.seconds, **judged.attributes(row)} for row in rows]
-    opened = open_stage(storage, stage, study.header["seed"])
-    record(opened, stage, scored.order, values, attributes)
+def list_trials(trials: StageTrials, configs: Sequence[Params], judged: Judged) -> pd.DataFrame:
+    """The trials of some configurations of a stage, as ``trials.csv`` lists them.
+
+    Args:
+        configs: the rows of ``judged``.
+    """
     listed = []
-    for trial, config in finished(opened, scored.configs):
+    for trial, config in trials.finished(configs):
         failed = trial.state == TrialState.FAIL
         listed.append(
             {
-                "stage": stage.name,
+                "stage": trials.stage.name,
                 "number": trial.number,
                 "params": config_name(config),
                 "state": trial.state.name,
-                "pseudo_auroc": number(judged.auroc[scored.matrices[0].row(config)]),
+                "pseudo_auroc": number(judged.auroc[configs.index(dict(config))]),
                 "seconds": round(float(trial.user_attrs["seconds"]), 3),
                 "objective_value": trial.value,
                 "reason": "a score is not a number" if failed else "",

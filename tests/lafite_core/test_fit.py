@@ -11,7 +11,7 @@ from helpers import texture
 
 from lafite_core import coreset
 from lafite_core.backbones import make_backbone
-from lafite_core.config import EditConfig, FeatureConfig, LafiteConfig
+from lafite_core.config import EditConfig, FeatureConfig, LafiteConfig, TrainConfig, UNetConfig
 from lafite_core.coreset import shards_needed
 from lafite_core.errors import LafiteError
 from lafite_core.fit import FitRequest, fit
@@ -85,3 +85,29 @@ def test_an_image_of_another_kind_is_refused(tmp_path: Path) -> None:
                          backbone=make_backbone(FEATURES), seed=0)  # fmt: skip
     with pytest.raises(LafiteError, match="uint8 RGB"):
         fit([np.zeros((8, 8))], request)
+
+
+@pytest.mark.parametrize("options", [{}, {"dropout": 0.2}], ids=["plain", "dropout"])
+def test_a_model_does_not_depend_on_the_number_of_cores(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    """Ten images are two passes, the widths those of real products, which torch would share out."""
+    config = LafiteConfig(
+        features=FeatureConfig(backbone="filterbank", image_size=64, grid=8),
+        unet=UNetConfig(base_channels=32, multipliers=(1, 2, 4), **options),
+        train=TrainConfig(epochs=3, min_steps=0),
+    )
+    images = [texture(seed, 64) for seed in range(10)]
+    found, before = set(), torch.get_num_threads()
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        request = FitRequest(
+            keys=[str(seed) for seed in range(10)], config=config, seed=0,
+            backbone=make_backbone(config.features), folder=tmp_path / str(threads),
+        )  # fmt: skip
+        request.folder.mkdir()
+        try:
+            found.add(fit(images, request).sha256())
+        finally:
+            torch.set_num_threads(before)
+    assert len(found) == 1

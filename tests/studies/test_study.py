@@ -16,7 +16,7 @@ from pseudoval.metrics.runs import Best, RunHeader, StageHeader, StageResult, re
 from pseudoval.metrics.score_matrix import ScoreMatrix
 from studies import STUDIES, Stage, run_study, t_then_k
 from studies.design.built_in import grid
-from studies.search.storage import StudyStorage, finished, open_journal, open_stage, record
+from studies.search.storage import StudyStorage, Told, open_journal, open_stage
 
 
 def study(road: Path, out: Path, **options):  # type: ignore[no-untyped-def]
@@ -185,9 +185,9 @@ def test_recording_twice_doubles_no_trial(tmp_path: Path) -> None:
     storage = StudyStorage(storage=open_journal(tmp_path), name="s")
     configs, values = stage.configs({}), [0.1, 0.5, 0.3]
     for _ in range(2):
-        again = open_stage(storage, stage, 0)
-        record(again, stage, configs, values, [{}] * 3)
-    found = finished(again, configs)
+        again = open_stage(storage, stage, {})
+        again.record([Told(config=c, value=v) for c, v in zip(configs, values, strict=True)])
+    found = again.finished(configs)
     assert sorted(trial.params["t"] for trial, _ in found) == [1, 2, 3]
-    assert len(again.trials) == 3
-    assert again.best_params == {"t": 2}
+    assert len(again.study.trials) == 3
+    assert again.study.best_params == {"t": 2}

@@ -121,7 +121,8 @@ def test_wrong_values_and_lost_features_are_refused(
     for config, what in (
         ({"k": 1, "stages": 32}, "stages = 32 .* in rising order"),
         ({"k": 1, "stages": 15}, r"digits of the model's stages \(1, 2, 3, 4\)"),
-        ({"k": 1, "stages": 12345}, "from 1 to 1234"),
+        ({"k": 1, "stages": 12345}, "stages = 12345 .* in rising order"),
+        ({"k": 1, "stages": "two"}, "stages = two .* in rising order"),
         ({"k": 1, "keep": 0}, "keep = 0 cannot be scored; .* from 1 to 100"),
         ({"k": 5000, "keep": 1}, "k = 5000 cannot be scored"),
         ({"stages": 1}, "has k, and may have keep and stages; not stages"),

@@ -103,7 +103,10 @@ STAGE = "[[stage]]\n"
         (FILE.replace("[4, 1]", "[]"), ", stage 2: The grid over k is empty"),
         (FILE.replace("[4, 1]", "[4, 1.5]"), ", stage 2: The values of k are [4, 1.5]"),
         (FILE.replace("[4, 1]", "[4, -1]"), ", stage 2: The grid over k starts at -1"),
-        (FILE.replace("[4, 1]", "{from = 4, to = 1}"), ", stage 2: The grid over k is empty"),
+        (
+            FILE.replace("[4, 1]", "{from = 4, to = 1}"),
+            ", stage 2: The range of k goes from 4 down",
+        ),
         (FILE.replace("[4, 1]", "{from = 4}"), ", stage 2: A range of k is {from = 100"),
         (
             FILE.replace("values.k", "values.q"),
@@ -114,7 +117,7 @@ STAGE = "[[stage]]\n"
             ", stage 3: The values of t are [50, True]",
         ),
         (FILE.replace('"both"', '"k"'), ", stage 3: Two stages are named 'k'"),
-        (FILE.replace('"tpe"', '"cma"'), "no sampler 'cma'; the samplers are grid, tpe"),
+        (FILE.replace('"tpe"', '"cma"'), "no sampler 'cma'; the samplers are grid, "),
         (FILE.replace('"tpe"', '"grid"'), ", stage 3: trials = 3 is not possible"),
         (FILE.replace("= false\n", "= false\nfixed.k = 2\n"), ", stage 1: editing = false fixes k"),
         (STAGE + "values.t = [1]\nfixed.t = 1\n", ", stage 1: t has values and is fixed"),
