@@ -239,12 +239,14 @@ def searches(points: Tensor, device: str) -> dict[str, float]:
     ``rough_product`` is the tiled product without the ranking in float64; ``bank`` takes ``faiss``
     on a CPU where it is installed, else ``product``.
     """
-    members, queries = points[::10].contiguous(), points[1:62720:20].contiguous()
-    product = nearest.product_search(members, device)
+    members, queries = (part.contiguous() for part in (points[::10], points[1:62720:20]))
     whole = bank.MemoryBank(members, device)
+    members, queries = members.to(device), queries.to(device)
+    product = nearest.product_search(members, device)
+    width = 50 + nearest.SPARE
     forms = {
         "rough_product": lambda: product(queries, 50)[0],
-        "product": lambda: nearest.checked_search(members, product, queries, 50)[0],
+        "product": lambda: nearest.ranked(members, product, queries, 50, width)[0],
         "bank": lambda: whole.search(queries, 50).distance,
     }
     found = {}

@@ -4,6 +4,7 @@ This is how a method author would write it: batches of 16 through the backbone a
 denoiser, faiss for the neighbours, nothing kept from one trial to the next.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -47,6 +48,7 @@ class PlainLoop:
             self.index.add(model.bank.vectors.numpy())
         except ImportError:
             self.vectors = model.bank.vectors.to(model.device)
+        self.unet = copy.deepcopy(model.unet).to(model.device) if model.unet is not None else None
         labels = np.array([item.label for item in items])
         names = np.array([item.category for item in items])
         self.rows = {name: np.flatnonzero(names == name) for name in sorted(set(names.tolist()))}
@@ -134,7 +136,7 @@ class PlainLoop:
         return mixed.reshape(b, h, w, c).permute(0, 3, 1, 2)
 
     def _denoised(self, start: Tensor, noise: Tensor, t: int) -> Tensor:
-        assert self.model.unet is not None
+        assert self.unet is not None
         alpha_bar = cosine_schedule(self.config.diffusion).float().tolist()
         count = self.config.diffusion.sampling_steps
         steps = [round(t * i / count) for i in range(count, -1, -1)]
@@ -143,7 +145,7 @@ class PlainLoop:
             if now == then:
                 continue
             with self.part("network"):
-                epsilon = self.model.unet(x, torch.full((len(x),), now, device=x.device))
+                epsilon = self.unet(x, torch.full((len(x),), now, device=x.device))
             a, b = alpha_bar[now], alpha_bar[then]
             clean = (x - (1 - a) ** 0.5 * epsilon) / a**0.5
             x = b**0.5 * clean + (1 - b) ** 0.5 * epsilon

@@ -43,7 +43,7 @@ from pseudoval.models.open import open_detector
 from pseudoval.models.settings import find_device
 from pseudoval.progress import Progress, silent
 from pseudoval.pseudo_set.manifest import load_manifest, pseudo_items
-from pseudoval.scoring import blocks as sweep
+from pseudoval.scoring import matrices as sweep
 from pseudoval.scoring import pixels
 from pseudoval.scoring.evaluate import evaluate_run
 from studies import run_study
@@ -109,14 +109,16 @@ def sweep_parts(detector: Any, items: Sequence[ImageItem], configs: Sequence[Any
         (detector, "render", "pixel figures"),
         (model, "features", "feature look-up"),
         (model._features, "_find", "feature look-up"),
-        (model._features.extractor, "extract", "features"),
+        (model._features.extractor, "extract_all", "features"),
         (model.bank, "search", "neighbours"),
         (model.bank, "edit", "editing"),
         (core, "image_noise", "noise"),
         (core, "error_map", "error maps"),
         (core, "image_scores", "image scores"),
         (core, "denoise", "arithmetic of the solver"),
-        (model.unet, "forward", "network"),
+        (model.unet, "forward", "network")
+        if model.device == "cpu"
+        else (model.predictor, "_on_device", "network"),
     ]
     with ExitStack() as stack:
         for owner, name, part in places:

@@ -1,7 +1,7 @@
 """Section 3.2: the memory bank, its nearest neighbours, and feature editing."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -9,8 +9,9 @@ from torch import Tensor
 
 from lafite_core.config import EditConfig
 from lafite_core.coreset import first_equal, greedy_coreset
+from lafite_core.device import halving, near
 from lafite_core.errors import LafiteError
-from lafite_core.nearest import Search, checked_search, fast_search
+from lafite_core.nearest import ROWS, SPARE, Search, checked_search, fast_search, ranked
 
 
 def kept(count: int, config: EditConfig) -> int:
@@ -25,26 +26,34 @@ class Neighbours:
     Attributes:
         index: ``[patches, K]`` int64 rows of the bank.
         distance: ``[patches, K]`` float32 Euclidean distances.
+        sure: a bool without dimensions; False where a search on a GPU looked at too few members to
+            know, and is to be repeated with more to spare. On a CPU it does that by itself.
     """
 
     index: Tensor
     distance: Tensor
+    sure: Tensor
 
     def first(self, k: int) -> "Neighbours":
         """The nearest k of them."""
-        return Neighbours(index=self.index[:, :k], distance=self.distance[:, :k])
+        return replace(self, index=self.index[:, :k], distance=self.distance[:, :k])
+
+    def rows(self, part: slice) -> "Neighbours":
+        """Those of some of the patches."""
+        return replace(self, index=self.index[part], distance=self.distance[part])
 
 
 class MemoryBank:
     """Standardised normal patch features ``[M, C]``, cut to a core set, on the CPU.
 
     Args:
-        device: where neighbours are searched (``cpu``, ``cuda``, ``cuda:1``).
+        device: where neighbours are searched and mixed (``cpu``, ``cuda``, ``cuda:1``).
     """
 
     def __init__(self, vectors: Tensor, device: str = "cpu") -> None:
         self.vectors = vectors.contiguous()
         self.device = device
+        self._rows = ROWS
 
     @classmethod
     def build(
@@ -70,12 +79,18 @@ class MemoryBank:
     def __len__(self) -> int:
         return len(self.vectors)
 
-    def search(self, patches: Tensor, k: int) -> Neighbours:
+    def search(self, patches: Tensor, k: int, spare: int = SPARE) -> Neighbours:
         """The k nearest members of each of ``[P, C]`` patches, as float64 brute force finds them.
 
         Many patches at once are searched fastest; what is found of one does not depend on the
         others. Of members at equal distances the earlier row of the bank comes first, so that those
         found for a smaller k are a prefix of those for a larger one.
+
+        On a GPU the patches are there, and so is what is found; nothing waits for it. Patches are
+        searched ``ROWS`` at a time, or fewer where memory does not hold that.
+
+        Args:
+            spare: members beyond the k that are looked at on a GPU; see ``Neighbours.sure``.
 
         Raises:
             LafiteError: k is larger than the bank.
@@ -85,19 +100,44 @@ class MemoryBank:
                 f"K = {k} neighbours were asked of a memory bank of {len(self)} patches; "
                 f"use K between 1 and {len(self)}."
             )
-        distance, index = checked_search(self.vectors, self._fast_search, patches, k)
-        return Neighbours(index=index, distance=distance.float())
+        if self.device == "cpu":
+            distance, index = checked_search(self.vectors, self._fast_search, patches, k)
+            return Neighbours(index=index, distance=distance.float(), sure=torch.tensor(True))
+        width = min(k + spare, len(self))
+
+        def in_parts(rows: int) -> Neighbours:
+            parts = [
+                ranked(self._there, self._fast_search, part, k, width)
+                for part in patches.split(rows)
+            ]
+            distance, index, sure = (torch.cat(found) for found in zip(*parts, strict=True))
+            return Neighbours(index=index, distance=distance.float(), sure=sure.all())
+
+        return halving(in_parts, min(self._rows, len(patches)), halved=self._take_fewer)
+
+    def _take_fewer(self, before: int, after: int) -> None:
+        self._rows = after
+
+    @cached_property
+    def _there(self) -> Tensor:
+        """The vectors on the device, unless they would take more than half of its free memory."""
+        return near(self.vectors, self.device)
 
     @cached_property
     def _fast_search(self) -> Search:
-        return fast_search(self.vectors, self.device)
+        return fast_search(self._there, self.device)
 
     def edit(self, neighbours: Neighbours, config: EditConfig) -> Tensor:
         """Feature editing: each patch becomes a weighted mean of its neighbours, ``[P, C]``."""
         weights = neighbour_weights(neighbours.distance, config)
-        return torch.nn.functional.embedding_bag(
-            neighbours.index, self.vectors, per_sample_weights=weights, mode="sum"
+        place = self._there.device
+        edited = torch.nn.functional.embedding_bag(
+            neighbours.index.to(place),
+            self._there,
+            per_sample_weights=weights.to(place),
+            mode="sum",
         )
+        return edited.to(weights.device)
 
 
 def neighbour_weights(distance: Tensor, config: EditConfig) -> Tensor:

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from inspect import signature
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from lafite_core.config import FeaturePrecision, Precision
+from lafite_core.config import FixedPrecision, Precision
 
 Result = TypeVar("Result")
 
@@ -19,7 +20,7 @@ def uses_bfloat16(precision: Precision, device: str) -> bool:
     return precision == "bfloat16"
 
 
-def autocast(precision: Precision | FeaturePrecision, device: str) -> torch.autocast:
+def autocast(precision: Precision | FixedPrecision, device: str) -> torch.autocast:
     """The autocast context of a precision option; does nothing for float32."""
     kind = torch.device(device).type
     if precision == "float16":
@@ -35,9 +36,20 @@ def exact_convolutions(device: str) -> AbstractContextManager[Any]:
     """
     if not device.startswith("cuda"):
         return nullcontext()
-    return torch.backends.cudnn.flags(
-        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-    )
+    options: dict[str, Any] = {"allow_tf32": False}
+    if "fp32_precision" in signature(torch.backends.cudnn.flags).parameters:  # torch 2.9 and later
+        options["fp32_precision"] = "ieee"
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, **options)
+
+
+def to_device(tensor: Tensor, device: str) -> Tensor:
+    """A tensor of the CPU on ``device``, which nobody waits for.
+
+    The copy is made from pinned memory, and work on the GPU lines up behind it.
+    """
+    if not device.startswith("cuda"):
+        return tensor
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def near(tensor: Tensor, device: str) -> Tensor:

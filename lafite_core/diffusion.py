@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from lafite_core.config import DiffusionConfig, Target
+from lafite_core.device import to_device
 from lafite_core.errors import LafiteError
 
 POINTS = 3
@@ -190,14 +191,18 @@ def denoise(
         if not 1 <= step <= last:
             raise LafiteError(f"The corruption step t = {step} is outside 1 to {last}.")
     steps = torch.tensor([trajectory(step, config.sampling_steps) for step in t]).T  # [S + 1, B]
-    x = add_noise(
-        torch.stack(list(x0)), torch.stack([draws[0] for draws in noise]), alpha_bar[steps[0]]
-    )
-    by_step = Coefficients(*(part.to(x) for part in coefficients(alpha_bar[steps], config)))
+    starts = torch.stack(list(x0))
+    device = str(starts.device)
+    factors = torch.stack(coefficients(alpha_bar[steps], config)).to(starts.dtype)
+    by_step = Coefficients(*to_device(factors, device))
+    # The clean level, which a short trajectory repeats, is one that no network was trained at.
+    times = to_device(steps.clamp_min(1), device)
+    first = to_device(alpha_bar[steps[0]].to(starts.dtype), device)
+    x = add_noise(starts, torch.stack([draws[0] for draws in noise]), first)
+    if x.is_cuda:
+        x = x.contiguous(memory_format=torch.channels_last)
     left_out = extrapolated(config)
     clean: deque[Tensor] = deque(maxlen=POINTS)
-    # The clean level, which a short trajectory repeats, is one that no network was trained at.
-    times = steps.clamp_min(1).to(x.device)
     for number in range(config.sampling_steps):
         now = Coefficients(*(part[number] for part in by_step))
         if number in left_out:

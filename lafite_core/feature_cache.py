@@ -11,6 +11,7 @@ import logging
 import platform
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from lafite_core.backbones import Backbone, state_sha256
 from lafite_core.config import FeatureConfig
-from lafite_core.features import FeatureExtractor
+from lafite_core.features import GPU_BATCH, FeatureExtractor
 from lafite_core.files import json_sha256, refusing_full_disk, replacing
 from lafite_core.parallel import on_each_core
 
@@ -47,7 +48,7 @@ def feature_settings(config: FeatureConfig, backbone: Backbone, device: str) -> 
         "format_version": FORMAT_VERSION,
         "features": {**options, "backbone_args": dict(config.backbone_args)},
         "weights": state_sha256(backbone.state_dict()),
-        "processor": torch.cuda.get_device_name(device)
+        "processor": f"{torch.cuda.get_device_name(device)}, batches of {GPU_BATCH}"
         if on_gpu
         else f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         "versions": [torch.__version__, timm.__version__],
@@ -138,25 +139,55 @@ class FeatureSource:
         """
         return self._find(image)[1]
 
+    def find_all(self, images: Sequence[np.ndarray]) -> list[Tensor]:
+        """Features of each image; those that are new are extracted side by side, or in batches."""
+        return [features for _, features in self._find_all(images)]
+
     def prepare(self, images: Sequence[np.ndarray]) -> None:
-        """Extract a block of images side by side, and have them at hand until the next block."""
-        self._at_hand = dict(on_each_core(self._find, images, device=self.extractor.device))
+        """Extract a block of images together, and have them at hand until the next block."""
+        self._at_hand = dict(self._find_all(images))
 
     def stream(self, images: Iterable[np.ndarray]) -> Iterator[Tensor]:
-        """Features of each image, in order, found or extracted on all cores.
+        """Features of each image, in order, found or extracted on all cores, or in batches.
 
         Images are taken as they are needed, so that reading them goes on beside the network.
         """
-        return on_each_core(self, images, device=self.extractor.device)
+        if self.extractor.device == "cpu":
+            yield from on_each_core(self, images)
+            return
+        waiting = iter(images)
+        while batch := list(islice(waiting, GPU_BATCH)):
+            yield from self.find_all(batch)
+
+    def _find_all(self, images: Sequence[np.ndarray]) -> list[tuple[str, Tensor]]:
+        """Digest and features of each image."""
+        if self.extractor.device == "cpu":
+            return list(on_each_core(self._find, images))
+        known = list(on_each_core(self._look_up, images))
+        missing = [number for number, (_, features) in enumerate(known) if features is None]
+        extracted = iter(self.extractor.extract_all([images[number] for number in missing]))
+        return [
+            (digest, features) if features is not None else self._added(digest, next(extracted))
+            for digest, features in known
+        ]
 
     def _find(self, image: np.ndarray) -> tuple[str, Tensor]:
         """Digest and features."""
+        digest, found = self._look_up(image)
+        return (
+            self._added(digest, self.extractor.extract(image)) if found is None else (digest, found)
+        )
+
+    def _added(self, digest: str, features: Tensor) -> tuple[str, Tensor]:
+        """What was extracted, added to the cache."""
+        if self.cache is not None:
+            self.cache.add(digest, features)
+        return digest, features
+
+    def _look_up(self, image: np.ndarray) -> tuple[str, Tensor | None]:
+        """Digest, and features if they are at hand or in the cache."""
         digest = pixel_digest(image)
         found = self._at_hand.get(digest)
         if found is None and self.cache is not None:
             found = self.cache.find(digest)
-        if found is None:
-            found = self.extractor.extract(image)
-            if self.cache is not None:
-                self.cache.add(digest, found)
         return digest, found

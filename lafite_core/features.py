@@ -1,5 +1,6 @@
 """Section 3.1: images to feature maps on one grid, standardised per channel."""
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 import numpy as np
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from lafite_core.backbones import Backbone
 from lafite_core.config import FeatureConfig, Normalise, Resize
-from lafite_core.device import autocast, exact_convolutions
+from lafite_core.device import autocast, exact_convolutions, halving, to_device
 from lafite_core.errors import LafiteError
 from lafite_core.parallel import single_threaded
 
@@ -30,7 +31,8 @@ def preprocess(image: np.ndarray, size: int, device: str = "cpu") -> Tensor:
         raise LafiteError(
             f"An image must be uint8 RGB [H, W, 3], not {image.dtype} {list(image.shape)}."
         )
-    pixels = torch.tensor(image, device=device).permute(2, 0, 1)[None].float() / 255
+    whole = to_device(torch.tensor(image), device)
+    pixels = whole.permute(2, 0, 1)[None].float() / 255
     if image.shape[:2] != (size, size):
         pixels = F.interpolate(
             pixels, (size, size), mode="bilinear", align_corners=False, antialias=True
@@ -47,18 +49,28 @@ def aggregate(maps: list[Tensor], grid: int, resize: Resize) -> Tensor:
     )
 
 
+GPU_BATCH = 8
+"""Images of one pass on a GPU, which a single one leaves idle."""
+
+
 class FeatureExtractor:
     """Images to unstandardised feature maps.
 
-    One image at a time, on a CPU with one thread: a matrix product may round differently at
-    another place in a batch or on another number of threads, and features must depend on neither.
-    Cores are kept busy by extracting several images side by side (``FeatureSource``).
+    On a CPU one image at a time with one thread: a matrix product may round differently at another
+    place in a batch or on another number of threads, and features must depend on neither. Cores are
+    kept busy by extracting several images side by side (``FeatureSource``). On a GPU every pass is
+    one of ``batch`` images, the last one padded, so that features do not depend on how many there
+    are.
+
+    Attributes:
+        batch: images of a pass; halved where a GPU's memory does not hold them.
     """
 
     def __init__(self, backbone: Backbone, config: FeatureConfig, device: str = "cpu") -> None:
         self.backbone = backbone
         self.config = config
         self.device = device
+        self.batch = 1 if device == "cpu" else GPU_BATCH
         self.channels = sum(backbone.channels)
         shape = (1, 3, 1, 1)
         mean, std = config.mean or backbone.mean, config.std or backbone.std
@@ -67,16 +79,42 @@ class FeatureExtractor:
         if isinstance(backbone, torch.nn.Module):
             backbone.to(device).to(memory_format=torch.channels_last)
 
-    @torch.inference_mode()
     def extract(self, image: np.ndarray) -> Tensor:
         """uint8 RGB ``[H, W, 3]`` to ``[C, grid, grid]`` float32 on the CPU."""
+        return self.extract_all([image])[0]
+
+    def extract_all(self, images: Sequence[np.ndarray]) -> list[Tensor]:
+        """uint8 RGB ``[H, W, 3]`` each to ``[C, grid, grid]`` float32 on the CPU.
+
+        Raises:
+            LafiteError: a GPU's memory does not hold a single image.
+        """
+
+        def in_batches(size: int) -> list[Tensor]:
+            self.batch = size
+            parts = [images[at : at + size] for at in range(0, len(images), size)]
+            return [*torch.cat([self._pass(part) for part in parts]).cpu()] if parts else []
+
+        try:
+            return halving(in_batches, self.batch)
+        except torch.OutOfMemoryError:
+            raise LafiteError(
+                "The GPU's memory does not hold the backbone and one image; use --device cpu, or "
+                "free memory on the GPU."
+            ) from None
+
+    @torch.inference_mode()
+    def _pass(self, images: Sequence[np.ndarray]) -> Tensor:
+        """Features of at most ``batch`` images, on the device."""
         with single_threaded() if self.device == "cpu" else nullcontext():
-            pixels = preprocess(image, self.config.image_size, self.device)[None]
-            pixels = (pixels - self._mean) / self._std
+            size = self.config.image_size
+            pixels = [preprocess(image, size, self.device) for image in images]
+            pixels += [pixels[-1]] * (self.batch - len(images))
+            whole = (torch.stack(pixels) - self._mean) / self._std
             with exact_convolutions(self.device), autocast(self.config.precision, self.device):
-                maps = self.backbone(pixels.contiguous(memory_format=torch.channels_last))
+                maps = self.backbone(whole.contiguous(memory_format=torch.channels_last))
             features = aggregate([m.float() for m in maps], self.config.grid, self.config.resize)
-            return features[0].contiguous().cpu()
+            return features[: len(images)].contiguous()
 
 
 class Standardiser:
@@ -104,6 +142,10 @@ class Standardiser:
             mean, squares = (v.mean().expand(channels).clone() for v in (mean, squares))
         variance = (squares - mean**2).clamp_min(0)
         return cls(mean.float(), variance.sqrt().clamp_min(MIN_STD).float())
+
+    def to(self, device: str) -> "Standardiser":
+        """The same on a device."""
+        return Standardiser(self.mean.to(device), self.std.to(device))
 
     def __call__(self, features: Tensor) -> Tensor:
         """``[..., C, h, w]`` to the same shape, standardised."""

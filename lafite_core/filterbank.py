@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lafite_core.device import to_device
+
 ORIENTATIONS = 4
 STAGES = 4
 WINDOW = 8
@@ -42,7 +44,7 @@ def smooth(images: Tensor, sigma: float) -> Tensor:
     for axis in (2, 3):
         shape = [1, 1, 1, 1]
         shape[axis] = len(kernel)
-        weight = kernel.to(images.device).reshape(shape).expand(channels, *[-1] * 3)
+        weight = to_device(kernel, str(images.device)).reshape(shape).expand(channels, *[-1] * 3)
         pad = (0, 0, radius, radius) if axis == 2 else (radius, radius, 0, 0)
         mode = "reflect" if radius < images.shape[axis] else "replicate"
         images = F.conv2d(F.pad(images, pad, mode=mode), weight, groups=channels)
@@ -92,7 +94,7 @@ class FilterBank:
 
     def __call__(self, images: Tensor) -> list[Tensor]:
         """RGB ``[B, 3, H, W]`` in [0, 1] to one ``[B, 15 or 18, H / 8, W / 8]`` per stage."""
-        level = torch.einsum("oc,bchw->bohw", OPPONENT.to(images.device), images)
+        level = torch.einsum("oc,bchw->bohw", to_device(OPPONENT, str(images.device)), images)
         maps: dict[int, Tensor] = {}
         for stage in range(1, max(self.stages) + 1):
             if stage > 1:
@@ -109,7 +111,7 @@ class FilterBank:
         radius = self.filters.shape[-1] // 2
         mode = "reflect" if radius < min(level.shape[-2:]) else "replicate"
         padded = F.pad(level[:, :1], (radius,) * 4, mode=mode)
-        edges, lines = F.conv2d(padded, self.filters.to(level.device)).chunk(2, dim=1)
+        edges, lines = F.conv2d(padded, to_device(self.filters, str(level.device))).chunk(2, dim=1)
         return torch.cat([level - smooth(level, 2.0), edges, F.relu(-lines), F.relu(lines)], dim=1)
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -1,21 +1,26 @@
 """The model as a folder: safetensors plus JSON, readable without running code from it."""
 
+import copy
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from lafite_core.backbones import Backbone, make_backbone, state_sha256
 from lafite_core.bank import MemoryBank
 from lafite_core.config import LafiteConfig
+from lafite_core.device import to_device
 from lafite_core.errors import LafiteError
 from lafite_core.feature_cache import FeatureCache, FeatureSource, feature_settings
 from lafite_core.features import FeatureExtractor, Standardiser
 from lafite_core.files import read_tensors, replacing, write_tensors
+from lafite_core.predictor import Predictor
 from lafite_core.unet import UNet
 
 FORMAT_VERSION = 2
@@ -28,7 +33,7 @@ class LafiteModel:
     Attributes:
         unet: None in a model that only measures distances to the bank.
         info: JSON-able provenance, kept as it is.
-        piece: trajectories that a GPU's memory was found to hold at once; None is a whole batch.
+        channels: those of the features that are used, ``[c]`` int64 on the device; None is all.
     """
 
     config: LafiteConfig
@@ -39,17 +44,29 @@ class LafiteModel:
     seed: int
     info: dict[str, Any] = field(default_factory=dict)
     device: str = "cpu"
-    piece: int | None = None
+    channels: Tensor | None = None
 
     def __post_init__(self) -> None:
         extractor = FeatureExtractor(self.backbone, self.config.features, self.device)
         self._features = FeatureSource(extractor)
-        if self.unet is not None:
-            self.unet.to(self.device)
+        self._scale = self.standardiser.to(self.device)
+        self._digests: dict[str, str] = {}
+        self.predictor = None if self.unet is None else Predictor(self.unet, self.device)
 
-    def features(self, image: Any) -> Tensor:
-        """uint8 RGB ``[H, W, 3]`` to standardised features ``[C, grid, grid]`` on the CPU."""
-        return self.standardiser(self._features(image))
+    def features(self, images: Sequence[np.ndarray]) -> Tensor:
+        """uint8 RGB ``[H, W, 3]`` each to standardised features ``[B, C, grid, grid]``, on the
+        device.
+        """
+        raw = torch.stack(self._features.find_all(images))
+        found = self._scale(to_device(raw, self.device))
+        return found if self.channels is None else found[:, self.channels]
+
+    def with_bank(self, bank: MemoryBank, channels: Tensor) -> "LafiteModel":
+        """The same with another memory bank, of some channels alone."""
+        other = copy.copy(self)
+        other.bank, other._digests = bank, {}
+        other.channels = to_device(channels, self.device)
+        return other
 
     def prepare(self, images: Sequence[Any]) -> None:
         """Have the features of a block of images at hand, extracted side by side.
@@ -68,9 +85,14 @@ class LafiteModel:
 
     def sha256(self) -> str:
         """Hash of everything that a score depends on, and of nothing else."""
-        digest = hashlib.sha256(json.dumps(self.header(), sort_keys=True).encode())
-        for part, tensors in self.parts().items():
-            digest.update(f"{part}:{state_sha256(tensors)}".encode())
+        return self._sha256(self.header())
+
+    def _sha256(self, header: Mapping[str, Any]) -> str:
+        digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+        if not self._digests:  # weights do not change, and are large
+            self._digests = {part: state_sha256(found) for part, found in self.parts().items()}
+        for part, known in self._digests.items():
+            digest.update(f"{part}:{known}".encode())
         return digest.hexdigest()
 
     def header(self) -> dict[str, Any]:
@@ -128,12 +150,14 @@ class LafiteModel:
             ),
             standardiser=Standardiser(bank["mean"], bank["std"]),
             bank=MemoryBank(bank["vectors"], device),
-            unet=_saved_unet(config, folder, len(bank["mean"])),
+            unet=_saved_unet(config, folder, len(bank["mean"]), device),
             seed=int(found["seed"]),
             info=found["info"],
             device=device,
         )
-        if model.sha256() != found.get("model_sha256"):
+        # By the options that are written there: a later version has more, with a default.
+        header = {name: found[name] for name in model.header()}
+        if model._sha256(header) != found.get("model_sha256"):
             raise LafiteError(
                 f"The model in {folder} does not match its hash: a file was changed or cut short. "
                 "Train it again or restore it."
@@ -154,13 +178,14 @@ def _read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _saved_unet(config: LafiteConfig, folder: Path, channels: int) -> UNet | None:
+def _saved_unet(config: LafiteConfig, folder: Path, channels: int, device: str) -> UNet | None:
     path = folder / "unet.safetensors"
     if not path.exists():
         return None
     unet = UNet(channels, config.unet)
     try:
-        unet.load_state_dict(read_tensors(path))
+        # For a GPU, which has a copy, the weights stay in the file, mapped into memory.
+        unet.load_state_dict(read_tensors(path), assign=device != "cpu")
     except RuntimeError as error:
         raise LafiteError(
             f"The network in {path} does not fit its configuration: {error}"

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lafite_core.device import near
 from lafite_core.parallel import on_each_core
 
 ROWS = 1024
@@ -24,12 +23,12 @@ TILE = 32768
 SPARE = 8
 """Members that the fast search finds beyond those asked for; rarely are any of them needed."""
 PAIRS = 1024
-"""Pairs of patch and member whose distances are taken at once: with 272 channels 2 MB, which stays
-in the cache of a core."""
+"""Pairs of patch and member whose distances a core takes at once: with 272 channels 2 MB, which
+stays in its cache."""
 
 Search = Callable[[Tensor, int], tuple[Tensor, Tensor]]
-"""From ``[P, C]`` patches and k to float32 squared distances and int64 rows ``[P, k]`` on the CPU,
-nearest first up to rounding."""
+"""From ``[P, C]`` patches and k to float32 squared distances and int64 rows ``[P, k]``, nearest
+first up to rounding, on the device of the patches."""
 
 
 def fast_search(vectors: Tensor, device: str) -> Search:
@@ -58,15 +57,14 @@ def faiss_search(vectors: Tensor, faiss: Any) -> Search:
 def product_search(vectors: Tensor, device: str) -> Search:
     """Matrix products with ``[M, C]`` vectors, tile by tile, which keep the k nearest so far.
 
-    Beside the vectors, which stay on the CPU where the device has no room for them, it takes the
+    Beside the vectors, which may be on the CPU where the device has no room for them, it takes the
     memory of one tile, however many vectors there are.
     """
-    vectors = near(vectors, device)
-    norms = torch.cat([part.double().square().sum(1).float() for part in vectors.split(TILE)])
+    norms = torch.cat([part.double().square().sum(1).float() for part in vectors.split(ROWS)])
 
     def search(patches: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        found = [nearest_of(part.to(device), k) for part in patches.split(ROWS)]
-        squared, rows = (torch.cat(parts).cpu() for parts in zip(*found, strict=True))
+        found = [nearest_of(part, k) for part in patches.split(ROWS)]
+        squared, rows = (torch.cat(parts) for parts in zip(*found, strict=True))
         return squared, rows
 
     def nearest_of(patches: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -97,27 +95,41 @@ def checked_search(
     rows = torch.empty(len(patches), k, dtype=torch.int64)
     unsure, width = torch.arange(len(patches)), min(k + SPARE, len(vectors))
     while len(unsure):
-        own = patches[unsure]
-        squared, found = search(own, width)
-        found = found.sort(1).values  # the earlier of two members at one distance comes first
-        distance, order = distances(vectors, own, found).sort(dim=1, stable=True)
-        near[unsure], rows[unsure] = distance[:, :k], found.gather(1, order)[:, :k]
-        if width == len(vectors):
-            break
-        last = near[unsure, k - 1]
-        outside = squared[:, -1].double() - search_error(own, last)
-        unsure = unsure[~(last.square() < outside)]
+        near[unsure], rows[unsure], sure = ranked(vectors, search, patches[unsure], k, width)
+        unsure = unsure[~sure]
         width = min(4 * width, len(vectors))
     return near, rows
+
+
+def ranked(
+    vectors: Tensor, search: Search, patches: Tensor, k: int, width: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The k nearest among the ``width`` members that a search finds.
+
+    Returns:
+        Distances float64 and rows int64, ``[P, k]`` each, nearest first; and for each patch whether
+        no other member can be one of them, ``[P]``.
+    """
+    squared, found = search(patches, width)
+    found = found.sort(1).values  # the earlier of two members at one distance comes first
+    distance, order = distances(vectors, patches, found).sort(dim=1, stable=True)
+    near, rows = distance[:, :k].contiguous(), found.gather(1, order[:, :k])
+    if width == len(vectors):
+        return near, rows, torch.ones_like(squared[:, 0], dtype=torch.bool)
+    last = near[:, k - 1]
+    outside = squared[:, -1].double() - search_error(patches, last)
+    return near, rows, last.square() < outside
 
 
 def distances(vectors: Tensor, patches: Tensor, rows: Tensor) -> Tensor:
     """Distances float64 ``[P, W]`` of each patch to the vectors in its ``[P, W]`` rows."""
 
     def part(at: slice) -> Tensor:
-        away = vectors[rows[at]].double().sub_(patches[at, None])
-        return torch.linalg.vector_norm(away, dim=2)
+        members = vectors[rows[at].to(vectors.device)].to(rows.device)
+        return torch.linalg.vector_norm(members.double().sub_(patches[at, None]), dim=2)
 
+    if rows.is_cuda:
+        return part(slice(None))
     step = max(1, PAIRS // rows.shape[1])
     parts = [slice(first, first + step) for first in range(0, len(patches), step)]
     return torch.cat(list(on_each_core(part, parts)))

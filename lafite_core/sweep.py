@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lafite_core.bank import Neighbours
-from lafite_core.device import autocast, exact_convolutions, halving
+from lafite_core.device import halving, to_device
 from lafite_core.diffusion import (
     add_noise,
     cosine_schedule,
@@ -23,6 +22,7 @@ from lafite_core.errors import LafiteError
 from lafite_core.features import patches
 from lafite_core.maps import error_map, image_scores, render
 from lafite_core.model import LafiteModel
+from lafite_core.nearest import SPARE
 from lafite_core.parallel import on_each_core, single_threaded
 
 LOG = logging.getLogger(__name__)
@@ -51,17 +51,17 @@ def lafite_errors(
     Raises:
         LafiteError: the model has no diffusion network, or t or K is out of range.
     """
-    grid = model.config.features.grid
-    errors = np.empty((len(configs), len(images), grid, grid), dtype=np.float32)
-    batches = _batches(model, _prepared(model, images, {k for _, k in configs}, seed), configs)
-    # Waited for only when a GPU has been given all batches, so that it never waits in between.
-    found = list(
-        on_each_core(lambda batch: _reconstruct(model, batch)[1], batches, device=model.device)
-    )
-    for batch, grids in zip(batches, found, strict=True):
-        for job, grid_errors in zip(batch, grids.cpu().numpy(), strict=True):
-            errors[job.cell] = grid_errors
-    return errors
+    ks = {k for _, k in configs}
+
+    def work(spare: int) -> tuple[Tensor, Tensor]:
+        prepared, sure = _prepared(model, images, ks, seed, spare)
+        batches = _batches(model, prepared, configs)
+        found = on_each_core(partial(_reconstruct, model), batches, device=model.device)
+        return torch.cat([errors for _, errors in found]), sure
+
+    errors = _settled(work)  # [images * configs, grid, grid]
+    found = errors.reshape(len(images), len(configs), *errors.shape[1:]).transpose(0, 1)
+    return found.contiguous().numpy()
 
 
 def knn_errors(model: LafiteModel, images: Sequence[np.ndarray], ks: Sequence[int]) -> np.ndarray:
@@ -71,14 +71,13 @@ def knn_errors(model: LafiteModel, images: Sequence[np.ndarray], ks: Sequence[in
         ``[ks, images, grid, grid]`` float32, in units of standardised features.
     """
 
-    maps = list(on_each_core(model.features, images, device=model.device))
+    def work(spare: int) -> tuple[Tensor, Tensor]:
+        near = model.bank.search(patches(model.features(images)), max(ks), spare)
+        sums = near.distance.double().cumsum(1)
+        return torch.stack([(sums[:, k - 1] / k).float() for k in ks]), near.sure
+
     grid = model.config.features.grid
-    errors = np.empty((len(ks), len(images), grid, grid), dtype=np.float32)
-    for column, neighbours in enumerate(_neighbours(model, maps, max(ks))):
-        sums = neighbours.distance.double().cumsum(1)
-        means = torch.stack([sums[:, k - 1] / k for k in ks])  # [ks, grid * grid]
-        errors[:, column] = means.reshape(len(ks), grid, grid).numpy()
-    return errors
+    return _settled(work).reshape(len(ks), len(images), grid, grid).numpy()
 
 
 def scores(model: LafiteModel, errors: np.ndarray) -> np.ndarray:
@@ -130,29 +129,64 @@ def explain(
     Raises:
         LafiteError: as ``lafite_errors``.
     """
-    prepared = _prepared(model, images, {0, k}, seed)
-    batches = _batches(model, prepared, list(dict.fromkeys([(t, 0), (t, k)])))
-    found: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
-    results = on_each_core(partial(_reconstruct, model), batches, device=model.device)
-    for batch, (maps, errors) in zip(batches, results, strict=True):
-        cells = (job.cell for job in batch)
-        found |= zip(cells, zip(maps.cpu(), errors.cpu(), strict=True), strict=True)
+    configs = list(dict.fromkeys([(t, 0), (t, k)]))
     alpha_bar = cosine_schedule(model.config.diffusion)[noised_t : noised_t + 1]
-    explanations = []
-    for column, image in enumerate(prepared):
-        (_, plain), (clean, edited) = found[0, column], found[int(k > 0), column]
-        with torch.inference_mode():
-            noised = add_noise(image.features[None], image.noise[:1], alpha_bar)[0]
-        explanations.append(
-            Explanation(
-                plain=plain.numpy(),
-                edited=edited.numpy(),
-                features=image.features.cpu().numpy(),
-                noised=noised.cpu().numpy(),
-                reconstruction=clean.numpy(),
-            )
+
+    @torch.inference_mode()
+    def work(spare: int) -> tuple[Tensor, Tensor]:
+        prepared, sure = _prepared(model, images, {0, k}, seed, spare)
+        batches = _batches(model, prepared, configs)
+        results = on_each_core(partial(_reconstruct, model), batches, device=model.device)
+        clean, errors = (torch.cat(found) for found in zip(*results, strict=True))
+        features = torch.stack([image.features for image in prepared])
+        noise = torch.stack([image.noise[0] for image in prepared])
+        share = to_device(alpha_bar.to(features.dtype), model.device)
+        whole = [
+            features,
+            add_noise(features, noise, share),
+            clean[len(configs) - 1 :: len(configs)],
+            errors[:: len(configs), None],
+            errors[len(configs) - 1 :: len(configs), None],
+        ]
+        return torch.cat(whole, dim=1), sure
+
+    found = _settled(work).numpy()  # [images, 3 C + 2, grid, grid]
+    channels = found.shape[1] // 3
+    return [
+        Explanation(
+            plain=one[-2],
+            edited=one[-1],
+            features=one[:channels],
+            noised=one[channels : 2 * channels],
+            reconstruction=one[2 * channels : 3 * channels],
         )
-    return explanations
+        for one in found
+    ]
+
+
+def _settled(work: Callable[[int], tuple[Tensor, Tensor]]) -> Tensor:
+    """What some work finds, on the CPU. This is where scoring waits for a GPU, and nowhere else.
+
+    Args:
+        work: given how many members of a bank to look at beyond the nearest ones asked for, it
+            returns what it found, and whether these were enough.
+
+    Raises:
+        LafiteError: a GPU's memory does not hold the least part of the work.
+    """
+    spare = SPARE
+    while True:
+        try:
+            found, enough = work(spare)
+        except torch.OutOfMemoryError:
+            raise LafiteError(
+                "The GPU's memory does not hold the model and one trajectory; use --device cpu, "
+                "or free memory on the GPU."
+            ) from None
+        values = torch.cat([found.flatten(), enough.to(found.dtype)[None]]).cpu()
+        if values[-1]:
+            return values[:-1].reshape(found.shape)
+        spare *= 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,37 +222,34 @@ class Trajectory:
 
 
 def _prepared(
-    model: LafiteModel, images: Sequence[np.ndarray], ks: set[int], seed: int
-) -> list[Prepared]:
-    """Features, noise and edited feature maps of every image, for a model with a network."""
+    model: LafiteModel, images: Sequence[np.ndarray], ks: set[int], seed: int, spare: int
+) -> tuple[list[Prepared], Tensor]:
+    """Features, noise and edited feature maps of every image, for a model with a network.
+
+    Returns:
+        These, and whether ``spare`` members were enough; see ``Neighbours.sure``.
+    """
     if model.unet is None:
         raise LafiteError("This model has no diffusion network; train it with --detector lafite.")
-    maps = list(on_each_core(model.features, images, device=model.device))
-    deepest = max(ks, default=0)
-    neighbours = _neighbours(model, maps, deepest) if deepest > 0 else [None] * len(maps)
+    maps = model.features(images)
+    shape = (noise_draws(model.config.diffusion), *maps.shape[1:])
+    drawn = list(on_each_core(partial(image_noise, shape, seed=seed), images))
+    noise = to_device(torch.stack(drawn), model.device)
+    deepest, cells = max(ks, default=0), maps.shape[2] * maps.shape[3]
+    near = model.bank.search(patches(maps), deepest, spare) if deepest > 0 else None
 
     @torch.inference_mode()
-    def prepare(one: tuple[np.ndarray, Tensor, Neighbours | None]) -> Prepared:
-        image, features, near = one
-        noise = image_noise((noise_draws(model.config.diffusion), *features.shape), image, seed)
-        starts = {0: features}
+    def prepare(number: int) -> Prepared:
+        starts = {0: maps[number]}
         if near is not None:
+            own = near.rows(slice(number * cells, (number + 1) * cells))
             for k in sorted(ks - {0}):
-                edited = model.bank.edit(near.first(k), model.config.edit)
-                starts[k] = edited.T.reshape(features.shape)
-        there = {k: start.to(model.device) for k, start in starts.items()}
-        return Prepared(features=there[0], noise=noise.to(model.device), starts=there)
+                edited = model.bank.edit(own.first(k), model.config.edit)
+                starts[k] = edited.T.reshape(maps.shape[1:])
+        return Prepared(features=maps[number], noise=noise[number], starts=starts)
 
-    parts = zip(images, maps, neighbours, strict=True)
-    return list(on_each_core(prepare, parts, device=model.device))
-
-
-def _neighbours(model: LafiteModel, maps: Sequence[Tensor], k: int) -> list[Neighbours]:
-    """The k nearest bank members of each map's patches, searched for all maps together."""
-    found = model.bank.search(patches(torch.stack(list(maps))), k)
-    cells = model.config.features.grid**2
-    pairs = zip(found.index.split(cells), found.distance.split(cells), strict=True)
-    return [Neighbours(index=index, distance=distance) for index, distance in pairs]
+    prepared = list(on_each_core(prepare, range(len(images)), device=model.device))
+    return prepared, near.sure if near is not None else torch.ones((), device=model.device)
 
 
 def _batches(
@@ -240,11 +271,9 @@ def _reconstruct(model: LafiteModel, batch: list[Trajectory]) -> tuple[Tensor, T
     The batch is padded with its last trajectory to one size for all. Where a GPU's memory does not
     hold it, it is taken in smaller pieces, of one size for the rest of the model's life: the
     result is the same up to rounding.
-
-    Raises:
-        LafiteError: not even one trajectory fits.
     """
-    size = model.config.score.batch_size
+    size, predictor = model.config.score.batch_size, model.predictor
+    assert predictor is not None  # checked before anything is prepared
 
     def in_pieces(piece: int) -> tuple[Tensor, Tensor]:
         padded = batch + [batch[-1]] * (math.ceil(size / piece) * piece - len(batch))
@@ -253,38 +282,28 @@ def _reconstruct(model: LafiteModel, batch: list[Trajectory]) -> tuple[Tensor, T
         return maps, errors
 
     def halved(before: int, after: int) -> None:
-        if model.piece is None:
+        if predictor.piece is None:
             LOG.warning(
                 "The GPU's memory does not hold batches of %d; scoring goes on in smaller ones, "
                 "with the same result up to rounding.",
                 before,
             )
-        model.piece = after
+        predictor.piece = after
 
-    try:
-        return halving(in_pieces, model.piece or size, halved=halved)
-    except torch.OutOfMemoryError:
-        raise LafiteError(
-            "The GPU's memory does not hold one trajectory of this model; use --device cpu, or "
-            "free memory on the GPU."
-        ) from None
+    return halving(in_pieces, predictor.piece or size, halved=halved)
 
 
 @torch.inference_mode()
 def _run(model: LafiteModel, jobs: list[Trajectory]) -> tuple[Tensor, Tensor]:
     """One run of the sampler: reconstructions and error grids."""
-    unet, precision = model.unet, model.config.score.precision
-    assert unet is not None  # checked before anything is prepared
-
-    def network(x: Tensor, t: Tensor) -> Tensor:
-        with autocast(precision, model.device), exact_convolutions(model.device):
-            return unet(x, t).float()
+    predictor, options = model.predictor, model.config.score
+    assert predictor is not None
 
     found = denoise(
         [job.image.starts[job.k] for job in jobs],
         [job.image.noise for job in jobs],
         [job.t for job in jobs],
-        network,
+        lambda x, t: predictor(x, t, options),
         cosine_schedule(model.config.diffusion),
         model.config.diffusion,
     )

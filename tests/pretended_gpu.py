@@ -46,6 +46,8 @@ ENOUGH = 10**11
 
 LOOKS = {"nonzero", "masked_select", "_local_scalar_dense", "_unique2", "unique_dim", "equal"}
 """Operations whose result, or its shape, the program has to wait for."""
+QUESTIONS = {"_has_compatible_shallow_copy_type", "is_same_size"}
+"""Operations on tensors of any devices."""
 INDEXED = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index"}
 
 
@@ -167,10 +169,14 @@ class Operations(TorchDispatchMode):
         self.gpu = gpu
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if getattr(self.gpu.own_work, "now", False):
-            return func(*args, **(kwargs or {}))
-        name = func.__name__.split(".")[0]
+        name, kwargs = func.__name__.split(".")[0], dict(kwargs or {})
+        if getattr(self.gpu.own_work, "now", False) or name in QUESTIONS:
+            return func(*args, **kwargs)
         tensors = [one for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)]
+        wanted = _named(kwargs.get("device") or "cpu")
+        if wanted != "cpu":  # "cpu" may as well be what an input says of itself below this level
+            found = func(*args, **kwargs | {"device": torch.device("cpu")})
+            return self.gpu.place(found, wanted)
         places = [device_of(one) for one in tensors]
         if name == "copy_" and places[0] != places[1]:
             self.gpu.move(tensors[1], places[0], tensors[0], asynchronous=False)
@@ -186,7 +192,7 @@ class Operations(TorchDispatchMode):
         device = known.pop() if known else "cpu"
         if name in LOOKS and device != "cpu":
             self.gpu.waits[_line()] += 1
-        found = func(*args, **(kwargs or {}))
+        found = func(*args, **kwargs)
         given = {id(one) for one in tensors}
         for one in tree_leaves(found):
             if isinstance(one, Tensor) and id(one) not in given:
@@ -206,15 +212,9 @@ class Calls(TorchFunctionMode):
         if getattr(self.gpu.own_work, "now", False):
             return func(*args, **kwargs)
         name = getattr(func, "__name__", "")
-        if name == "__get__":
-            name = f"get {getattr(func.__self__, '__name__', '')}"
         first = args[0] if args and isinstance(args[0], Tensor) else None
         place = "cpu" if first is None else device_of(first)
         match name:
-            case "get device":
-                return torch.device(place)
-            case "get is_cuda":
-                return place != "cpu"
             case "numpy" | "__array__" if place != "cpu":
                 raise TypeError(f"a tensor on {place} cannot be an array (pretended); use cpu()")
             case "tolist" if place != "cpu":
@@ -230,17 +230,15 @@ class Calls(TorchFunctionMode):
                 return _pinned(first.clone())
             case "is_pinned":
                 return _is_pinned(first)
+            case "tensor" | "as_tensor" if kwargs.get("device") is not None:
+                device = _named(kwargs.pop("device"))
+                return self._to(func(*args, **kwargs), device)
         pin = kwargs.pop("pin_memory", False)
-        wanted = None if kwargs.get("device") is None else _named(kwargs["device"])
-        if wanted is not None:
-            kwargs["device"] = "cpu"
         if (drawn := kwargs.get("generator")) is not None:
-            self._check_generator(drawn, place if wanted is None else wanted)
+            device = place if kwargs.get("device") is None else _named(kwargs["device"])
+            if (own := getattr(drawn, "place", "cpu")) != device:
+                raise RuntimeError(f"a generator of {own} cannot draw on {device} (pretended)")
         found = func(*args, **kwargs)
-        if wanted is not None and wanted != "cpu":
-            if name in ("tensor", "as_tensor"):
-                return self.gpu.move(found, wanted, None, asynchronous=False)
-            self.gpu.place(found, wanted)
         return _pinned(found) if pin else found
 
     def _to(
@@ -263,11 +261,6 @@ class Calls(TorchFunctionMode):
         there = here if target is None else _named(target)
         self.gpu.place(found, here)
         return found if here == there else self.gpu.move(found, there, None, non_blocking)
-
-    @staticmethod
-    def _check_generator(generator: torch.Generator, device: str) -> None:
-        if (own := getattr(generator, "place", "cpu")) != device:
-            raise RuntimeError(f"a generator of {own} cannot draw on {device} (pretended)")
 
 
 def _pinned(tensor: Tensor) -> Tensor:
@@ -330,10 +323,13 @@ def pretended_gpu(memory: float = ENOUGH) -> Iterator[PretendedGPU]:
             run(thread)
 
     replaced = {
+        (torch.Tensor, "device"): property(lambda tensor: torch.device(device_of(tensor))),
+        (torch.Tensor, "is_cuda"): property(lambda tensor: device_of(tensor) != "cpu"),
         (torch, "Generator"): Generator,
         (torch, "autocast"): Autocast,
         (torch, "compile"): compiled,
         (torch.accelerator, "is_available"): lambda: False,
+        (torch.cuda, "_lazy_init"): lambda: None,
         (torch.cuda, "is_available"): lambda: True,
         (torch.cuda, "device_count"): lambda: len(DEVICES),
         (torch.cuda, "is_bf16_supported"): lambda including_emulation=True: True,

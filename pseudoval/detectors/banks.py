@@ -1,6 +1,5 @@
 """Memory banks of other backbone levels and sizes, fitted from the features that MODEL keeps."""
 
-import copy
 import math
 from contextlib import suppress
 from dataclasses import dataclass
@@ -129,11 +128,7 @@ class Banks:
         """
         if fit == self.own:
             return self.model
-        part = copy.copy(self.model)
-        part.bank = self.fitted(fit)
-        channels = self._channels(fit.levels)
-        part.features = lambda image: self.model.features(image)[channels]  # type: ignore[method-assign]
-        return part
+        return self.model.with_bank(self.fitted(fit), self._channels(fit.levels))
 
     @property
     def _patches(self) -> int:

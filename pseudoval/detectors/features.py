@@ -4,17 +4,19 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
 from lafite_core import sweep
+from lafite_core.config import LafiteConfig
 from lafite_core.fit import FitRequest, feature_source, fit
 from lafite_core.model import LafiteModel
 from lafite_core.parallel import on_each_core
 from lafite_core.progress import silent
 from pseudoval.data.images import read_rgb
 from pseudoval.detectors.banks import Banks, keep_parameter
-from pseudoval.detectors.base import SingleModel, check_values
+from pseudoval.detectors.base import SingleModel, check_values, read_model_json
 from pseudoval.detectors.protocol import (
     Block,
     Detector,
@@ -30,6 +32,32 @@ K = Parameter(
     grid=(1, 2, 3, 5, 8, 12, 20, 30, 50),
     meaning="neighbours mixed by feature editing; 0 is no editing",
 )  # fmt: skip
+
+
+_OPENED: WeakValueDictionary[Any, LafiteModel] = WeakValueDictionary()
+
+
+def opened_model(request: OpenRequest) -> LafiteModel:
+    """The model of a request; one that is in use already is not loaded again.
+
+    Detectors that differ in the seed of the noise share a model, its features at hand and its
+    memory on a GPU. Another one is loaded where a file in MODEL was replaced meanwhile.
+    """
+    config = request.configure(LafiteConfig.from_json(read_model_json(request.folder)["config"]))
+    files = sorted(path for path in request.folder.iterdir() if path.is_file())
+    key = (
+        request.folder.resolve(),
+        *((path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in files),
+        request.device,
+        request.cache,
+        repr(config),
+    )
+    model = _OPENED.get(key)
+    if model is None:
+        _OPENED[key] = model = LafiteModel.load(request.folder, request.device)
+        model.use_cache(request.cache)
+        model.config = config
+    return model
 
 
 class FeatureModelDetector(SingleModel):
@@ -87,10 +115,7 @@ class FeatureModelDetector(SingleModel):
     @classmethod
     def open(cls, request: OpenRequest) -> Detector:
         """See ``TrainedDetector``."""
-        model = LafiteModel.load(request.folder, request.device)
-        model.use_cache(request.cache)
-        model.config = request.configure(model.config)
-        return cls(model, request.seed, request.folder)
+        return cls(opened_model(request), request.seed, request.folder)
 
     def fitted_parameters(self) -> list[Parameter]:
         """The parameters whose other values need a new memory bank."""

@@ -1,12 +1,13 @@
 """LafitE (Yin et al. 2023): feature editing and a diffusion model that reconstructs features."""
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
 from lafite_core import sweep
 from lafite_core.model import LafiteModel
+from lafite_core.predictor import scoring_precision
 from pseudoval.detectors.features import FeatureModelDetector, K
 from pseudoval.detectors.protocol import Arrays, Parameter
 from pseudoval.metrics.score_matrix import Config
@@ -34,6 +35,11 @@ class LafiteDetector(FeatureModelDetector):
         """L2 distance of the reconstruction to the original features."""
         pairs = [_t_and_k(config) for config in configs]
         return sweep.lafite_errors(model, images, pairs, self.seed)
+
+    def provenance(self) -> dict[str, Any]:
+        """See ``Detector``; scores in another arithmetic are not mixed with these."""
+        precision = scoring_precision(self.model.config.score, self.model.device)
+        return {**super().provenance(), "precision": precision}
 
     def explain(self, image: np.ndarray, config: Config) -> Arrays:
         """See ``Detector``."""

@@ -38,6 +38,8 @@ def test_exact_convolutions_are_a_matter_of_the_gpu_and_leave_no_trace() -> None
         assert (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic) == before
     with exact_convolutions("cuda:0"):
         assert not torch.backends.cudnn.allow_tf32
+        if hasattr(torch.backends.cudnn, "conv"):  # torch 2.9 and later
+            assert torch.backends.cudnn.conv.fp32_precision == "ieee"
         assert torch.backends.cudnn.deterministic
     assert (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic) == before
 

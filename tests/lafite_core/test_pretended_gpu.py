@@ -2,10 +2,10 @@
 where memory does not hold what is tried first.
 """
 
-import dataclasses
-import logging
-from collections.abc import Callable
+import math
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +15,10 @@ from tiny_model import GRID, pictures, request
 from tiny_training import features, with_train
 
 from lafite_core import sweep
+from lafite_core.bank import MemoryBank
+from lafite_core.config import EditConfig
 from lafite_core.coreset import greedy_coreset
+from lafite_core.errors import LafiteError
 from lafite_core.fit import fit
 from lafite_core.model import LafiteModel
 from lafite_core.train import train_unet
@@ -30,11 +33,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def peak(work: Callable[[], object]) -> int:
-    """Bytes that some work on a GPU takes at most."""
-    with pretended_gpu() as gpu:
-        work()
-    return max(gpu.peak.values())
+def opened(folder: Path, device: str, **score: Any) -> LafiteModel:
+    model = LafiteModel.load(folder, device)
+    score = {"precision": "float32"} | score
+    model.config = replace(model.config, score=replace(model.config.score, **score))
+    return model
 
 
 def test_what_a_gpu_refuses_is_refused() -> None:
@@ -81,25 +84,126 @@ def test_scores_are_those_of_the_cpu(folder: Path, device: str) -> None:
             *vars(explained).values(),
         ]
 
-    base = everything(LafiteModel.load(folder))
+    base = everything(opened(folder, "cpu"))
     with pretended_gpu():
-        found = everything(LafiteModel.load(folder, device))
+        found = everything(opened(folder, device))
     assert all(np.allclose(a, b, atol=1e-5) for a, b in zip(base, found, strict=True))
+
+
+def test_on_a_gpu_the_network_scores_in_float16_as_one_graph(folder: Path) -> None:
+    images = pictures(3, 1)
+    base = sweep.lafite_errors(opened(folder, "cpu", precision="auto"), images, GRID, seed=0)
+    with pretended_gpu() as gpu:
+        model = opened(folder, "cuda", precision="auto")
+        found = sweep.lafite_errors(model, images, GRID, seed=0)
+        sweep.lafite_errors(model, images[:1], GRID[:1], seed=0)
+    assert len(gpu.shapes) == 1
+    assert gpu.shapes.total() == (math.ceil(3 * 6 / 4) + 1) * 3
+    moved = np.abs(found - base).max() / base.std()
+    assert 0 < moved < 0.01
+    exact = sweep.lafite_errors(opened(folder, "cpu"), images, GRID, seed=0)
+    assert np.array_equal(base, exact), "on a CPU it is float32"
+
+
+def test_without_a_compiler_scoring_goes_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def compiled(*given: Any, **options: Any) -> Any:
+        def call(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("no compiler\nat all")
+
+        return call
+
+    with pretended_gpu() as gpu:
+        base = sweep.lafite_errors(opened(folder, "cuda"), pictures(2, 1), GRID, seed=0)
+        monkeypatch.setattr(torch, "compile", compiled)
+        found = sweep.lafite_errors(opened(folder, "cuda"), pictures(2, 1), GRID, seed=0)
+        off = opened(folder, "cuda", compile="off")
+        gpu.shapes.clear()
+        sweep.lafite_errors(off, pictures(1, 1), GRID, seed=0)
+        assert not gpu.shapes
+    assert np.array_equal(base, found)
+    told = [record.getMessage() for record in caplog.records]
+    assert told == ["torch.compile does not work here (no compiler); scoring goes on without it."]
+
+
+def test_scoring_waits_once_for_a_block(folder: Path) -> None:
+    """And once more where features are new; nothing is copied that it would wait for."""
+    with pretended_gpu() as gpu:
+        model = opened(folder, "cuda:1")
+        waits = []
+        for images in (pictures(3, 1), pictures(3, 2), pictures(3, 2)):
+            model.prepare(images)
+            for score in (
+                lambda shown: sweep.lafite_errors(model, shown, GRID, seed=0),
+                lambda shown: sweep.knn_errors(model, shown, [1, 4]),
+                lambda shown: sweep.explain(model, shown, 200, 5, 0, noised_t=900),
+            ):
+                gpu.waits.clear()
+                score(images)
+                waits.append(dict(gpu.waits))
+        model.prepare(pictures(3, 2))
+        gpu.waits.clear()
+        model.prepare(pictures(3, 3))
+        assert gpu.waits.total() == 1
+    assert [sum(found.values()) for found in waits[1:]] == [1] * 8, waits
+    assert {line.split(":")[0] for found in waits[1:] for line in found} == {"sweep.py"}
 
 
 def test_scoring_without_memory_for_a_batch_goes_on_in_pieces(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def score(device: str = "cuda:1") -> np.ndarray:
-        model = LafiteModel.load(folder, device)
-        larger = dataclasses.replace(model.config.score, batch_size=32)
-        model.config = dataclasses.replace(model.config, score=larger)
-        return sweep.lafite_errors(model, pictures(3, 1), GRID, seed=0)
+    images = pictures(3, 1)
+    base = sweep.lafite_errors(opened(folder, "cpu"), images, GRID, seed=0)
+    with pretended_gpu() as gpu:
+        model = opened(folder, "cuda:1", batch_size=32)
+        model.prepare(images)
+        gpu.peak.clear()
+        sweep.lafite_errors(model, images, GRID, seed=0)
+        gpu.memory = 0.8 * gpu.peak["cuda:1"]
+        found = sweep.lafite_errors(model, images, GRID, seed=0)
+        assert "does not hold batches of 32" in caplog.text
+        assert np.allclose(base, found, atol=1e-5)
+        gpu.memory = gpu.used["cuda:1"]
+        with pytest.raises(LafiteError, match="does not hold the model and one trajectory"):
+            sweep.lafite_errors(model, images, GRID, seed=0)
 
-    with pretended_gpu(memory=0.8 * peak(score)), caplog.at_level(logging.WARNING):
-        found = score()
-    assert "does not hold batches of 32" in caplog.text
-    assert np.allclose(score("cpu"), found, atol=1e-5)
+
+def test_features_without_memory_for_a_batch_come_in_smaller_ones(folder: Path) -> None:
+    images = pictures(9, 1)
+    base = opened(folder, "cpu").features(images)
+    with pretended_gpu() as gpu:
+        model = opened(folder, "cuda")
+        assert np.allclose(model.features(images).cpu(), base, atol=1e-5)
+        gpu.memory = 0.5 * gpu.peak["cuda:0"]
+        assert np.allclose(model.features(images).cpu(), base, atol=1e-5)
+        gpu.memory = gpu.used["cuda:0"]
+        with pytest.raises(LafiteError, match="does not hold the backbone and one image"):
+            model.features(images)
+
+
+@pytest.mark.parametrize("room", [0.4, 1.5])
+def test_a_search_without_memory_goes_on_in_parts(room: float) -> None:
+    """Also where the members themselves have no room; nearly equal ones need a second look."""
+    draw = torch.Generator().manual_seed(0)
+    members, queries = torch.randn(5000, 16, generator=draw), torch.randn(1024, 16, generator=draw)
+    members[1000:1100] = members[1000] + 1e-6 * torch.randn(100, 16, generator=draw)
+    queries[7] = members[1000]
+    base = MemoryBank(members).search(queries, 5)
+    with pretended_gpu(memory=room * members.nbytes + 2 * queries.nbytes + 500_000) as gpu:
+        bank, there = MemoryBank(members, "cuda:1"), queries.to("cuda:1")
+        assert not bank.search(there, 5).sure
+        found = bank.search(there, 5, spare=200)
+        assert found.sure
+        assert gpu.peak["cuda:1"] < gpu.memory < 1024 * 5000 * 4
+        edited = [
+            one.edit(near, EditConfig()).cpu()
+            for one, near in ((bank, found), (MemoryBank(members), base))
+        ]
+        found = replace(found, index=found.index.cpu(), distance=found.distance.cpu())
+    assert torch.equal(base.index, found.index)
+    assert torch.allclose(base.distance, found.distance)
+    assert torch.allclose(*edited)
 
 
 @DEVICES

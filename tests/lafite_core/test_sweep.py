@@ -52,7 +52,7 @@ def test_noise_is_the_same_for_every_configuration(
     depths: list[int] = []
     denoise, search = sweep.denoise, model.bank.search
     monkeypatch.setattr(sweep, "denoise", lambda *a: seen.extend(a[1]) or denoise(*a))
-    monkeypatch.setattr(model.bank, "search", lambda p, k: depths.append(k) or search(p, k))
+    monkeypatch.setattr(model.bank, "search", lambda p, k, spare: depths.append(k) or search(p, k))
     sweep.lafite_errors(model, pictures(1, 1), GRID, seed=0)
     noises = torch.stack(seen)
     assert torch.equal(noises, noises[:1].expand_as(noises))
@@ -65,7 +65,7 @@ def test_an_explanation_is_what_was_scored(model: LafiteModel) -> None:
     errors = sweep.lafite_errors(model, [image], [(200, 0), (200, 5)], seed=0)[:, 0]
     assert np.array_equal(found.plain, errors[0])
     assert np.array_equal(found.edited, errors[1])
-    assert np.array_equal(found.features, model.features(image).numpy())
+    assert np.array_equal(found.features, model.features([image])[0].numpy())
     distance = np.sqrt(((found.features - found.reconstruction) ** 2).sum(0))
     assert np.allclose(distance, found.edited, atol=1e-4)
 
@@ -92,7 +92,7 @@ def test_images_are_explained_together_as_each_alone(
 def test_the_noised_features_keep_the_share_that_the_schedule_says(model: LafiteModel) -> None:
     image = pictures(1, 1)[0]
     near, far = (sweep.explain(model, [image], 200, 5, 0, noised_t=t)[0].noised for t in (1, 999))
-    features = model.features(image).numpy()
+    features = model.features([image])[0].numpy()
     assert np.abs(near - features).max() < 0.2
     correlation = np.corrcoef(far.ravel(), features.ravel())[0, 1]
     assert abs(correlation) < 0.1
@@ -131,7 +131,7 @@ def test_editing_pulls_towards_the_bank(model: LafiteModel) -> None:
 def test_knn_errors_are_mean_distances(model: LafiteModel) -> None:
     image = pictures(1, 3)[0]
     errors = sweep.knn_errors(model, [image], [1, 4])
-    distances = torch.cdist(patches(model.features(image)[None]), model.bank.vectors)
+    distances = torch.cdist(patches(model.features([image])), model.bank.vectors)
     for row, k in enumerate((1, 4)):
         mean = distances.topk(k, largest=False).values.mean(1)
         assert np.allclose(errors[row, 0].ravel(), mean.numpy(), atol=1e-4)
@@ -156,7 +156,7 @@ def test_saved_model_scores_the_same(model: LafiteModel, folder: Path) -> None:
 
 def test_core_set_is_a_tenth_of_the_training_patches(model: LafiteModel) -> None:
     assert len(model.bank) == round(0.1 * 6 * 49)
-    members = torch.cat([patches(model.features(image)[None]) for image in pictures(6, 0)])
+    members = torch.cat([patches(model.features([image])) for image in pictures(6, 0)])
     assert float(torch.cdist(model.bank.vectors.double(), members.double()).amin(1).max()) < 1e-4
 
 
@@ -230,10 +230,10 @@ def test_images_and_network_calls_are_spread_over_the_cores(
     seen: dict[str, set[tuple[int, int]]] = {"image_noise": set(), "_reconstruct": set()}
     for name, own in [(name, getattr(sweep, name)) for name in seen]:
 
-        def watched(*args: Any, name: str = name, own: Any = own) -> Any:
+        def watched(*args: Any, name: str = name, own: Any = own, **options: Any) -> Any:
             seen[name].add((threading.get_ident(), torch.get_num_threads()))
             time.sleep(0.05)
-            return own(*args)
+            return own(*args, **options)
 
         monkeypatch.setattr(sweep, name, watched)
     before = torch.get_num_threads()
@@ -281,5 +281,5 @@ def test_without_memory_for_a_batch_it_is_taken_in_pieces(
 def test_without_memory_for_one_trajectory_there_is_a_sentence(model: LafiteModel) -> None:
     assert model.unet is not None
     other = dataclasses.replace(model, unet=Crowded(model.unet, 0))
-    with pytest.raises(LafiteError, match="does not hold one trajectory"):
+    with pytest.raises(LafiteError, match="does not hold the model and one trajectory"):
         sweep.lafite_errors(other, pictures(1, 1), GRID, seed=0)
