@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -54,6 +55,11 @@ def descendants(pid: int) -> list[int]:
         for child in map(int, path.read_text().split()):
             found += [child, *descendants(child)]
     return found
+
+
+def heeds_interrupts() -> None:
+    """Undo what a shell does to commands in its background, whose children ignore Ctrl-C too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @contextmanager
@@ -122,11 +128,26 @@ def test_commands_on_a_cluster_that_was_started_by_hand(
     check(tmp_path, several)
 
 
+def test_tuning_on_the_executor_of_a_dask_client(
+    cluster: str, several: Path, road: Path, tmp_path: Path
+) -> None:
+    with Client(scheduler_file=cluster) as client:
+        run_study(
+            "t_then_k", model=several / "model", pseudo=road / "pseudo", out=tmp_path / "run",
+            t=[900, 25, 300], k=[1, 4], executor=client.get_executor(),
+        )  # fmt: skip
+    same_choice(tmp_path, several)
+
+
+def same_choice(root: Path, several: Path) -> None:
+    for name in ("best.json", "seed-3/pseudo_scores.npz", "seed-4/pseudo_scores.npz"):
+        assert (root / "run" / name).read_bytes() == (several / "run" / name).read_bytes()
+
+
 def test_tuning_with_workers_of_this_machine(several: Path, road: Path, tmp_path: Path) -> None:
     tune = with_options(road_commands(road)[2], model=several / "model", out=tmp_path / "run")
     assert run([*tune, "--workers", "2"]) == 0
-    for name in ("best.json", "seed-3/pseudo_scores.npz", "seed-4/pseudo_scores.npz"):
-        assert (tmp_path / "run" / name).read_bytes() == (several / "run" / name).read_bytes()
+    same_choice(tmp_path, several)
 
 
 def test_python_calls_on_a_process_pool(several: Path, road: Path, tmp_path: Path) -> None:
@@ -150,3 +171,55 @@ def test_python_calls_on_a_process_pool(several: Path, road: Path, tmp_path: Pat
         )  # fmt: skip
         evaluate_run(tmp_path / "run", road / "data", executor=executor)
     check(tmp_path, several)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_process_is_left_behind(
+    number: signal.Signals, several: Path, road: Path, tmp_path: Path
+) -> None:
+    tune = with_options(road_commands(road)[2], model=several / "model", out=tmp_path / "run")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pseudoval", *tune, "--repeats", "9", "--workers", "2"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        preexec_fn=heeds_interrupts,
+    )  # fmt: skip
+    until(lambda: any(tmp_path.rglob("block-*.npz")), process)
+    workers = descendants(process.pid)
+    assert len(workers) >= 2
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # as a terminal does
+    else:
+        process.send_signal(number)
+    said, _ = process.communicate(timeout=120)
+    if number != signal.SIGKILL:
+        assert process.returncode == 130, said
+        assert "the same command goes on with it" in said
+        assert "Traceback" not in said
+        assert {path.name for path in tmp_path.rglob(".*")} == {".pseudoval.json"}
+    end = time.monotonic() + 60
+    while any(map(alive, workers)):
+        assert time.monotonic() < end, "a worker is left behind"
+        time.sleep(0.05)
+
+
+def test_a_scheduler_that_dies_costs_what_was_in_flight(
+    several: Path, road: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    tune = with_options(road_commands(road)[2], model=several / "model", out=out)
+    with by_hand(tmp_path, workers=1) as (file, scheduler):
+        command = [sys.executable, "-m", "pseudoval", *tune, "--repeats", "9", "--cluster", file]
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=QUIET
+        )
+        until(lambda: any(out.rglob("block-*.npz")), process)
+        scheduler.kill()
+        said, _ = process.communicate(timeout=120)
+    assert process.returncode == 2, said
+    assert "workers or their scheduler are gone" in said
+    assert "Traceback" not in said
+    kept = {path: path.read_bytes() for path in out.rglob("block-*.npz")}
+    assert kept
+    times = {path: path.stat().st_mtime_ns for path in kept}
+    assert run([*tune, "--repeats", "9", "--cluster", file]) == 2, "it is not there any more"
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("block-*.npz")} == times

@@ -116,6 +116,10 @@ def test_what_is_open_to_other_packages(package: str, open_rooms: set[str]) -> N
         ("pseudoval.cli", "torch"),
         ("pseudoval.cli", "scipy"),
         ("pseudoval.cli", "optuna"),
+        ("pseudoval.cli", "distributed"),
+        ("studies", "distributed"),
+        ("pseudoval.models.train", "distributed"),
+        ("pseudoval.scoring", "distributed"),
     ],
 )
 def test_what_an_import_does_not_bring(module: str, absent: str) -> None:

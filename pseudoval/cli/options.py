@@ -83,6 +83,11 @@ def executor_options(command: Command) -> Command:
             raise click.UsageError("give --workers or --cluster, not both")
         if workers is None and cluster is None:
             return command(*arguments, executor=None, **rest)
+        if ":" in rest["device"]:
+            raise click.UsageError(
+                f"--device {rest['device']} is for one process; for workers name the GPUs in "
+                "CUDA_VISIBLE_DEVICES"
+            )
         from pseudoval.tasks.cluster import cluster_at, local_workers  # takes a second
 
         count = workers if isinstance(workers, int) else None

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import platform
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -56,7 +57,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     raises leaves neither the temporary file nor a changed ``path``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    writer = f"{platform.node()}-{os.getpid()}"  # several machines may write into one folder
+    # Several machines may write into one folder, and containers share names and process numbers.
+    writer = f"{platform.node()}-{os.getpid()}-{secrets.token_hex(4)}"
     temporary = path.with_name(f".{path.stem}.{writer}.tmp{path.suffix}")
     try:
         yield temporary

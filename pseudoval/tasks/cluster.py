@@ -1,11 +1,15 @@
 """Dask clusters as executors: workers of this machine, or a cluster that the user has started."""
 
 import logging
+import math
 import os
 import platform
+import signal
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +26,9 @@ LOCAL = {
 }
 """Dask's settings for the workers of this machine. Those of a cluster are its scheduler's."""
 
+COUNTED_EVERY = 5.0
+"""Seconds between two looks at how many workers there are."""
+
 ANSWERS_WITHIN = 20
 """Seconds to wait for a scheduler, and then for its first worker."""
 
@@ -32,12 +39,15 @@ class ClusterExecutor(Executor):
     def __init__(self, client: Client) -> None:
         self._client = client
         self._tasks = client.get_executor(pure=False)
+        self._counted, self._count = -math.inf, 1
 
     @property
     def workers(self) -> int:
-        """How many there are now, at least 1."""
-        known = self._client.scheduler_info(n_workers=-1)  # empty when the scheduler is gone
-        return max(1, len(known.get("workers", ())))
+        """How many there were a moment ago, at least 1."""
+        if time.monotonic() - self._counted > COUNTED_EVERY:
+            known = self._client.scheduler_info(n_workers=-1)  # empty when the scheduler is gone
+            self._counted, self._count = time.monotonic(), max(1, len(known.get("workers", ())))
+        return self._count
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """See ``Executor``."""
@@ -83,6 +93,9 @@ def local_workers(count: int | None, device: str) -> Iterator[Executor]:
         for number in range(count)
     ]
     with _quiet(), dask.config.set(LOCAL):
+        # Ctrl-C goes to all processes of a terminal; workers hear of it from this one.
+        resource_tracker.ensure_running()  # else the first process starts it, and lets it through
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         try:
             machine = _Machine(
                 environments, threads_per_worker=1, memory_limit=0,
@@ -91,6 +104,8 @@ def local_workers(count: int | None, device: str) -> Iterator[Executor]:
             )  # fmt: skip
         except (OSError, TimeoutError, RuntimeError) as error:
             raise UserError(f"The workers of this machine do not start: {error}.") from None
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
         with machine, Client(machine) as client:
             client.wait_for_workers(count)
             yield ClusterExecutor(client)

@@ -108,16 +108,15 @@ def run_tasks(
         for task in tasks:
             keep(task, task.run())
         return
-    size = getattr(executor, "workers", 0)
     suspects: list[Task[Result]] = []
-    for task, future in _in_flight(executor, iter(tasks), DEPTH * size or WINDOW):
+    for task, future in _in_flight(executor, iter(tasks)):
         if _ended_workers(future):
             suspects.append(task)  # unless it was in the company of one that did
         else:
             keep(task, _result(task, future, kinds))
     deadly = []
     for suspect in suspects:
-        for task, future in _in_flight(executor, iter([suspect]), 1):
+        for task, future in _in_flight(executor, iter([suspect])):
             if _ended_workers(future):
                 deadly.append(str(task))
             else:
@@ -131,16 +130,17 @@ def run_tasks(
 
 
 def _in_flight(
-    executor: Executor, tasks: Iterator[Task[Result]], window: int
+    executor: Executor, tasks: Iterator[Task[Result]]
 ) -> Iterator[tuple[Task[Result], Future[_Answer]]]:
-    """Hand tasks out, so many at a time; each comes with its future when that is done.
+    """Hand tasks out, some for each worker; each comes with its future when that is done.
 
     However the caller ends, what has not begun is taken back.
     """
     running: dict[Future[_Answer], Task[Result]] = {}
     try:
         while True:
-            for task in itertools.islice(tasks, window - len(running)):
+            window = DEPTH * getattr(executor, "workers", 0) or WINDOW  # workers come and go
+            for task in itertools.islice(tasks, max(0, window - len(running))):
                 try:
                     running[executor.submit(work, task, __version__)] = task
                 except (BrokenExecutor, RuntimeError) as error:  # it broke, or was shut down

@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,12 @@ import pytest
 from pseudoval.data.dataset import ImageItem
 from pseudoval.data.images import write_png
 from pseudoval.detectors.protocol import Block
+from pseudoval.errors import UserError
 from pseudoval.metrics.score_matrix import Config
 from pseudoval.scoring import blocks as sweep
-from pseudoval.scoring.blocks import forget_blocks
+from pseudoval.scoring.blocks import ScoreBlock, forget_blocks
 from pseudoval.scoring.matrices import score_images
+from pseudoval.tasks import SharedFolder, Workers, Written
 
 CONFIGS = [{"k": 1}, {"k": 2}]
 
@@ -177,3 +180,40 @@ matrix.save(Path(sys.argv[2]))
         found.append(path.read_bytes())
         path.unlink()
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("shared_disk", [True, False])
+def test_blocks_of_workers(
+    items: list[ImageItem], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_disk: bool
+) -> None:
+    """They write their blocks where they see the folder; elsewhere the blocks come back."""
+    if not shared_disk:
+        monkeypatch.setattr(SharedFolder, "is_here", lambda self: False)
+    alone = score_images(Brightness(), items, CONFIGS, name="x", store=tmp_path / "alone")
+    results: list[object] = []
+    keep = ScoreBlock.keep
+    monkeypatch.setattr(ScoreBlock, "keep", lambda *a: results.append(a[1]) or keep(*a))
+    store = tmp_path / "blocks"
+    with ThreadPoolExecutor(2) as threads:
+        options = {"name": "x", "store": store, "workers": Workers(executor=threads)}
+        found = score_images(Brightness(), items, CONFIGS, **options)
+        assert np.array_equal(found.scores, alone.scores)
+        for name, values in alone.pixel.items():
+            assert np.array_equal(found.pixel[name], values)
+        written = [result for result in results if isinstance(result, Written)]
+        assert len(written) == (3 if shared_disk else 0)
+        for path in (tmp_path / "alone").rglob("*.npz"):
+            same = store / path.relative_to(tmp_path / "alone")
+            assert same.read_bytes() == path.read_bytes()
+        assert not list(store.rglob(".*")), "the token is gone"
+        again = Brightness()
+        score_images(again, items, CONFIGS, **options)
+        assert again.calls == 0, "what is there is not run"
+
+
+def test_an_image_that_changed_meanwhile_is_refused(items: list[ImageItem]) -> None:
+    for item in items:
+        assert item.sha256
+    items[30].path.write_bytes(items[31].path.read_bytes())
+    with pytest.raises(UserError, match=r"30\.png is not the image that this command was started"):
+        score_images(Brightness(), items, CONFIGS, name="x")

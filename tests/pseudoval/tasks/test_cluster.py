@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pseudoval import __version__
 from pseudoval.errors import UserError
 from pseudoval.tasks import cluster, run_tasks
 
@@ -43,6 +44,8 @@ def test_each_worker_has_its_gpu_also_after_a_restart(
     found: list[tuple[int, str | None, str | None]] = []
     with cluster.local_workers(None, "auto") as executor:
         assert executor.workers == 2
+        where = executor._client.scheduler.address
+        assert where.startswith("tls://127.0.0.1:"), "nobody else can run code with it"
         run_tasks(map(Where, range(40)), executor, lambda task, result: found.append(result))
         before = {(pid, gpu) for pid, gpu, _ in found}
         assert sorted(str(gpu) for _, gpu in before) == ["3", "5"]
@@ -70,6 +73,37 @@ def test_a_task_that_ends_every_worker_is_named_when_the_others_are_done() -> No
         with pytest.raises(UserError, match=r"^Task 3: every worker that tries this ends"):
             run_tasks(tasks, executor, lambda task, result: done.append(task.number))
     assert sorted(done) == [number for number in range(12) if number != 3]
+
+
+class Client:
+    """What is asked of Dask's client before a command begins."""
+
+    def __init__(self, **found: object) -> None:
+        self.found = found
+
+    def wait_for_workers(self, count: int, timeout: float) -> None:
+        if not self.found:
+            raise TimeoutError
+
+    def run(self, function: object, on_error: str) -> dict[str, object]:
+        return self.found
+
+
+@pytest.mark.parametrize(
+    ("found", "sentence"),
+    [
+        ({}, "at a-file has no workers"),
+        ({"w": ModuleNotFoundError("No module named 'pseudoval'")}, "w cannot import pseudoval"),
+        ({"w": ("3.8", __version__)}, "w has Python 3.8, and this command 3"),
+        ({"w": (cluster.installed()[0], "0.0.7")}, "w has pseudoval 0.0.7, and this command"),
+    ],
+)
+def test_workers_that_are_none_or_others_are_refused(
+    found: dict[str, object], sentence: str
+) -> None:
+    with pytest.raises(UserError, match=sentence):
+        cluster._require_workers(Client(**found), "a-file")
+    cluster._require_workers(Client(w=cluster.installed()), "a-file")
 
 
 def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
