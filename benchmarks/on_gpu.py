@@ -8,8 +8,10 @@ matrix products that training reaches), and then:
 
 - ``scoring_flops``: what scoring a block of 16 images at 12 steps t reaches of them, images and all
   that is beside the network included;
-- ``positions``: the share of error maps that are equal to the bit wherever in a batch a trajectory
-  is, and ``moved_by_float16``: the largest difference to a score in float32, in deviations;
+- ``equal_positions``: the share of error maps that are equal to the bit wherever in a batch a
+  trajectory is;
+- ``moved_by_float16`` and ``..bfloat16``: the largest difference to a score in float32, in standard
+  deviations of the scores;
 - ``study_seconds``: a whole study against the plain loop over its trials (``benchmarks/sweep.py``).
 
 It runs on a CPU too, with smaller settings, to see that it runs.
@@ -69,8 +71,8 @@ def of_scoring(model: LafiteModel, images: Sequence[np.ndarray]) -> tuple[float,
     return calls * scoring_flops(model.config, len(model.standardiser.mean)) / min(times), peak
 
 
-def of_positions(model: LafiteModel, images: Sequence[np.ndarray]) -> dict[str, float]:
-    """Whether the place in a batch changes a bit, and what float16 changes."""
+def of_positions(model: LafiteModel, images: Sequence[np.ndarray]) -> float:
+    """The share of error maps that are equal to the bit at another place in a batch."""
     configs = [(t, 0) for t in STEPS]
     base = sweep.lafite_errors(model, images, configs, seed=0)
     equal = []
@@ -78,10 +80,21 @@ def of_positions(model: LafiteModel, images: Sequence[np.ndarray]) -> dict[str, 
         order = np.roll(np.arange(len(configs)), shift)
         found = sweep.lafite_errors(model, images, [configs[row] for row in order], seed=0)
         equal.append((found == base[order]).all((2, 3)).mean())
-    exact = with_precision(model, "float32")
-    wanted = sweep.scores(model, sweep.lafite_errors(exact, images, configs, seed=0))
-    moved = np.abs(sweep.scores(model, base) - wanted).max(1) / wanted.std(1)
-    return {"positions": float(np.mean(equal)), "moved_by_float16": float(moved.max())}
+    return float(np.mean(equal))
+
+
+def of_arithmetics(model: LafiteModel, images: Sequence[np.ndarray]) -> dict[str, float]:
+    """How far 16 bits move a score at most, in deviations of the images' scores at its t."""
+    found = {}
+    for precision in ("float32", "float16", "bfloat16"):
+        other = with_precision(model, precision)
+        errors = sweep.lafite_errors(other, images, [(t, 0) for t in STEPS], seed=0)
+        found[precision] = sweep.scores(other, errors)
+    wanted = found.pop("float32")
+    return {
+        f"moved_by_{name}": float((np.abs(scores - wanted).max(1) / wanted.std(1)).max())
+        for name, scores in found.items()
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -128,7 +141,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "unit": "FLOP/s",
             "peer_name": "a large matrix product in 16 bits in the same run",
         }
-        checks |= {f"{name}_{grid}": value for name, value in of_positions(model, images).items()}
+        apart = {"equal_positions": of_positions(model, images), **of_arithmetics(model, images)}
+        checks |= {f"{name}_{grid}": value for name, value in apart.items()}
     found = result({"figures": figures, "checks": checks}, device=device, seed=0)
     show(found)
     write_json(options.out, found)
