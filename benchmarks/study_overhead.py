@@ -6,7 +6,8 @@ Ours is ``run_study`` over a joint grid of 200 configurations, from the model's 
 RUN: blocks on disk, bootstrap, Optuna, examples. The peer opens the same model and scores the same
 grid with ``score_images``. They take turns, and the fastest of each counts. Without ``--model`` a
 small LafitE is trained on rendered images first, whose scoring is so cheap that the share of the
-study is at its largest. Then 10,000 trials are put into the storage and read again.
+study is at its largest. Then 10,000 trials of a grid are put into the storage and read again, and
+200 are asked of a sampler and told.
 """
 
 import argparse
@@ -23,10 +24,12 @@ from pseudoval.cli.commands import run
 from pseudoval.data.files import write_json
 from pseudoval.demo import render_dataset
 from pseudoval.errors import UserError
+from pseudoval.metrics.score_matrix import Config
 from pseudoval.models.open import open_detector
 from pseudoval.pseudo_set.manifest import load_manifest, pseudo_items
 from pseudoval.scoring.matrices import score_images
-from studies import Stage, joint, run_study
+from studies import Range, Stage, joint, run_study
+from studies.search.samplers import maker, try_all
 from studies.search.storage import StudyStorage, Told, open_journal, open_stage
 
 SEED = 0
@@ -52,6 +55,7 @@ def main() -> None:
             model, pseudo = small_model(folder, quick=arguments.quick)
         figure, checks = measure_study(model, pseudo, folder, quick=arguments.quick)
         checks |= measure_storage(folder / "storage", 500 if arguments.quick else 10_000)
+        checks |= measure_sampler(folder / "sampler", 50 if arguments.quick else 200)
     found = {"figures": {"study_overhead": figure}, "checks": checks}
     show(found)
     if arguments.out is not None:
@@ -100,25 +104,47 @@ def measure_study(
     return figure, checks
 
 
+def told(config: Config, value: float) -> Told:
+    """What a trial of four categories is told."""
+    return Told(
+        config=config,
+        value=value,
+        attributes={
+            "seconds": 0.25,
+            "interval": [value - 0.01, value + 0.01],
+            **{f"auroc/category-{place}": value for place in range(4)},
+        },
+        steps=dict.fromkeys(range(4), value),
+    )
+
+
+def measure_sampler(folder: Path, trials: int) -> dict[str, Any]:
+    """Seconds for so many trials that a random sampler is asked for, in the default storage."""
+    folder.mkdir()
+    stage = Stage(
+        name="joint", grid={"t": Range(low=1, high=10**6)}, sampler="random", trials=trials
+    )
+    storage = StudyStorage(storage=open_journal(folder), name="benchmark")
+    opened = open_stage(storage, stage, {})
+    started = time.perf_counter()
+    try_all(
+        opened, storage, {"k": 1}, seed=SEED, make=maker(stage, None),
+        score=lambda configs: opened.record([told(config, 0.5) for config in configs]),
+    )  # fmt: skip
+    return {
+        "sampler_trials": len(opened.entered()),
+        "sampler_seconds": time.perf_counter() - started,
+    }
+
+
 def measure_storage(folder: Path, trials: int) -> dict[str, Any]:
     """Seconds and bytes of so many trials in the default storage, written and read."""
     folder.mkdir()
     stage = Stage(name="joint", grid={"t": tuple(range(1, trials // 10 + 1)), "k": K_GRID})
     configs = stage.configs({})
     rng = np.random.default_rng(SEED)
-    outcomes = [
-        Told(
-            config=config,
-            value=value,
-            attributes={
-                "seconds": 0.25,
-                "interval": [value - 0.01, value + 0.01],
-                **{f"auroc/category-{place}": value for place in range(4)},
-            },
-            steps=dict.fromkeys(range(4), value),
-        )
-        for config, value in zip(configs, rng.uniform(0.5, 1.0, len(configs)).tolist(), strict=True)
-    ]
+    values = rng.uniform(0.5, 1.0, len(configs)).tolist()
+    outcomes = [told(config, value) for config, value in zip(configs, values, strict=True)]
     started = time.perf_counter()
     storage = StudyStorage(storage=open_journal(folder), name="benchmark")
     open_stage(storage, stage, {}).record(outcomes)

@@ -5,16 +5,30 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 
+@dataclass(frozen=True)
+class Server:
+    """A server that runs, until it is stopped.
+
+    Attributes:
+        url: of its database.
+    """
+
+    url: str
+    stop: Callable[[], None]
+    start: Callable[[], None]
+
+
 @contextmanager
-def server() -> Iterator[str]:
-    """The URL of an empty database on a server that runs for the block; or a skip with a reason."""
+def server() -> Iterator[Server]:
+    """A server with an empty database that runs for the block; or a skip with a reason."""
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: int(p.parent.name))
     found = shutil.which("initdb")
     if found is None and not programs:
@@ -38,8 +52,16 @@ def server() -> Iterator[str]:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         options = f"-k '' -h 127.0.0.1 -p {port} -c fsync=off"
-        run("pg_ctl", "-o", options, "-l", str(Path(temporary) / "log"), "-w", "start")
-        try:
-            yield f"postgresql://tester:secret@127.0.0.1:{port}/postgres"
-        finally:
+
+        def start() -> None:
+            run("pg_ctl", "-o", options, "-l", str(Path(temporary) / "log"), "-w", "start")
+
+        def stop() -> None:
             run("pg_ctl", "-m", "immediate", "stop")
+
+        start()
+        try:
+            url = f"postgresql://tester:secret@127.0.0.1:{port}/postgres"
+            yield Server(url=url, stop=stop, start=start)
+        finally:
+            stop()

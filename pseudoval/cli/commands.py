@@ -242,11 +242,12 @@ def audit(pseudo: Path, out: Path, **options: Any) -> None:
 
 @cli.command(name="studies")
 def list_studies() -> None:
-    """List the studies, objectives and rules that tune knows, and the detectors."""
+    """List the studies, objectives, rules and samplers that tune knows, and the detectors."""
     from pseudoval.statistics.objectives import OBJECTIVES
     from pseudoval.statistics.rules import RULES
     from studies import STUDIES
     from studies.design import study_files
+    from studies.design.sampler_names import sampler_names
 
     for name, make in STUDIES.items():
         click.echo(f"{name:<10} {(make.__doc__ or '').splitlines()[0]}")
@@ -263,6 +264,7 @@ def list_studies() -> None:
         click.echo(f"\n{title}")
         for name, meaning in known.items():
             click.echo(f"  {name:<18} {meaning}")
+    click.echo(f"\n--sampler NAME\n  {', '.join(sampler_names())}")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from reports.figures.style import INK, MUTED, PSEUDO, TEST, axis_label, numeric, short, styled
-from reports.findings.names import points
+from reports.findings.names import digits, points
 
 PANEL_INCHES = (4.7, 3.3)
 SMALL_INCHES = 1.3
@@ -144,7 +144,7 @@ def _draw_marks(
 
     def label(text: str, value: Any) -> str:
         # A name would be longer than its place; it stands on the axis.
-        return f"{text}: {value}" if numeric(values) else text
+        return f"{text}: {digits(value)}" if numeric(values) else text
 
     chosen, best, default = stage["selected"], stage["oracle"], stage["default"]
     at = xs[values.index(chosen)]

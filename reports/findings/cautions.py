@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pseudoval.statistics.intervals import compare
 from pseudoval.statistics.rules import BEST, RULES
 from reports.findings.forms import Correlation, StageFindings, Which
+from reports.findings.names import digits
 from reports.findings.source import Source, Stage, stage_configs
 from reports.findings.uncertainty import Evidence
 
@@ -79,7 +80,7 @@ def _few_images(sets: Mapping[Which, Any], which: Which) -> Iterator[dict[str, A
 
 def _stage(source: Source, stage: StageFindings) -> Iterator[dict[str, Any]]:
     name, edge = "K" if stage["param"] == "k" else stage["param"], stage["at_edge"]
-    chosen = f"{name} = {stage['selected']}"
+    chosen = f"{name} = {digits(stage['selected'])}"
     if edge is not None and not _nothing_beyond(source, stage):
         text = (
             f"The chosen {chosen} is the {edge}est value tried; the best may lie outside of the "

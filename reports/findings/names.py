@@ -11,8 +11,14 @@ def describe(params: Config) -> str:
     if set(params) == {"name"}:
         return str(params["name"])
     return ", ".join(
-        f"{'K' if name == 'k' else name} = {value}" for name, value in ordered(params).items()
+        f"{'K' if name == 'k' else name} = {digits(value)}"
+        for name, value in ordered(params).items()
     )
+
+
+def digits(value: float | str) -> str:
+    """A value of a parameter; four digits do for a number that is not whole."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def ordered(config: Config) -> dict[str, float | str]:

@@ -20,10 +20,15 @@ def sampler_name(name: str) -> str:
         UserError: there is none of that name.
     """
     plain = name.lower().replace("-", "").replace("_", "").removesuffix("sampler")
-    known = [GRID, *sorted(_classes())]
-    if plain not in known:
-        raise UserError(f"There is no sampler {name!r}; the samplers are {', '.join(known)}.")
+    if plain not in sampler_names():
+        known = ", ".join(sampler_names())
+        raise UserError(f"There is no sampler {name!r}; the samplers are {known}.")
     return plain
+
+
+def sampler_names() -> list[str]:
+    """The names of all of them, ``grid`` first."""
+    return [GRID, *sorted(_classes())]
 
 
 def sampler_of(given: str | BaseSampler | None) -> tuple[str | None, BaseSampler | None]:

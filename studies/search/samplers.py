@@ -135,8 +135,10 @@ def _suggest(
 def _repeats(entered: Sequence[FrozenTrial]) -> int:
     """How many trials at the end have a configuration that another had before."""
     names = [trial.user_attrs[CONFIG] for trial in entered]
-    new = [place for place, name in enumerate(names) if name not in names[:place]]
-    return len(names) - 1 - new[-1] if new else 0
+    first: dict[str, int] = {}
+    for place, name in enumerate(names):
+        first.setdefault(name, place)
+    return len(names) - 1 - max(first.values()) if first else 0
 
 
 def _enqueue_untried(trials: StageTrials, held: Config, names: set[str], seed: int) -> None:

@@ -281,6 +281,7 @@ class StageTrials:
         one that counts.
         """
         trials = self._by_config([one.config for one in outcomes])
+        drawn_from = spaces(self.stage)
         for one in outcomes:
             own = trials[config_name(one.config)]
             running = [trial.number for trial in own if trial.state == TrialState.RUNNING]
@@ -292,7 +293,7 @@ class StageTrials:
                         state=one.state,
                         value=one.value if one.state == TrialState.COMPLETE else None,
                         params=self.stage.point(one.config),
-                        distributions=spaces(self.stage),
+                        distributions=drawn_from,
                         user_attrs={**one.attributes, CONFIG: config_name(one.config)},
                         intermediate_values=dict(one.steps),
                     )

@@ -10,9 +10,12 @@ from helpers import road_commands, with_options
 import studies
 from pseudoval.cli.commands import run
 from pseudoval.models.open import open_detector
-from studies.design import built_in, stages, study_files
+from studies.design import built_in, ranges, stages, study_files
 
-MODULES = {"run": studies.run, "built_in": built_in, "stages": stages, "study_files": study_files}
+MODULES = {
+    "run": studies.run, "built_in": built_in, "ranges": ranges, "stages": stages,
+    "study_files": study_files,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

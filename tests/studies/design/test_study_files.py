@@ -86,7 +86,8 @@ def test_tune_runs_a_file(
     written(tmp_path, FILE.replace("trials = 3", "trials = 2"))
     refused(capsys, command, "another stages")
     assert run(["studies"]) == 0
-    assert 'values.t = "default"' in capsys.readouterr().out
+    listed = capsys.readouterr().out
+    assert 'values.t = "default"' in listed and "grid, bruteforce, cmaes, gp, " in listed
 
 
 STAGE = "[[stage]]\n"

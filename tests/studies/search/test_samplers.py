@@ -149,6 +149,24 @@ def test_repeats_are_told_what_is_known_and_end_in_something_new(tmp_path: Path)
     assert [t.number for t, _ in trials.finished(configs)] == [0, 21, 42, 63]
 
 
+def test_points_that_failed_are_mended_where_they_are(tmp_path: Path) -> None:
+    def failing(config: Config) -> float:
+        return float("nan") if float(config["t"]) % 2 else value_of(config)
+
+    trials = searched(tmp_path, value=failing)
+    configs, failed = tried(trials, {"k": 3}), [t for t in trials.entered() if t.value is None]
+    assert 0 < len(failed) < 20
+    assert {trial.state for trial in failed} == {TrialState.FAIL}
+    before = len(trials.entered())
+    again = searched(tmp_path)
+    assert tried(again, {"k": 3}) == configs, "nothing else is suggested"
+    assert [(t.value, c) for t, c in sorted(again.finished(configs), key=lambda p: str(p[1]))] == [
+        (value_of(config), config) for config in sorted(configs, key=str)
+    ]
+    assert len(again.entered()) == before + len(failed)
+    assert len(searched(tmp_path).entered()) == before + len(failed)
+
+
 def test_a_list_is_searched_as_categories(tmp_path: Path) -> None:
     layers = ("1", "2", "2,3", "3")
     stage = Stage(
