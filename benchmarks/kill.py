@@ -13,7 +13,7 @@ up:
   same to the byte; Optuna's storage has the same trials, each of them once,
 - of the work that was begun (blocks, epochs, pixel figures), at most what was in flight at a kill
   was begun in vain: one piece for a worker, one for each worker when they lose their command,
-- no process is left a few seconds after a kill, and none at the end.
+- no process is left some seconds after the command was killed, and none at its end.
 
 A command that works alone is forked from a process that has everything loaded, so that all of the
 kills hit its work. One with workers is started anew each time. The figure is the number of kills
@@ -60,8 +60,8 @@ CLOCKS = ("optuna.journal", "trials.csv")
 """Files with times in them."""
 PATIENCE = 3600.0
 """Seconds for a command that is not killed."""
-GONE_AFTER = 20.0
-"""Seconds in which workers end that have lost their command."""
+GONE_AFTER = 120.0
+"""Seconds in which workers end that have lost their command; one that starts, when it has."""
 
 
 @dataclass(kw_only=True)
