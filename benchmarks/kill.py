@@ -1,185 +1,336 @@
-"""Kill studies again and again, with kill -9 at random moments, and see what is lost.
+"""Kill commands again and again, with kill -9 at random moments, and see what is lost.
 
     python benchmarks/kill.py [--quick] [--kills N] [--out FILE.json] [--folder DIR]
 
-A tiny model on rendered images is tuned over a small grid. A process that has everything loaded
-forks those that run the study, and kills them at moments drawn from the whole length of a study,
-the first instants included. Half of the kills hit a process that works alone, and the next one
-goes on in the same RUN; the other half hit one of three that share a RUN, and another takes its
-place. A study that gets to its end is checked, and another begins, until the kills are used up:
+``train --per-category --seeds 2``, ``tune`` and ``evaluate`` run on rendered images with tiny
+models, alone and with ``--workers 2``. They are killed at moments drawn from the whole length of a
+command, the first instants included. Half of the kills of a command with workers hit a worker, and
+the command must go on by itself; all others hit the command itself, which is given once more in the
+same folder. A command that gets to its end is checked, and another begins, until the kills are used
+up:
 
-- the scores and the choice are those of a study that nobody killed, to the byte,
-- every configuration is in Optuna's storage exactly once, and complete,
-- of the blocks that were begun, at most one for each kill was begun in vain.
+- the folder has the files of a command that nobody killed and no others, hidden ones included, the
+  same to the byte; Optuna's storage has the same trials, each of them once,
+- of the work that was begun (blocks, epochs, pixel figures), at most what was in flight at a kill
+  was begun in vain: one piece for a worker, one for each worker when they lose their command,
+- no process is left some seconds after the command was killed, and none at its end.
 
-The figure is the number of kills after which all this held, and for the peer the number of kills.
-It takes about ten minutes on two cores.
+A command that works alone is forked from a process that has everything loaded, so that all of the
+kills hit its work. One with workers is started anew each time. The figure is the number of kills
+after which all this held, and for the peer the number of kills. It takes about an hour.
 """
 
 import argparse
-import json
 import os
 import random
+import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
+import traceback
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import optuna
+import psutil
 import torch
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 
+import counted
 from harness import result, show
 from pseudoval.cli.commands import run
 from pseudoval.data.files import write_json
 from pseudoval.demo import render_dataset
-from pseudoval.detectors.lafite import LafiteDetector
-from pseudoval.scoring import blocks as sweep
-from studies import run_study
-from studies.search.storage import open_journal
+from pseudoval.models.members import cache_folder
 
-GRIDS: dict[str, list[int]] = {"t": [25, 100, 300, 900], "k": [1, 2, 4]}
+COMMANDS = ("train", "tune", "evaluate")
+WORKERS = (0, 2)
+"""Of a command; 0 is one that works alone."""
 SMALL = ("features.image_size=64", "features.grid=8", "unet.base_channels=16",
-         "unet.multipliers=1,2", "diffusion.sampling_steps=2", "score.pool=8")  # fmt: skip
-BLOCK = 2
-"""Images in a block: many short ones, so that there is much to lose."""
-CROWD = 3
-"""Processes that share a study."""
+         "unet.multipliers=1,2", "diffusion.sampling_steps=2", "score.pool=8",
+         "train.checkpoint_seconds=0")  # fmt: skip
+CLOCKS = ("optuna.journal", "trials.csv")
+"""Files with times in them."""
 PATIENCE = 3600.0
-"""Seconds for a study that is not killed."""
+"""Seconds for a command that is not killed."""
+GONE_AFTER = 120.0
+"""Seconds in which workers end that have lost their command; one that starts, when it has."""
 
 
-def prepare(folder: Path) -> None:
-    """Make ``folder/pseudo`` and ``folder/model``, unless they are there."""
-    data = folder / "data"
-    if not data.exists():
-        data.mkdir(parents=True)
-        render_dataset(data, seed=0, size=64, train=9, test_good=1, defects_per_kind=1,
-                       categories=["fabric", "flange"])  # fmt: skip
-    pseudo, model = str(folder / "pseudo"), str(folder / "model")
-    settings = [part for setting in SMALL for part in ("--set", setting)]
-    if not (folder / "pseudo" / "manifest.json").exists():
-        assert run(["build", str(data), "--out", pseudo, "--per-normal", "3"]) == 0
-    if not (folder / "model" / "model.json").exists():
-        command = ["train", str(data), "--pseudo", pseudo, "--out", model, "--preset", "demo"]
-        assert run([*command, "--epochs", "3", "--overwrite", *settings]) == 0
+@dataclass(kw_only=True)
+class Attacked:
+    """A command that is killed on the way.
 
-
-def tune(folder: Path, out: Path, log: Path, workers: int | None) -> None:
-    """Run the study to its end; every block that is begun adds a byte to ``log``."""
-    honest = LafiteDetector.score_block
-
-    def counted(self: LafiteDetector, images: Any, configs: Any) -> Any:
-        with log.open("ab") as file:
-            file.write(b".")
-        return honest(self, images, configs)
-
-    LafiteDetector.score_block = counted  # type: ignore[method-assign]
-    run_study(
-        "t_then_k", model=folder / "model", pseudo=folder / "pseudo", out=out, workers=workers,
-        **GRIDS,
-    )  # fmt: skip
-
-
-def forked(folder: Path, out: Path, log: Path, workers: int | None) -> int:
-    """Start the study in a process of its own; its id."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            tune(folder, out, log, workers)
-            status = 0
-        finally:
-            os._exit(status)
-    return child
-
-
-def watch(running: set[int], seconds: float) -> None:
-    """Wait until the time is up or nobody runs; those that have finished are taken out.
-
-    Raises:
-        RuntimeError: one failed.
+    Attributes:
+        arguments: of the first call; ``again`` are those of the calls after a kill.
+        log: file for what it prints; beside it lies the count of what it begins.
+        kills: who was killed.
+        allowed: pieces of work that may be lost by that.
+        waited: seconds until the last process was gone, the longest.
     """
-    end = time.monotonic() + seconds
-    while running and time.monotonic() < end:
-        for child in list(running):
-            done, status = os.waitpid(child, os.WNOHANG)
+
+    arguments: Sequence[str]
+    again: Sequence[str] = ()
+    workers: int
+    log: Path
+    kills: Counter[str] = field(default_factory=Counter)
+    allowed: int = 0
+    waited: float = 0.0
+
+    @property
+    def count(self) -> Path:
+        """See ``counted``."""
+        return self.log.with_suffix(".count")
+
+    def lost(self, whole: Path) -> Counter[str]:
+        """What it has begun beyond that of a command that nobody kills, by its count."""
+        begun, needed = counted.begun(self.count), counted.begun(whole)
+        return Counter({work: begun[work] - needed[work] for work in begun})
+
+    def to_the_end(self, kills: int, length: float, dice: random.Random) -> None:
+        """Run it to its end, with up to so many kills on the way.
+
+        Args:
+            length: seconds of the command that nobody kills.
+
+        Raises:
+            RuntimeError: it fails, or does not end, or leaves a process.
+        """
+        process = self._start(self.arguments)
+        while not self._ends(process, dice.uniform(0, length) if kills else PATIENCE):
+            if not kills:
+                raise RuntimeError(f"{self.arguments[0]} does not end, see {self.log}")
+            kills -= 1
+            workers = [one for one in processes(self.count) if "--multiprocessing-fork" in one[1]]
+            if workers and dice.random() < 0.5:
+                os.kill(dice.choice(workers)[0], signal.SIGKILL)
+                self.kills["a worker"] += 1
+                self.allowed += 1
+                continue
+            os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)
+            self.kills["the command"] += 1
+            self.allowed += max(1, self.workers)
+            self._alone()
+            process = self._start(self.again or self.arguments)
+        self._alone()
+
+    def _start(self, arguments: Sequence[str]) -> int:
+        """The id of a new process."""
+        with self.log.open("ab") as log:
+            if self.workers:
+                command = [sys.executable, counted.__file__, *arguments]
+                marked = {**os.environ, counted.FILE: str(self.count)}
+                return subprocess.Popen(command, stdout=log, stderr=log, env=marked).pid
+            child = os.fork()
+            if child:
+                return child
+            status = 1
+            try:
+                os.dup2(log.fileno(), 1)
+                os.dup2(log.fileno(), 2)
+                os.environ[counted.FILE] = str(self.count)
+                counted.install()
+                status = run([*arguments])
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(status)
+
+    def _ends(self, process: int, seconds: float) -> bool:
+        """Whether it comes to its end in this time."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            done, status = os.waitpid(process, os.WNOHANG)
+            if done and status:
+                code = os.waitstatus_to_exitcode(status)
+                raise RuntimeError(f"{self.arguments[0]} ended with {code}, see {self.log}")
             if done:
-                running.remove(child)
-                if status:
-                    raise RuntimeError(f"a study ended with status {status}")
-        time.sleep(0.001)
-
-
-def study(
-    folder: Path, out: Path, log: Path, crowd: int, kills: int, length: float, dice: random.Random
-) -> int:
-    """Run a study to its end with up to so many kills on the way; how many there were."""
-    workers = None if crowd == 1 else 1
-    running = {forked(folder, out, log, workers) for _ in range(crowd)}
-    done = 0
-    while running:
-        watch(running, dice.uniform(0, length) if done < kills else PATIENCE)
-        if running and done == kills:
-            raise RuntimeError(f"the study in {out} does not end")
-        if running:
-            victim = dice.choice(sorted(running))
-            os.kill(victim, signal.SIGKILL)
-            os.waitpid(victim, 0)
-            running.remove(victim)
-            running.add(forked(folder, out, log, workers))
-            done += 1
-    return done
-
-
-def same(whole: Path, out: Path) -> bool:
-    """Scores, choice and storage are those of a study that nobody killed."""
-    files = ("best.json", "pseudo_scores.npz")
-    if any((whole / name).read_bytes() != (out / name).read_bytes() for name in files):
+                return True
+            time.sleep(0.001)
         return False
-    best, storage = json.loads((whole / "best.json").read_text()), open_journal(out)
-    for stage in best["stages"]:
-        trials = optuna.load_study(
-            study_name=f"{best['study']}/{stage['name']}", storage=storage
-        ).trials
-        points = [(trial.params[stage["param"]], trial.value) for trial in trials]
-        expected = zip(stage["values"], stage["objective_value"], strict=True)
-        if points != list(expected) or {trial.state.name for trial in trials} != {"COMPLETE"}:
-            return False
-    return True
+
+    def _alone(self) -> None:
+        """Wait until what the process has started is gone."""
+        began = time.monotonic()
+        while left := processes(self.count) if self.workers else []:
+            if time.monotonic() > began + GONE_AFTER:
+                raise RuntimeError(f"{self.arguments[0]} leaves {left}")
+            time.sleep(0.05)
+        self.waited = max(self.waited, time.monotonic() - began)
 
 
-def kill_often(folder: Path, kills: int, seed: int) -> dict[str, Any]:
-    """Kill studies in ``folder`` so many times; what was found, as a result file has it."""
+def processes(count: Path) -> list[tuple[int, list[str]]]:
+    """Ids and command lines of the processes that note what they begin in a file."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(counted.FILE) == str(count):
+                found.append((process.pid, process.cmdline()))
+        except psutil.Error:  # of another user, or gone, or dead and not asked for yet
+            continue
+    return found
+
+
+def arguments_of(command: str, folder: Path, out: Path, workers: int) -> list[str]:
+    """A command that writes into ``out``."""
+    given = {
+        "train": [str(folder / "data"), "--pseudo", str(folder / "pseudo"), "--out", str(out),
+                  "--preset", "demo", "--epochs", "6", "--per-category", "--seeds", "2",
+                  *(part for setting in SMALL for part in ("--set", setting))],
+        "tune": ["--model", str(folder / "train"), "--pseudo", str(folder / "pseudo"),
+                 "--out", str(out), "--t", "25,100,300,900", "--k", "1,2,4"],
+        "evaluate": [str(out), str(folder / "data")],
+    }[command]  # fmt: skip
+    if command != "train":  # a cache of its own, so that features are written each time
+        given += ["--cache", str(out.with_name(f"{out.name}-cache"))]
+    return [command, *given, *(["--workers", str(workers)] if workers else [])]
+
+
+def prepare(folder: Path, commands: Iterable[str], dice: random.Random) -> dict[str, float]:
+    """Make what nobody kills, in folders with the names of the commands; the seconds of each."""
+    if not (folder / "data").exists():
+        (folder / "data").mkdir(parents=True)
+        render_dataset(folder / "data", seed=0, size=64, train=9, test_good=1, defects_per_kind=1,
+                       categories=["fabric", "flange"])  # fmt: skip
+    build = ["build", str(folder / "data"), "--out", str(folder / "pseudo"), "--per-normal", "3"]
+    if not (folder / "pseudo").exists():
+        build_it = Attacked(arguments=build, workers=0, log=folder / "build.log")
+        build_it.to_the_end(0, 0, dice)
+    seconds = {}
+    for command in COMMANDS[: 1 + max(COMMANDS.index(name) for name in commands)]:
+        out = folder / command
+        if out.exists() and command not in commands:
+            continue
+        if command == "evaluate":
+            shutil.copytree(folder / "tune", out)
+        whole = Attacked(
+            arguments=arguments_of(command, folder, out, 0), workers=0,
+            log=folder / f"{command}.log",
+        )  # fmt: skip
+        began = time.monotonic()
+        whole.to_the_end(0, 0, dice)
+        seconds[command] = time.monotonic() - began
+    return seconds
+
+
+def different(whole: Path, out: Path) -> list[str]:
+    """What a folder has that it should not, or lacks, or has otherwise."""
+    there, here = ({path.relative_to(of) for path in of.rglob("*")} for of in (whole, out))
+    wrong = [f"{name} is left" for name in here - there]
+    wrong += [f"{name} is missing" for name in there - here]
+    for name in there & here:
+        if name.name in CLOCKS or (whole / name).is_dir():
+            continue
+        if (whole / name).read_bytes() != (out / name).read_bytes():
+            wrong.append(f"{name} is another")
+    if not wrong and (out / CLOCKS[0]).exists() and trials(whole) != trials(out):
+        wrong.append("Optuna's storage has other trials")
+    return wrong
+
+
+def trials(folder: Path) -> dict[str, list[Any]]:
+    """What Optuna's journal says of every study: parameters, value and state of each trial."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = JournalStorage(JournalFileBackend(str(folder / CLOCKS[0])))
+    return {
+        study.study_name: [
+            (trial.params, trial.values, trial.state.name)
+            for trial in optuna.load_study(study_name=study.study_name, storage=storage).trials
+        ]
+        for study in optuna.get_all_study_summaries(storage)
+    }
+
+
+def kill_often(
+    folder: Path,
+    kills: int,
+    seed: int,
+    commands: Sequence[str] = COMMANDS,
+    workers: Sequence[int] = WORKERS,
+) -> dict[str, Any]:
+    """Kill commands in ``folder`` so many times; what was found, as a result file has it."""
     torch.set_num_threads(1)
-    prepare(folder)
     dice = random.Random(seed)
-    whole, log = folder / "whole", folder / "whole.log"
-    log.write_bytes(b"")
-    began = time.monotonic()
-    study(folder, whole, log, 1, 0, PATIENCE, dice)
-    length, blocks = time.monotonic() - began, log.stat().st_size
-    totals = {"kills": 0, "survived": 0, "lost": 0, "studies": 0}
-    shares = {1: kills - kills // 2, CROWD: kills // 2}
-    for crowd, share in shares.items():
-        left = share
-        while left:
-            out = folder / f"killed-{totals['studies']}"
-            log = out.with_suffix(".log")
-            log.write_bytes(b"")
-            began = time.monotonic()
-            here = study(folder, out, log, crowd, left, length, dice)
-            if here == 0:  # the machine was busier when the length was taken
-                length = min(length, time.monotonic() - began)
-            vain = log.stat().st_size - blocks
-            kept = same(whole, out) and 0 <= vain <= here
+    seconds = prepare(folder, commands, dice)
+    totals: Counter[str] = Counter()
+    by_kind: dict[str, dict[str, Any]] = {}
+    cases = [(command, number) for number in workers for command in commands]
+    for place, (command, number) in enumerate(cases):
+        name = f"{command}, {f'{number} workers' if number else 'alone'}"
+        left = kills // len(cases) + (place < kills % len(cases))
+        length = 0.0 if number else seconds[command]
+        row = by_kind[name] = {"kills": Counter(), "commands": 0, "lost": Counter(), "wrong": []}
+        while left or not length:
+            one, wrong, took = attack(
+                folder, command, number, left if length else 0, length, dice, totals["commands"]
+            )
+            here = sum(one.kills.values())
+            if here == 0:  # the machine may have been busier when the length was taken
+                length = min(length or took, took)
             left -= here
-            totals["kills"] += here
-            totals["survived"] += here if kept else 0
-            totals["lost"] += vain
-            totals["studies"] += 1
-            print(f"{crowd} at work: {here} kills, {vain} of {blocks} blocks lost", flush=True)
+            totals.update(kills=here, survived=0 if wrong else here, commands=1)
+            row["kills"] += one.kills
+            row["lost"] += one.lost(folder / f"{command}.count")
+            row["wrong"] += wrong
+            row["commands"] += 1
+            row["seconds until all processes are gone"] = round(
+                max(one.waited, row.get("seconds until all processes are gone", 0)), 1
+            )
+            print(f"{name}: {dict(one.kills)}, {wrong or 'all well'}", flush=True)
+            if wrong and not here:
+                break
+        row["needed"] = counted.begun(folder / f"{command}.count")
+        row["seconds"] = round(length, 1)
+    return summary(totals, by_kind)
+
+
+def attack(
+    folder: Path, command: str, workers: int, kills: int, length: float, dice: random.Random,
+    number: int,
+) -> tuple[Attacked, list[str], float]:  # fmt: skip
+    """Kill one command until it is at its end: the command, what is wrong, its seconds."""
+    out = folder / f"killed-{number}"
+    if command == "evaluate":
+        shutil.copytree(folder / "tune", out)
+    arguments = arguments_of(command, folder, out, workers)
+    one = Attacked(
+        arguments=arguments, again=[*arguments, *["--resume"] * (command == "train")],
+        workers=workers, log=out.with_suffix(".log"),
+    )  # fmt: skip
+    began = time.monotonic()
+    try:
+        one.to_the_end(kills, length, dice)
+    except RuntimeError as error:
+        for process, _ in processes(one.count):
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        return one, [str(error)], 0.0
+    took = time.monotonic() - began
+    wrong = different(folder / command, out)
+    if command != "train":
+        cache = out.with_name(f"{out.name}-cache")
+        cache_folder(out, cache)  # what the next command does: it tidies up after killed workers
+        wrong += different(folder / f"{command}-cache", cache)
+        shutil.rmtree(cache)
+    wrong += [f"{path.name} is left" for path in folder.glob(".*")]
+    lost = one.lost(folder / f"{command}.count")
+    if min(lost.values()) < 0 or lost.total() > one.allowed:
+        wrong.append(f"{dict(lost)} was begun in vain, {one.allowed} may be")
+    if not wrong:
+        shutil.rmtree(out)
+    return one, wrong, took
+
+
+def summary(totals: Counter[str], by_kind: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The content of the result file."""
     survived, done = totals["survived"], totals["kills"]
     figures = {
         "kills_survived": {
@@ -187,27 +338,14 @@ def kill_often(folder: Path, kills: int, seed: int) -> dict[str, Any]:
             "unit": "kills",
         },
     }  # fmt: skip
-    checks = {
-        "all survived": survived == done,
-        "kills of one that works alone": shares[1],
-        f"kills of one of {CROWD}": shares[CROWD],
-        "studies": totals["studies"],
-        "blocks of a study": blocks,
-        "blocks lost": totals["lost"],
-        "seconds of a study": round(length, 2),
-    }
-    return {"figures": figures, "checks": checks}
-
-
-def patched(kills: int, seed: int, folder: Path) -> dict[str, Any]:
-    """``kill_often`` with short blocks."""
-    before, sweep.BLOCK_IMAGES = sweep.BLOCK_IMAGES, BLOCK
-    threads = torch.get_num_threads()
-    try:
-        return kill_often(folder, kills, seed)
-    finally:
-        sweep.BLOCK_IMAGES = before
-        torch.set_num_threads(threads)
+    wrong = [problem for row in by_kind.values() for problem in row["wrong"]]
+    checks: dict[str, Any] = {"all survived": not wrong and survived == done}
+    for victim in ("the command", "a worker"):
+        checks[f"kills of {victim}"] = sum(row["kills"][victim] for row in by_kind.values())
+    checks["commands"] = totals["commands"]
+    for work in counted.COUNTED:
+        checks[f"{work} lost"] = sum(row["lost"][work] for row in by_kind.values())
+    return {"figures": figures, "checks": {**checks, "by command": by_kind}}
 
 
 def main() -> None:
@@ -217,11 +355,11 @@ def main() -> None:
     options.add_argument("--kills", type=int)
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--out", type=Path, default=Path("kill.json"))
-    options.add_argument("--folder", type=Path, help="keep model and RUNs there")
+    options.add_argument("--folder", type=Path, help="an empty folder, which is kept")
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        kills = given.kills or (10 if given.quick else 100)
-        found = patched(kills, given.seed, given.folder or Path(temporary))
+        folder = given.folder or Path(temporary)
+        found = kill_often(folder, given.kills or (10 if given.quick else 100), given.seed)
     write_json(given.out, result(found, device="cpu", seed=given.seed))
     show(found)
     sys.exit(0 if found["checks"]["all survived"] else 1)

@@ -86,14 +86,14 @@ def traffic(config: LafiteConfig) -> dict[str, str]:
     row = 4 * cells + 8  # a float32 map and a float64 score
     block = BLOCK_IMAGES * CONFIGS * row
     blocks = -(-IMAGES // BLOCK_IMAGES)
-    moved = 2 * 4 * CHANNELS * cells * IMAGES * CONFIGS  # to the GPU and back
+    moved = 4 * cells * IMAGES * (2 * CHANNELS + CONFIGS)  # features and noise; error maps back
     features = 4 * CHANNELS * cells * NORMALS
     return {
         "blocks": f"{blocks:,} of {block / 1e6:.1f} MB",
         "blocks in all, before compression": f"{blocks * block / 1e9:.0f} GB",
         "maps in memory when a stage closes": f"{4 * cells * IMAGES * CONFIGS / 1e9:.0f} GB",
         "scores alone": f"{8 * IMAGES * CONFIGS / 1e6:.0f} MB",
-        "features to and from a GPU, of 8": f"{moved / 8 / 1e12:.1f} TB",
+        "to and from a GPU, of 8": f"{moved / 8 / 1e9:.0f} GB",
         "training features": f"{features / 1e9:.0f} GB",
         "memory bank": f"{config.edit.keep_rate * features / 1e9:.1f} GB",
     }

@@ -99,7 +99,8 @@ class FeatureCache:
         try:
             with refusing_full_disk(unkept):
                 self.path(digest).parent.mkdir(parents=True, exist_ok=True)
-                with replacing(self.path(digest)) as temporary:
+                # In the root, where a process that is killed leaves it to be found among few.
+                with replacing(self.path(digest), folder=self.root) as temporary:
                     temporary.write_bytes(data)
         except OSError as error:
             with self._lock:

@@ -20,14 +20,17 @@ from lafite_core.errors import LafiteError
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, folder: Path | None = None) -> Iterator[Path]:
     """Yield a temporary name beside ``path``; it becomes ``path`` when the block ends well.
 
     No other writer has the same name: containers on one disk may have process ids in common, and
     even host names. A block that raises leaves neither the temporary file nor a changed ``path``.
+
+    Args:
+        folder: where the temporary file lies instead, on the same disk.
     """
     writer = f"{platform.node()}.{os.getpid()}.{uuid.uuid4().hex}"
-    temporary = path.with_name(f".{path.name}.{writer}.tmp")
+    temporary = (folder or path.parent) / f".{path.name}.{writer}.tmp"
     try:
         yield temporary
         temporary.replace(path)

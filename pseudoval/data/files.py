@@ -4,15 +4,17 @@ import hashlib
 import json
 import os
 import platform
+import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from pseudoval.errors import UserError
 
@@ -57,14 +59,36 @@ def atomic_path(path: Path) -> Iterator[Path]:
     raises leaves neither the temporary file nor a changed ``path``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Several machines may write into one folder, and containers share names and process numbers.
-    writer = f"{platform.node()}-{os.getpid()}-{secrets.token_hex(4)}"
-    temporary = path.with_name(f".{path.stem}.{writer}.tmp{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{writer()}.tmp{path.suffix}")
     try:
         yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def writer() -> str:
+    """Part of the name of what is not finished, another each time.
+
+    Several machines may write into one folder, and containers share names and process numbers.
+    """
+    return f"{platform.node()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def remove_unfinished(paths: Iterable[Path]) -> None:
+    """Remove, of some paths, what a process of this machine had begun to write and was killed.
+
+    That is known by its name, which ``writer`` or ``lafite_core.files`` has made.
+    """
+    machine = re.escape(platform.node())
+    name = re.compile(rf"\..*\.{machine}[-.](\d+)[-.]\w+(\.\w+)?\.tmp(\.\w+)?")
+    for path in paths:
+        found = name.fullmatch(path.name)
+        if found and not psutil.pid_exists(int(found[1])):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -158,7 +182,9 @@ def claim_folder(folder: Path, kind: str) -> None:
         raise UserError(f"The output {folder} is a file, not a folder; choose another --out.")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        remove_unfinished(folder.parent.glob(f".{folder.name}.*"))
+        prefix = f".{folder.name}.{writer()}."
+        fresh = Path(tempfile.mkdtemp(prefix=prefix, suffix=".tmp", dir=folder.parent))
     except OSError as error:
         raise UserError(f"The output folder {folder} cannot be created: {error}.") from None
     try:

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from pseudoval.data.files import LOCK, MARKER, write_json
+from pseudoval.data.files import LOCK, MARKER, remove_unfinished, write_json
 from pseudoval.errors import UserError
 
 
@@ -20,7 +20,8 @@ from pseudoval.errors import UserError
 def locked(folder: Path, command: str) -> Iterator[None]:
     """Keep other commands out of a folder of ours during the block.
 
-    A lock whose process is gone is taken over; of another machine one cannot know.
+    A lock whose process is gone is taken over; of another machine one cannot know. What commands
+    and workers that were killed had begun to write in the folder is removed.
 
     Raises:
         UserError: another command is at work there; it is named.
@@ -43,9 +44,15 @@ def locked(folder: Path, command: str) -> Iterator[None]:
             )
         write_json(folder / LOCK, own)
     try:
+        remove_unfinished(_files_in(folder))
         yield
     finally:
+        remove_unfinished(_files_in(folder))
         (folder / LOCK).unlink(missing_ok=True)
+
+
+def _files_in(folder: Path) -> Iterator[Path]:
+    return (Path(base, name) for base, _, names in os.walk(folder) for name in names)
 
 
 def _is_gone(holder: dict[str, Any]) -> bool:

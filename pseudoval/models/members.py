@@ -11,6 +11,7 @@ from pseudoval.data.files import (
     FORMAT_VERSION,
     claim_folder,
     read_versioned,
+    remove_unfinished,
     sha256_json,
     write_json,
 )
@@ -84,6 +85,8 @@ def listed(folder: Path, members: Members) -> Iterator[None]:
 def cache_folder(model: Path, cache: Path | bool) -> Path | None:
     """The folder of the feature cache for a MODEL; None for none.
 
+    What was being written there by a process that is gone is removed.
+
     Args:
         model: a MODEL folder, or that of a member: members share the cache of the whole.
         cache: the folder that was asked for; True is ``cache`` in the MODEL, False is none.
@@ -91,13 +94,17 @@ def cache_folder(model: Path, cache: Path | bool) -> Path | None:
     Raises:
         UserError: the folder holds something else.
     """
-    if not isinstance(cache, bool):
+    if not cache:
+        return None
+    if isinstance(cache, Path):
         claim_folder(cache, "cache")
-        return cache
-    whole = model.absolute()
-    while whole.parent != whole and (whole.parent / MEMBERS).exists():
-        whole = whole.parent
-    return whole / "cache" if cache else None
+    else:
+        whole = model.absolute()
+        while whole.parent != whole and (whole.parent / MEMBERS).exists():
+            whole = whole.parent
+        cache = whole / "cache"
+    remove_unfinished(cache.glob(".*"))
+    return cache
 
 
 def recorded_sha256(folder: Path) -> str:

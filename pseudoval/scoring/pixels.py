@@ -1,16 +1,19 @@
-"""Pixel metrics of a score matrix, from the coarse maps of its blocks."""
+"""Pixel metrics of a score matrix, from the coarse maps of its blocks; kept beside these."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from pseudoval.data.dataset import ImageItem
+from pseudoval.data.files import read_npz, sha256_json, write_npz
 from pseudoval.data.images import image_shape, read_mask
 from pseudoval.detectors import Detector
+from pseudoval.errors import UserError
 from pseudoval.metrics.pixel_metrics import PixelMetrics, Regions, label_regions, pixel_metrics
 from pseudoval.metrics.score_matrix import PIXEL_METRICS, Config, ScoreMatrix
 from pseudoval.models.source import Judges
@@ -34,6 +37,8 @@ class PixelFigures:
     Attributes:
         items: the images, with absolute paths.
         maps: their coarse anomaly maps ``[configs, images, h, w]``.
+        key: hash of all that the result depends on.
+        path: where the result is kept.
     """
 
     judges: Judges
@@ -41,6 +46,8 @@ class PixelFigures:
     items: Sequence[ImageItem]
     configs: Sequence[Config]
     maps: np.ndarray
+    key: str
+    path: Path
 
     def __str__(self) -> str:
         return f"Measuring the pixels of {self.category}"
@@ -61,6 +68,11 @@ class PixelFigures:
         with ThreadPoolExecutor(_side_by_side(regions)) as pool:
             measured = pool.map(partial(_measured, judge, regions), self.maps[:, [*masks]])
             return np.array([[one.auroc, one.ap, one.aupro] for one in measured])
+
+    def keep(self, result: np.ndarray | None) -> None:
+        """Write the result; no rows where there is none."""
+        figures = np.empty((0, len(PIXEL_METRICS))) if result is None else result
+        write_npz(self.path, {"figures": figures, "key": np.array(self.key)}, compress=False)
 
 
 def add_pixel_figures(
@@ -83,40 +95,79 @@ def add_pixel_figures(
     reasons = list(matrix.pixel_reason) or [""] * len(names)
     done = 0
 
-    def keep(task: PixelFigures, found: np.ndarray | None) -> None:
+    def enter(category: str, configs: Sequence[Config], found: np.ndarray | None) -> None:
         nonlocal done
-        column = names.index(task.category)
-        if found is None:
+        column = names.index(category)
+        if found is None or len(found) == 0:
             reasons[column] = NO_MASK
         else:
             for metric, values in zip(PIXEL_METRICS, found.T, strict=True):
-                pixel[metric][[matrix.row(config) for config in task.configs], column] = values
-        done += len(task.configs)
+                pixel[metric][[matrix.row(config) for config in configs], column] = values
+        done += len(configs)
         progress("pixel figures", done, total)
 
+    def keep(task: PixelFigures, found: np.ndarray | None) -> None:
+        task.keep(found)
+        enter(task.category, task.configs, found)
+
     total = sum(len(one.configs) for one in scored) * len(names)
-    tasks = (task for one in scored for task in _tasks(one, workers))
+    tasks = (task for one in scored for task in _missing(one, workers, enter))
     run_tasks(tasks, workers.executor, keep, kinds=workers.kinds)
     return replace(matrix, pixel=pixel, pixel_reason=reasons)
 
 
-def _tasks(scored: Scoring, workers: Workers) -> Iterator[PixelFigures]:
-    """By category, and for workers by configuration too; one category's maps are in memory."""
+def _missing(
+    scored: Scoring,
+    workers: Workers,
+    enter: Callable[[str, Sequence[Config], np.ndarray | None], None],
+) -> Iterator[PixelFigures]:
+    """By category, and for workers by configuration too; one category's maps are in memory.
+
+    Args:
+        enter: is given what is kept from before.
+    """
     blocks = scored.blocks()
-    for category in sorted({item.category for item in scored.items}):
+    for number, category in enumerate(sorted({item.category for item in scored.items})):
         rows = [row for row, item in enumerate(scored.items) if item.category == category]
-        maps = _maps(blocks, rows)
         items = [_absolute(scored.items[row]) for row in rows]
-        one = maps[0].nbytes
-        step = max(1, TASK_BYTES // one) if workers.executor else len(maps)
-        for start in range(0, len(maps), step):
+        about = [[block.key for block in blocks], category, [_mask_state(item) for item in items]]
+        one = array_of(blocks[0], "coarse")[0, 0].nbytes * len(rows)
+        step = max(1, TASK_BYTES // one) if workers.executor else len(scored.configs)
+        maps = None
+        for start in range(0, len(scored.configs), step):
+            configs = scored.configs[start : start + step]
+            path = blocks[0].path.with_name(f"pixels-{number:04d}-{start:07d}.npz")
+            key = sha256_json([*about, start, len(configs)])
+            if (kept := _kept(path, key)) is not None:
+                enter(category, configs, kept)
+                continue
+            maps = _maps(blocks, rows) if maps is None else maps
             yield PixelFigures(
                 judges=Judges.among(scored.detector, [category]),
                 category=category,
                 items=items,
-                configs=scored.configs[start : start + step],
+                configs=configs,
                 maps=maps[start : start + step],
+                key=key,
+                path=path,
             )
+
+
+def _kept(path: Path, key: str) -> np.ndarray | None:
+    """The figures at a path, if they are those of this key."""
+    try:
+        found = read_npz(path, "The pixel figures")
+    except UserError:  # missing, or damaged: measured again
+        return None
+    return found["figures"] if str(found.get("key")) == key else None
+
+
+def _mask_state(item: ImageItem) -> tuple[int, int] | None:
+    """Size and time of a mask, which no block depends on; None without one."""
+    if item.mask_path is None or not item.mask_path.exists():
+        return None
+    found = item.mask_path.stat()
+    return found.st_size, found.st_mtime_ns
 
 
 def _maps(blocks: Sequence[ScoreBlock], rows: Sequence[int]) -> np.ndarray:

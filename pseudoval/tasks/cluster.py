@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import dask
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Nanny, Status
 from distributed.security import Security
 
 from pseudoval import __version__
@@ -28,6 +28,9 @@ LOCAL = {
 
 COUNTED_EVERY = 5.0
 """Seconds between two looks at how many workers there are."""
+
+STARTS = 3
+"""How often a worker of this machine is started that ends before it is ready."""
 
 ANSWERS_WITHIN = 20
 """Seconds to wait for a scheduler, and then for its first worker."""
@@ -55,13 +58,42 @@ class ClusterExecutor(Executor):
         return found
 
 
+class _Nanny(Nanny):
+    """Starts a worker again that ends while it starts, as Dask does with one that was ready."""
+
+    async def instantiate(self) -> Status:
+        """See ``Nanny``."""
+        for _ in range(STARTS):
+            found = await super().instantiate()
+            if found == Status.running:
+                break
+        return found
+
+
 class _Machine(LocalCluster):
     """Workers that have an environment each, which their nannies keep when they restart them."""
 
     def __init__(self, environments: list[dict[str, str]], **options: Any) -> None:
         self._environments = environments
-        super().__init__(n_workers=0, **options)  # the first ones would not be asked for below
+        # The first ones would not be asked for below.
+        super().__init__(n_workers=0, worker_class=_Nanny, **options)
         self.scale(len(environments))
+
+    def wait(self, client: Client) -> None:
+        """Wait until all workers are ready.
+
+        Raises:
+            UserError: one is not to be started.
+        """
+        while True:
+            try:
+                return client.wait_for_workers(len(self._environments), timeout=2)
+            except TimeoutError:
+                given_up = {Status.failed, Status.closed}
+                if given_up & {worker.status for worker in self.workers.values()}:
+                    raise UserError(
+                        "The workers of this machine do not start: they end before they are ready."
+                    ) from None
 
     def new_worker_spec(self) -> dict[Any, Any]:
         """The next worker."""
@@ -107,7 +139,7 @@ def local_workers(count: int | None, device: str) -> Iterator[Executor]:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, held)
         with machine, Client(machine) as client:
-            client.wait_for_workers(count)
+            machine.wait(client)
             yield ClusterExecutor(client)
 
 

@@ -1,16 +1,14 @@
 """Results that a worker writes itself, where it sees the folder that the driver keeps them in."""
 
-import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pseudoval.data.files import sha256_file, write_text
+from pseudoval.data.files import sha256_file, write_text, writer
 from pseudoval.errors import UserError
 
-TOKEN = ".driver"
 SEEN_AFTER = 30.0
 """Seconds that a network's file system may take to show a file that another machine wrote."""
 
@@ -20,29 +18,34 @@ class SharedFolder:
     """A folder of the driver, and how it is told from another of the same name.
 
     Attributes:
-        token: what is in its file ``.driver``, new each time.
+        token: in the name of a file there, new each time.
     """
 
     folder: Path
     token: str
 
+    @property
+    def file(self) -> Path:
+        """The file, with a name that ``remove_unfinished`` knows if the driver is killed."""
+        return self.folder / f".driver.{self.token}.tmp"
+
     def is_here(self) -> bool:
         """Whether this process sees that very folder."""
         try:
-            return (self.folder / TOKEN).read_text(encoding="utf-8") == self.token
-        except OSError:
+            return self.file.exists()
+        except OSError:  # it may not look
             return False
 
 
 @contextmanager
 def shared(folder: Path) -> Iterator[SharedFolder]:
     """Make a folder one that workers can tell from others, during the block."""
-    token = secrets.token_hex(16)
-    write_text(folder / TOKEN, token)
+    place = SharedFolder(folder=folder.absolute(), token=writer())
+    write_text(place.file, "")
     try:
-        yield SharedFolder(folder=folder.absolute(), token=token)
+        yield place
     finally:
-        (folder / TOKEN).unlink(missing_ok=True)
+        place.file.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, kw_only=True)

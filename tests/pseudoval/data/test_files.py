@@ -1,4 +1,7 @@
 import json
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,7 @@ from pseudoval.data.files import (
     clear_folder,
     folder_kind,
     read_npz,
+    remove_unfinished,
     require_folder,
     write_json,
     write_npz,
@@ -93,3 +97,38 @@ def test_two_processes_may_claim_a_folder_at_the_same_time(
     claim_folder(tmp_path / "cache", "cache")
     assert folder_kind(tmp_path / "cache") == "cache"
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+
+
+DIES_WRITING = """
+import os, sys, tempfile
+from pathlib import Path
+from lafite_core.files import replacing
+from pseudoval.data import files
+out = Path(sys.argv[1])
+with files.atomic_path(out / "a.json") as one, replacing(out / "b.safetensors") as other:
+    one.touch(), other.touch()
+    os.rename = os.replace = Path.replace = lambda *paths: os._exit(9)
+    files.claim_folder(out / "run", "run")
+"""
+
+
+def test_what_a_killed_process_had_begun_is_removed(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", DIES_WRITING, str(tmp_path)]
+    assert subprocess.run(command, check=False).returncode == 9
+    left = list(tmp_path.iterdir())
+    assert len(left) == 3 and any(path.is_dir() for path in left)
+    names = [path.name for path in left if path.is_file()]
+    others = [name.replace(platform.node(), "node-17") for name in names]
+    with atomic_path(tmp_path / "mine.json") as mine:
+        for path in (mine, *(tmp_path / name for name in others), tmp_path / ".hidden.tmp"):
+            path.touch()
+        remove_unfinished(tmp_path.iterdir())
+        there = {path.name for path in tmp_path.iterdir()}
+        assert there == {mine.name, *others, ".hidden.tmp"}
+
+
+def test_claiming_removes_what_a_killed_claim_left(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", DIES_WRITING, str(tmp_path)]
+    assert subprocess.run(command, check=False).returncode == 9
+    claim_folder(tmp_path / "run", "run")
+    assert not [path for path in tmp_path.iterdir() if path.is_dir() and path.name != "run"]

@@ -58,3 +58,22 @@ def test_of_another_machine_one_cannot_know(run: Path) -> None:
     (run / LOCK).write_text("{ half of i")
     with locked(run, "tune"):
         pass
+
+
+def test_what_was_left_in_the_folder_is_removed_before_and_after(run: Path) -> None:
+    dies = (
+        "import os, sys; from pathlib import Path; from pseudoval.data.files import atomic_path\n"
+        "with atomic_path(Path(sys.argv[1]) / 'blocks' / 'a.npz') as path:\n"
+        "    path.touch(); os._exit(9)"
+    )
+
+    def leave_one() -> None:
+        command = [sys.executable, "-c", dies, str(run)]
+        assert subprocess.run(command, check=False).returncode == 9
+        assert len(list((run / "blocks").iterdir())) == 1
+
+    leave_one()
+    with locked(run, "tune"):
+        assert not list((run / "blocks").iterdir())
+        leave_one()  # a worker
+    assert not list((run / "blocks").iterdir())

@@ -3,6 +3,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from pseudoval.metrics.score_matrix import Config
 from pseudoval.scoring import blocks as sweep
 from pseudoval.scoring.blocks import ScoreBlock, forget_blocks
 from pseudoval.scoring.matrices import score_images
+from pseudoval.scoring.pixels import PixelFigures
 from pseudoval.tasks import SharedFolder, Workers, Written
 
 CONFIGS = [{"k": 1}, {"k": 2}]
@@ -127,6 +129,36 @@ def test_an_interrupted_sweep_loses_one_block(
     assert np.array_equal(
         matrix.scores, score_images(Brightness(), items, CONFIGS, name="y").scores
     )
+
+
+def test_pixel_figures_are_kept_and_measured_once(
+    items: list[ImageItem], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, honest, measured = tmp_path / "blocks", PixelFigures.run, []
+    items = [replace(i, mask_path=None) if i.category == "b" else i for i in items]
+
+    def run(task: PixelFigures) -> np.ndarray | None:
+        measured.append(task.category)
+        if measured == ["a", "b"]:
+            raise KeyboardInterrupt
+        return honest(task)
+
+    monkeypatch.setattr(PixelFigures, "run", run)
+    with pytest.raises(KeyboardInterrupt):
+        score_images(Brightness(), items, CONFIGS, name="x", store=store)
+    first = score_images(Brightness(), items, CONFIGS, name="x", store=store)
+    again = score_images(Brightness(), items, CONFIGS, name="x", store=store)
+    assert measured == ["a", "b", "b"]
+    assert np.array_equal(first.pixel["pixel_auroc"][:, 0], [1.0, 1.0])
+    assert first.pixel_reason[0] == "" and "no defect image" in first.pixel_reason[1]
+    for metric, values in again.pixel.items():
+        assert np.array_equal(values, first.pixel[metric], equal_nan=True)
+    assert again.pixel_reason == first.pixel_reason
+    masks = [item.mask_path for item in items if item.mask_path]
+    write_png(masks[0], np.full((8, 8), 255, dtype=np.uint8))
+    other = score_images(Brightness(), items, CONFIGS, name="x", store=store)
+    assert measured == ["a", "b", "b", "a"], "the masks of a are others"
+    assert (other.pixel["pixel_auroc"][:, 0] < 1).all()
 
 
 def test_block_size_does_not_matter(

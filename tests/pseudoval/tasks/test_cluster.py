@@ -2,11 +2,15 @@
 
 import os
 import signal
+import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pseudoval import __version__
@@ -104,6 +108,47 @@ def test_workers_that_are_none_or_others_are_refused(
     with pytest.raises(UserError, match=sentence):
         cluster._require_workers(Client(**found), "a-file")
     cluster._require_workers(Client(w=cluster.installed()), "a-file")
+
+
+@contextmanager
+def killing(workers: int) -> Iterator[list[int]]:
+    """Kill so many worker processes at once when they begin; those that were killed."""
+    known, killed, over = {p.pid for p in psutil.Process().children()}, [], threading.Event()
+
+    def kill() -> None:
+        while len(killed) < workers and not over.wait(0.01):
+            for process in psutil.Process().children():
+                if process.pid not in known and "--multiprocessing-fork" in process.cmdline():
+                    known.add(process.pid)
+                    killed.append(process.pid)
+                    process.kill()
+                    break
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_a_worker_that_ends_while_it_starts_is_started_again() -> None:
+    found: list[int] = []
+    with killing(2) as killed, cluster.local_workers(2, "cpu") as executor:
+        assert len(killed) == 2
+        run_tasks(map(Where, range(20)), executor, lambda task, result: found.append(result[0]))
+    assert len(found) == 20 and not set(found) & set(killed)
+
+
+def test_workers_that_never_start_are_said_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "STARTS", 1)
+    with (
+        killing(1),
+        pytest.raises(UserError, match=r"^The workers of this machine do not start: they end"),
+        cluster.local_workers(1, "cpu"),
+    ):
+        pass
 
 
 def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
