@@ -19,6 +19,9 @@ FORMAT_VERSION = 2
 class TrainState:
     """Networks, optimiser and record.
 
+    The optimiser has its moments from the start: otherwise its first step would ask for them, when
+    memory is already in use.
+
     Attributes:
         network: the weights that are trained.
         average: their moving average.
@@ -31,6 +34,14 @@ class TrainState:
     optimiser: torch.optim.AdamW
     losses: list[float] = field(default_factory=list)
     norms: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for parameter in self.network.parameters():
+            self.optimiser.state[parameter] = {
+                "step": torch.zeros((), device=parameter.device),
+                "exp_avg": torch.zeros_like(parameter, requires_grad=False),
+                "exp_avg_sq": torch.zeros_like(parameter, requires_grad=False),
+            }
 
     @property
     def epoch(self) -> int:
@@ -73,17 +84,8 @@ def load_checkpoint(state: TrainState, path: Path, key: str) -> None:
 
     state.network.load_state_dict(part("network."))
     state.average.load_state_dict(part("average."))
-    slots: dict[int, dict[str, Tensor]] = {}
-    for name, value in part("optimiser.").items():
-        index, slot = name.split(".")
-        slots.setdefault(int(index), {})[slot] = value
-    whole = state.optimiser.state_dict()
-    state.optimiser.load_state_dict({"state": slots, "param_groups": whole["param_groups"]})
-    # A fused optimiser asks for moments that lie in memory like their parameter (channels-last).
-    for parameter, slot in state.optimiser.state.items():
-        for name, value in slot.items():
-            if value.shape == parameter.shape:
-                slot[name] = torch.empty_like(parameter, requires_grad=False).copy_(value)
+    for name, value in _optimiser(state).items():
+        value.copy_(tensors[name])
     state.losses = tensors["losses"].tolist()
     state.norms = tensors["norms"].tolist()
 
@@ -91,8 +93,16 @@ def load_checkpoint(state: TrainState, path: Path, key: str) -> None:
 def _tensors(state: TrainState) -> dict[str, Tensor]:
     out = {f"network.{k}": v for k, v in state.network.state_dict().items()}
     out |= {f"average.{k}": v for k, v in state.average.state_dict().items()}
-    for index, slot in state.optimiser.state_dict()["state"].items():
-        out |= {f"optimiser.{index}.{name}": value for name, value in slot.items()}
+    out |= _optimiser(state)
     out["losses"] = torch.tensor(state.losses, dtype=torch.float64)
     out["norms"] = torch.tensor(state.norms, dtype=torch.float64)
     return out
+
+
+def _optimiser(state: TrainState) -> dict[str, Tensor]:
+    """Its tensors themselves: steps and moments of every parameter."""
+    return {
+        f"optimiser.{index}.{name}": value
+        for index, slot in state.optimiser.state_dict()["state"].items()
+        for name, value in slot.items()
+    }

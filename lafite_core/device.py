@@ -1,9 +1,8 @@
 """What a device asks for: the arithmetic it is good at, and memory that may run out."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from inspect import signature
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -15,8 +14,8 @@ Result = TypeVar("Result")
 
 def uses_bfloat16(precision: Precision, device: str) -> bool:
     """Whether a precision option means bfloat16 on ``device`` (``cpu``, ``cuda``, ``cuda:1``)."""
-    if precision == "auto":
-        return device.startswith("cuda") and torch.cuda.is_bf16_supported()
+    if precision == "auto":  # GPUs before the 8th generation emulate it, slower than float32
+        return device.startswith("cuda") and torch.cuda.get_device_capability(device) >= (8, 0)
     return precision == "bfloat16"
 
 
@@ -28,18 +27,29 @@ def autocast(precision: Precision | FixedPrecision, device: str) -> torch.autoca
     return torch.autocast(kind, torch.bfloat16, enabled=uses_bfloat16(precision, device))
 
 
-def exact_convolutions(device: str) -> AbstractContextManager[Any]:
+@contextmanager
+def exact_convolutions(device: str) -> Iterator[None]:
     """float32 convolutions as they are named, by the same algorithm every time.
 
     On a GPU cuDNN otherwise rounds their inputs to 10 bits (TF32), and may choose an algorithm
     whose sums come in another order the next time.
     """
     if not device.startswith("cuda"):
-        return nullcontext()
-    options: dict[str, Any] = {"allow_tf32": False}
-    if "fp32_precision" in signature(torch.backends.cudnn.flags).parameters:  # torch 2.9 and later
-        options["fp32_precision"] = "ieee"
-    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, **options)
+        yield
+        return
+    cudnn = torch.backends.cudnn
+    if not hasattr(cudnn, "conv"):  # before torch 2.9
+        with cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            yield
+        return
+    before = cudnn.conv.fp32_precision, cudnn.benchmark, cudnn.deterministic
+    # The switch of convolutions wins over those of cuDNN and of all backends, and may be read and
+    # set where the older ``allow_tf32`` is refused, because a user has set some of these.
+    cudnn.conv.fp32_precision, cudnn.benchmark, cudnn.deterministic = "ieee", False, True
+    try:
+        yield
+    finally:
+        cudnn.conv.fp32_precision, cudnn.benchmark, cudnn.deterministic = before
 
 
 def to_device(tensor: Tensor, device: str) -> Tensor:
@@ -58,6 +68,12 @@ def near(tensor: Tensor, device: str) -> Tensor:
         return tensor
     free, _ = torch.cuda.mem_get_info(device)
     return tensor.to(device) if tensor.nbytes <= free / 2 else tensor
+
+
+def ran_out(error: RuntimeError) -> bool:
+    """Whether memory of the GPU ran out: torch's own error, or cuDNN's and cuBLAS's."""
+    words = ("out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED")
+    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)
 
 
 def halving(
@@ -80,14 +96,16 @@ def halving(
     while True:
         try:
             return work(size)
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not ran_out(error):
+                raise
             last = error.with_traceback(None)  # which would keep the failed attempt alive
         roomier = make_room()
         torch.cuda.empty_cache()
         if roomier:
             continue
         if size == 1:
-            raise last
+            raise torch.OutOfMemoryError(str(last)) from last
         if halved is not None:
             halved(size, (size + 1) // 2)
         size = (size + 1) // 2

@@ -9,8 +9,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from lafite_core.errors import LafiteError
+
 # The others wait while the first process extracts features and picks the core set.
 PATIENCE = datetime.timedelta(days=1)
+
+OF_TORCHRUN = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+"""What ``torchrun`` sets beside ``WORLD_SIZE``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,10 +62,20 @@ def join(device: str) -> tuple[Group, str]:
     """The group that ``torchrun`` started this process in, and the device that is its own.
 
     Outside of ``torchrun`` that is ``ALONE`` and ``device`` itself.
+
+    Raises:
+        LafiteError: the environment names a number of processes, but not which one this is.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1:
+    size = os.environ.get("WORLD_SIZE", "1")
+    if size == "1":
         return ALONE, device
+    lacking = [name for name in OF_TORCHRUN if name not in os.environ]
+    if lacking:
+        raise LafiteError(
+            f"WORLD_SIZE is {size} in the environment, but {' and '.join(lacking)} cannot be "
+            "found there. Start the processes with torchrun, which sets them; for one process, "
+            "unset WORLD_SIZE."
+        )
     if device.startswith("cuda"):
         device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(device)
@@ -71,6 +86,10 @@ def join(device: str) -> tuple[Group, str]:
 
 
 def leave() -> None:
-    """Close the group, if there is one."""
+    """Close the group, if there is one.
+
+    Not for a process that failed: the others are in an exchange that it will never join, and to
+    close the group might wait for them. It prints its error and ends; ``torchrun`` ends the others.
+    """
     if dist.is_initialized():
         dist.destroy_process_group()

@@ -148,7 +148,7 @@ class Standardiser:
 
     def __call__(self, features: Tensor) -> Tensor:
         """``[..., C, h, w]`` to the same shape, standardised."""
-        return (features - self.mean[:, None, None]) / self.std[:, None, None]
+        return (features - self.mean[:, None, None]).div_(self.std[:, None, None])
 
 
 def patches(features: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """One optimisation step: forward and backward in pieces of the batch, then one update."""
 
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 
@@ -12,7 +13,6 @@ from lafite_core.config import LafiteConfig
 from lafite_core.device import autocast, halving
 from lafite_core.diffusion import add_noise, cosine_schedule, training_target
 from lafite_core.distributed import Group
-from lafite_core.errors import LafiteError
 from lafite_core.parallel import on_each_core, single_threaded
 from lafite_core.progress import Notice
 
@@ -51,11 +51,11 @@ class Stepper:
         self.notice = notice
         self.parameters = list(state.network.parameters())
         group.send(self.parameters)
-        whole = PIECE if device == "cpu" else config.train.batch_size
-        self.micro = config.train.micro_batch or whole
+        own = math.ceil(config.train.batch_size / group.size)
+        self.micro = min(own, config.train.micro_batch or (PIECE if device == "cpu" else own))
         switch = config.train.compile
         self.compiled = switch == "on" or (switch == "auto" and device.startswith("cuda"))
-        # A graph for each of the few batch sizes: one for all sizes would be slower at each.
+        # Every pass has as many images, so that one graph is compiled; see ``_predict``.
         self._call: Callable[..., Tensor] = (
             torch.compile(state.network, dynamic=False) if self.compiled else state.network
         )
@@ -73,7 +73,7 @@ class Stepper:
             before clipping; scalars on the device.
 
         Raises:
-            LafiteError: memory runs out for a single image.
+            torch.OutOfMemoryError: memory runs out for a single image.
         """
         loss = self._backward(x0, t, noise)
         with single_threaded(self.device):
@@ -95,13 +95,8 @@ class Stepper:
 
         try:
             return halving(gradients, min(self.micro, len(x0)), halved=self._halved)
-        except torch.OutOfMemoryError:
-            raise LafiteError(
-                "The GPU ran out of memory with a single image; choose a smaller grid "
-                "(features.grid) or network (unet.base_channels), or free memory on the GPU."
-            ) from None
         except Exception as error:
-            if not self.compiled:
+            if not (self.compiled and _of_compiler(error)):
                 raise
             self._without_compile(error)
         return self._backward(x0, t, noise)
@@ -139,12 +134,23 @@ class Stepper:
         """Sum of squared errors of the prediction."""
         alpha_bar = self.alpha_bar[t]
         x = add_noise(x0, noise, alpha_bar)
-        if self.device.startswith("cuda"):
-            x = x.contiguous(memory_format=torch.channels_last)
         wanted = training_target(x0, noise, alpha_bar, self.config.diffusion.target)
         with autocast(self.config.train.precision, self.device):
-            predicted = self._call(x, t)
+            predicted = self._predict(x, t)
         return F.mse_loss(predicted.float(), wanted, reduction="sum")
+
+    def _predict(self, x: Tensor, t: Tensor) -> Tensor:
+        """What the network makes of ``[b, C, h, w]``; compiled, of zeros up to ``micro`` as well.
+
+        The last batch of an epoch, and each of few images, would be compiled once for every number
+        of images that a category may have, which takes minutes; a pass takes a second at most.
+        """
+        count, missing = len(x), self.micro - len(x) if self.compiled else 0
+        if missing:
+            x, t = F.pad(x, (0, 0, 0, 0, 0, 0, 0, missing)), F.pad(t, (0, missing), value=1)
+        if self.device.startswith("cuda"):
+            x = x.contiguous(memory_format=torch.channels_last)
+        return self._call(x, t)[:count]
 
     def _halved(self, before: int, after: int) -> None:
         self.micro = after
@@ -158,3 +164,9 @@ class Stepper:
         self._call = self.state.network
         reason = str(error).strip().splitlines() or [type(error).__name__]
         self.notice(f"torch.compile does not work here ({reason[0][:100]}); training without it.")
+
+
+def _of_compiler(error: Exception) -> bool:
+    """Whether it was raised in compiling: torch has no public name for all such errors."""
+    rooms = ("torch._dynamo", "torch._inductor", "triton")
+    return any(kind.__module__.startswith(rooms) for kind in type(error).__mro__)

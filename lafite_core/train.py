@@ -3,7 +3,8 @@
 import csv
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +13,14 @@ from torch import Tensor
 
 from lafite_core.checkpoint import TrainState, load_checkpoint, save_checkpoint
 from lafite_core.config import LafiteConfig, TrainConfig
-from lafite_core.device import near, uses_bfloat16
+from lafite_core.device import ran_out, uses_bfloat16
 from lafite_core.distributed import ALONE, Group
 from lafite_core.errors import LafiteError
 from lafite_core.files import replacing
 from lafite_core.parallel import single_threaded
 from lafite_core.progress import Notice, silent
 from lafite_core.step import Stepper
+from lafite_core.supply import Supply
 from lafite_core.unet import UNet
 
 EpochHook = Callable[[int, int, float], None]
@@ -36,7 +38,7 @@ class Trained:
         unet: the moving average of the network, in evaluation mode on the CPU.
         losses: mean loss of every epoch.
         how: JSON-able facts that the result may depend on beyond the configuration: device,
-            precision, compile, images per pass, processes.
+            precision, compile, images per pass, precision of the features, processes.
     """
 
     unet: UNet
@@ -56,6 +58,20 @@ def learning_rate(config: TrainConfig, epoch: int, epochs: int) -> float:
     return config.learning_rate * (config.drop_factor if dropped else 1)
 
 
+@contextmanager
+def _refusing_full_gpu() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        if not ran_out(error):
+            raise
+        raise LafiteError(
+            "The GPU ran out of memory with a single image; choose a smaller grid (features.grid) "
+            "or network (unet.base_channels), or free memory on the GPU."
+        ) from None
+
+
+@_refusing_full_gpu()
 def train_unet(
     features: Tensor,
     config: LafiteConfig,
@@ -95,14 +111,15 @@ def train_unet(
     if resume and checkpoint is not None and checkpoint.exists():
         load_checkpoint(state, checkpoint, key)
     stepper = Stepper(state, config, device, group, notice)
-    features = near(features, device)
+    supply = Supply(features, device, half=uses_bfloat16(options.precision, device))
     due = time.monotonic() + options.checkpoint_seconds
     # Dropout, and nothing else, draws from the global generator; the fork gives it back untouched.
     with torch.random.fork_rng(devices=[device] if device.startswith("cuda") else []):
         while state.epoch < epochs:
             for slot in state.optimiser.param_groups:
                 slot["lr"] = learning_rate(options, state.epoch, epochs)
-            _epoch(features, stepper, seed, checkpoint)
+            _epoch(supply, stepper, seed, checkpoint)
+            supply.settle()
             if hook is not None:
                 hook(state.epoch, epochs, state.losses[-1])
             if not group.leads or checkpoint is None or state.epoch == epochs:
@@ -124,22 +141,22 @@ def train_unet(
             "precision": "bfloat16" if uses_bfloat16(options.precision, device) else "float32",
             "compiled": stepper.compiled,
             "micro_batch": min(stepper.micro, options.batch_size),
+            "features": supply.kind,
             "processes": group.size,
         },
     )
 
 
-def _epoch(features: Tensor, stepper: Stepper, seed: int, checkpoint: Path | None) -> None:
+def _epoch(supply: Supply, stepper: Stepper, seed: int, checkpoint: Path | None) -> None:
     """One pass over the features; nothing waits for the device until the pass is over."""
     state, config, device = stepper.state, stepper.config, stepper.device
     draw = torch.Generator(device).manual_seed(seed * 1_000_003 + state.epoch)
     torch.manual_seed((seed * 1_000_003 + state.epoch) * 4096 + stepper.group.rank)
-    batches = torch.randperm(len(features), generator=draw, device=device).split(
-        config.train.batch_size
-    )
+    order = torch.randperm(len(supply.features), generator=draw, device=device)
+    batches = order.to(supply.features.device).split(config.train.batch_size)
     record = torch.zeros(2, len(batches), device=device)
     for number, rows in enumerate(batches):
-        x0 = features[rows.to(features.device)].to(device)
+        x0 = supply.batch(rows)
         t = torch.randint(1, config.diffusion.steps + 1, (len(x0),), generator=draw, device=device)
         noise = torch.randn(x0.shape, generator=draw, device=device)
         record[0, number], record[1, number] = stepper(x0, t, noise)
@@ -160,7 +177,7 @@ def _epoch(features: Tensor, stepper: Stepper, seed: int, checkpoint: Path | Non
             f"{float(losses[bad])}, gradient norm {float(norms[bad])}); train again with a "
             f"train.learning_rate below {config.train.learning_rate:g} and --overwrite.{kept}"
         )
-    weights = torch.tensor([len(rows) for rows in batches]) / len(features)
+    weights = torch.tensor([len(rows) for rows in batches]) / len(order)
     state.losses.append(float(losses.double() @ weights.double()))
     state.norms.append(float(norms.double().mean()))
 

@@ -332,7 +332,7 @@ def pretended_gpu(memory: float = ENOUGH) -> Iterator[PretendedGPU]:
         (torch.cuda, "_lazy_init"): lambda: None,
         (torch.cuda, "is_available"): lambda: True,
         (torch.cuda, "device_count"): lambda: len(DEVICES),
-        (torch.cuda, "is_bf16_supported"): lambda including_emulation=True: True,
+        (torch.cuda, "get_device_capability"): lambda device=None: (9, 0),
         (torch.cuda, "get_device_name"): lambda device=None: "pretended",
         (torch.cuda, "mem_get_info"): free,
         (torch.cuda, "empty_cache"): lambda: None,

@@ -42,10 +42,9 @@ def fit_all(request: TrainRequest, executor: Executor | None = None) -> str:
         return _fit(replace(request, group=ALONE), Workers(executor=executor))
     group, device = join(find_device(request.device))
     progress = request.progress if group.leads else silent
-    try:
-        return _fit(replace(request, device=device, group=group, progress=progress), Workers())
-    finally:
-        leave()
+    fitted = _fit(replace(request, device=device, group=group, progress=progress), Workers())
+    leave()
+    return fitted
 
 
 def _fit(request: TrainRequest, workers: Workers) -> str:

@@ -11,17 +11,22 @@ from lafite_core.device import autocast, exact_convolutions, halving, near, uses
 @pytest.mark.parametrize(
     ("precision", "device", "capable", "wanted"),
     [
-        ("auto", "cpu", True, False),
-        ("auto", "cuda:1", True, True),
-        ("auto", "cuda", False, False),
-        ("bfloat16", "cpu", False, True),
-        ("float32", "cuda", True, False),
+        ("auto", "cpu", (8, 0), False),
+        ("auto", "cuda:1", (8, 0), True),
+        ("auto", "cuda:1", (7, 5), False),
+        ("bfloat16", "cpu", (7, 5), True),
+        ("float32", "cuda", (8, 0), False),
     ],
 )
 def test_automatic_precision_is_bfloat16_where_the_gpu_has_it(
-    monkeypatch: pytest.MonkeyPatch, precision: str, device: str, capable: bool, wanted: bool
+    monkeypatch: pytest.MonkeyPatch,
+    precision: str,
+    device: str,
+    capable: tuple[int, int],
+    wanted: bool,
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: capable)
+    """A GPU that emulates bfloat16 does not have it."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", {device: capable}.__getitem__)
     assert uses_bfloat16(precision, device) is wanted  # type: ignore[arg-type]
 
 
@@ -32,16 +37,23 @@ def test_autocast_halves_products_only_where_asked() -> None:
             assert (a @ a).dtype == kind
 
 
-def test_exact_convolutions_are_a_matter_of_the_gpu_and_leave_no_trace() -> None:
-    before = torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic
+def test_exact_convolutions_are_a_matter_of_the_gpu_and_leave_no_trace(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where a user has set a precision for all backends, which torch's own switch yields
+    to."""
+    cudnn = torch.backends.cudnn
+    monkeypatch.setattr(torch.backends, "fp32_precision", "tf32")
+
+    def switches() -> tuple[str, bool]:
+        return cudnn.conv.fp32_precision, cudnn.deterministic
+
+    before = switches()
     with exact_convolutions("cpu"):
-        assert (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic) == before
+        assert switches() == before
     with exact_convolutions("cuda:0"):
-        assert not torch.backends.cudnn.allow_tf32
-        if hasattr(torch.backends.cudnn, "conv"):  # torch 2.9 and later
-            assert torch.backends.cudnn.conv.fp32_precision == "ieee"
-        assert torch.backends.cudnn.deterministic
-    assert (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic) == before
+        assert switches() == ("ieee", True)
+    assert switches() == before == ("tf32", False)
 
 
 def holding(most: int, tried: list[int]):
@@ -62,6 +74,21 @@ def test_a_size_is_halved_until_memory_holds_it(most: int, expected: list[int]) 
     assert found == expected[-1]
     assert tried == expected
     assert pairs == list(pairwise(expected))
+
+
+def test_libraries_run_out_of_memory_in_their_own_words() -> None:
+    def work(size: int) -> int:
+        if size > 2:
+            raise RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")
+        return size
+
+    assert halving(work, 8) == 2
+
+    def broken(size: int) -> int:
+        raise RuntimeError("cuDNN error: CUDNN_STATUS_BAD_PARAM")
+
+    with pytest.raises(RuntimeError, match="BAD_PARAM"):
+        halving(broken, 8)
 
 
 def test_what_one_piece_does_not_fit_into_is_an_error() -> None:

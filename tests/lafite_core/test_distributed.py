@@ -1,4 +1,4 @@
-"""Two processes on one CPU train what one process trains."""
+"""Two processes on one CPU train what one process trains, each in passes that it has memory for."""
 
 import csv
 import os
@@ -11,22 +11,34 @@ import torch
 from tiny_training import CONFIG, features
 
 from lafite_core.distributed import ALONE, join
+from lafite_core.errors import LafiteError
 from lafite_core.train import train_unet
 
 SCRIPT = """
 import sys
 from pathlib import Path
+import torch
 sys.path.insert(0, sys.argv[2])
 from tiny_training import CONFIG, features
 from lafite_core.distributed import join, leave
 from lafite_core.train import train_unet
+from lafite_core.unet import UNet
 
 group, device = join("cpu")
 assert group.size == 2
+forward = UNet.forward
+
+def limited(network, x, t):
+    if len(x) > 1 and not group.leads:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+    return forward(network, x, t)
+
+UNet.forward = limited
 log = Path(sys.argv[1])
 trained = train_unet(features(), CONFIG, seed=1, log=log, group=group)
 assert log.exists() or not group.leads
 assert trained.how["processes"] == 2
+assert trained.how["micro_batch"] == (2 if group.leads else 1)
 group.wait()
 leave()
 """
@@ -35,6 +47,18 @@ leave()
 def test_alone_outside_of_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     assert join("cpu") == (ALONE, "cpu")
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_half_of_what_torchrun_sets_is_refused(
+    monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    for name in ("MASTER_ADDR", "MASTER_PORT", "RANK"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    with pytest.raises(LafiteError, match=r"WORLD_SIZE is 4 .*but LOCAL_RANK cannot be found"):
+        join(device)
 
 
 def test_two_processes_train_like_one(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from lafite_core.coreset import greedy_coreset
 from lafite_core.errors import LafiteError
 from lafite_core.fit import fit
 from lafite_core.model import LafiteModel
+from lafite_core.supply import Supply
 from lafite_core.train import train_unet
 
 DEVICES = pytest.mark.parametrize("device", ["cuda", "cuda:1"])
@@ -233,6 +234,76 @@ def test_training_is_that_of_the_cpu(device: str) -> None:
         found = train_unet(features(), config, seed=1, device=device).losses
     assert np.allclose(base, found, atol=1e-5)
     assert gpu.used.total() == 0, "nothing of it stays on the GPU"
+
+
+def many(count: int) -> torch.Tensor:
+    return torch.randn(count, 6, 5, 5, generator=torch.Generator().manual_seed(0))
+
+
+def trained(count: int, device: str, memory: float = 1e9, **options: Any) -> tuple[Any, Any]:
+    """A training of two epochs, and what the GPU saw of it."""
+    config = with_train(epochs=2, **options)
+    with pretended_gpu(memory=memory) as gpu:
+        return train_unet(many(count), config, seed=1, device=device), gpu
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_training_never_waits_for_the_device_within_an_epoch(
+    monkeypatch: pytest.MonkeyPatch, streamed: bool
+) -> None:
+    """Waits are those of an epoch, however many steps it has; bringing all features is another."""
+    if streamed:
+        monkeypatch.setattr(Supply, "settle", lambda supply: None)
+    waits = [
+        {line: times for line, times in gpu.waits.items() if "supply" not in line}
+        for _, gpu in (trained(count, "cuda:1") for count in (8, 24))
+    ]
+    assert waits[0] == waits[1]
+
+
+def test_one_graph_is_compiled_whatever_the_number_of_images() -> None:
+    shapes = [set(trained(count, "cuda")[1].shapes) for count in (2, 8, 11)]
+    assert shapes[0] == shapes[1] == shapes[2] and len(shapes[0]) == 1
+    base = train_unet(many(11), with_train(epochs=2), seed=1).losses
+    found, _ = trained(11, "cuda", precision="float32")
+    assert np.allclose(base, found.losses, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("memory", "half", "there"),
+    [(2.0, True, torch.float32), (1.2, True, torch.float16), (1.2, False, None), (0.3, True, None)],
+)
+def test_features_lie_on_the_device_in_32_or_16_bits_or_are_streamed(
+    memory: float, half: bool, there: torch.dtype | None
+) -> None:
+    """With a device that has memory for so many times the features."""
+    values, rows = many(20), torch.tensor([3, 1, 19])
+    with pretended_gpu(memory=memory * values.nbytes) as gpu:
+        supply = Supply(values, "cuda:1", half=half)
+        first = supply.batch(rows)
+        supply.settle()
+        assert supply.features.is_cuda is (there is not None)
+        assert supply.features.dtype == (there or torch.float32)
+        gpu.waits.clear()
+        batch = supply.batch(rows.to(supply.features.device))
+        assert (batch.device, batch.dtype) == (torch.device("cuda:1"), torch.float32)
+        assert not gpu.waits or there is not None
+        found = [first.cpu(), batch.cpu()]
+    assert torch.equal(found[0], values[rows])
+    assert torch.allclose(found[1], values[rows], atol=2e-3 if there == torch.float16 else 0)
+
+
+def test_a_network_without_memory_is_refused() -> None:
+    with pytest.raises(LafiteError, match="out of memory with a single image; choose a smaller"):
+        trained(8, "cuda:1", memory=1e6)
+
+
+def test_training_without_memory_for_a_batch_goes_on_in_pieces() -> None:
+    options: dict[str, Any] = {"batch_size": 32, "precision": "float32"}
+    base, gpu = trained(32, "cuda:1", **options)
+    found, _ = trained(32, "cuda:1", 0.7 * max(gpu.peak.values()), **options)
+    assert found.how["micro_batch"] < base.how["micro_batch"] == 32
+    assert np.allclose(base.losses, found.losses, atol=1e-5)
 
 
 def test_a_core_set_without_memory_goes_on_in_parts() -> None:
