@@ -39,6 +39,7 @@ def check_sampler(stage: Stage, sampler: BaseSampler | None) -> None:
     """
     if stage.sampler == GRID:
         return
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize", sampler=copy.deepcopy(sampler))
     name = stage.sampler if sampler is None else type(sampler).__name__
     try:
