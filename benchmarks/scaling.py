@@ -97,7 +97,7 @@ def traffic(config: LafiteConfig) -> dict[str, str]:
     cells = config.features.grid**2
     block = BLOCK_IMAGES * CONFIGS * (4 * cells + 8)  # a float32 map and a float64 score
     blocks = -(-IMAGES // BLOCK_IMAGES)
-    moved = 2 * 4 * CHANNELS * cells * IMAGES * CONFIGS  # to the GPU and back
+    moved = 4 * cells * IMAGES * (2 * CHANNELS + CONFIGS)  # features and noise; error maps back
     features = 4 * CHANNELS * cells * NORMALS
     checked = block / SHA256
     return {
@@ -107,7 +107,7 @@ def traffic(config: LafiteConfig) -> dict[str, str]:
         "blocks a second that it keeps up with": f"{1 / (TASK + checked):.0f}",
         "scores alone": f"{8 * IMAGES * CONFIGS / 1e6:.0f} MB",
         "maps of a category": f"{4 * cells * IMAGES * CONFIGS / CATEGORIES / 1e9:.1f} GB",
-        "features to and from a GPU, of 8": f"{moved / 8 / 1e12:.1f} TB",
+        "to and from a GPU, of 8": f"{moved / 8 / 1e9:.0f} GB",
         "training features": f"{features / 1e9:.0f} GB",
         "memory bank": f"{config.edit.keep_rate * features / 1e9:.1f} GB",
     }

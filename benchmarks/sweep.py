@@ -348,7 +348,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path)
     parser.add_argument("--pseudo", type=Path)
     parser.add_argument("--images", type=int, help="of each category and class  [default: 9]")
-    parser.add_argument("--device", default="cpu", choices=["auto", "cpu", "cuda"])
+    parser.add_argument("--device", default="cpu", metavar="auto|cpu|cuda[:N]")
     parser.add_argument("--quick", action="store_true", help="rendered images and a tiny model")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()

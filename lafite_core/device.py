@@ -61,12 +61,18 @@ def near(tensor: Tensor, device: str) -> Tensor:
 
 
 def halving(
-    work: Callable[[int], Result], size: int, *, halved: Callable[[int, int], None] | None = None
+    work: Callable[[int], Result],
+    size: int,
+    *,
+    halved: Callable[[int, int], None] | None = None,
+    make_room: Callable[[], bool] = lambda: False,
 ) -> Result:
     """``work(size)``, repeated with half the size for as long as memory runs out.
 
     Args:
         halved: called with the size that memory did not hold and the one that is tried next.
+        make_room: gives back memory that others hold; where it says that there was some, the same
+            size is tried again.
 
     Raises:
         torch.OutOfMemoryError: memory does not hold a size of 1 either.
@@ -74,11 +80,14 @@ def halving(
     while True:
         try:
             return work(size)
-        except torch.OutOfMemoryError:
-            if size == 1:
-                raise
-        # Outside the handler, which would keep the tensors of the failed attempt alive.
+        except torch.OutOfMemoryError as error:
+            last = error.with_traceback(None)  # which would keep the failed attempt alive
+        roomier = make_room()
         torch.cuda.empty_cache()
+        if roomier:
+            continue
+        if size == 1:
+            raise last
         if halved is not None:
             halved(size, (size + 1) // 2)
         size = (size + 1) // 2

@@ -1,7 +1,6 @@
 """Section 3.1: images to feature maps on one grid, standardised per channel."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -106,7 +105,7 @@ class FeatureExtractor:
     @torch.inference_mode()
     def _pass(self, images: Sequence[np.ndarray]) -> Tensor:
         """Features of at most ``batch`` images, on the device."""
-        with single_threaded() if self.device == "cpu" else nullcontext():
+        with single_threaded(self.device):
             size = self.config.image_size
             pixels = [preprocess(image, size, self.device) for image in images]
             pixels += [pixels[-1]] * (self.batch - len(images))

@@ -3,6 +3,7 @@
 import copy
 import logging
 from collections.abc import Callable
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from lafite_core.unet import UNet
 
 LOG = logging.getLogger(__name__)
 Call = Callable[[Tensor, Tensor], Tensor]
+_ALL: "WeakSet[Predictor]" = WeakSet()
 
 
 def scoring_precision(config: ScoreConfig, device: str) -> FixedPrecision:
@@ -39,6 +41,7 @@ class Predictor:
         self.piece: int | None = None
         self._made: tuple[ScoreConfig, UNet] | None = None
         self._compiled: Call | None = None
+        _ALL.add(self)
 
     def __call__(self, x: Tensor, t: Tensor, config: ScoreConfig) -> Tensor:
         """The prediction for ``[B, C, h, w]`` at timesteps ``[B]``, in float32."""
@@ -70,6 +73,20 @@ class Predictor:
                 reason[0][:100],
             )
         return found
+
+    def make_room(self) -> bool:
+        """Take the copies of all other networks off the device; whether there were any.
+
+        They are made again when they are called.
+        """
+        others = [
+            one
+            for one in _ALL
+            if one is not self and one.device == self.device and one._made is not None
+        ]
+        for one in others:
+            one._made = one._compiled = None
+        return bool(others)
 
     def _copy(self, config: ScoreConfig) -> UNet:
         network = copy.deepcopy(self.unet)

@@ -290,7 +290,7 @@ def _reconstruct(model: LafiteModel, batch: list[Trajectory]) -> tuple[Tensor, T
             )
         predictor.piece = after
 
-    return halving(in_pieces, predictor.piece or size, halved=halved)
+    return halving(in_pieces, predictor.piece or size, halved=halved, make_room=predictor.make_room)
 
 
 @torch.inference_mode()

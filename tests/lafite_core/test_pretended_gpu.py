@@ -169,6 +169,25 @@ def test_scoring_without_memory_for_a_batch_goes_on_in_pieces(
             sweep.lafite_errors(model, images, GRID, seed=0)
 
 
+def test_networks_give_way_to_the_one_that_scores(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As those of a MODEL of many categories and seeds, which a GPU does not hold at once."""
+    images = pictures(1, 1)
+    base = sweep.lafite_errors(opened(folder, "cpu"), images, GRID[:2], seed=0)
+    with pretended_gpu() as gpu:
+        one, other = opened(folder, "cuda"), opened(folder, "cuda")
+        for model in (one, other):
+            model.prepare(images)
+        gpu.peak.clear()
+        sweep.lafite_errors(one, images, GRID[:2], seed=0)
+        gpu.memory = gpu.peak["cuda:0"] + 1000  # for a network and its work, not for two
+        for model in (other, one, other):
+            found = sweep.lafite_errors(model, images, GRID[:2], seed=0)
+            assert np.allclose(base, found, atol=1e-5)
+    assert not caplog.records, "in whole batches"
+
+
 def test_features_without_memory_for_a_batch_come_in_smaller_ones(folder: Path) -> None:
     images = pictures(9, 1)
     base = opened(folder, "cpu").features(images)

@@ -248,7 +248,7 @@ def test_tune_without_its_inputs(
     refused(capsys, ["tune", *pseudo, *out, "--model", str(tmp_path / "x")], "no model folder")
     refused(capsys, ["tune", *model, *out, "--pseudo", str(tmp_path / "x")], "no pseudo folder")
     refused(capsys, ["tune", *model, *out, "--pseudo", str(road / "model")], "is a model folder")
-    refused(capsys, ["tune", *model, *pseudo, *out, "--t", "1,x"], "not a list such as")
+    refused(capsys, ["tune", *model, *pseudo, *out, "--t", "1,x"], "neither a list such as")
     claim_folder(tmp_path / "half", "model")
     refused(capsys, ["tune", *pseudo, *out, "--model", str(tmp_path / "half")], "no finished model")
     assert not (tmp_path / "run").exists()

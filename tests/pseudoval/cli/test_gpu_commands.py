@@ -79,6 +79,15 @@ def test_tune(road: Path, of_cpu: dict, tmp_path: Path, study: str, device: str)
     same(scores(tmp_path / "run"), of_cpu)
 
 
+def test_tune_without_memory_for_what_is_tried_first(
+    road: Path, of_cpu: dict, tmp_path: Path
+) -> None:
+    tune = [*road_commands(road)[2], "--set", "score.precision=float32", "--no-cache"]
+    needed = on("cuda:1", with_options(tune, out=tmp_path / "run"))
+    on("cuda:1", with_options(tune, out=tmp_path / "again"), memory=0.6 * needed)
+    same(scores(tmp_path / "again"), of_cpu)
+
+
 @pytest.mark.parametrize(("study", "device"), KNN_STUDIES)
 def test_tune_nearest_neighbours(
     road: Path, knn: Path, of_cpu: dict, tmp_path: Path, study: str, device: str
