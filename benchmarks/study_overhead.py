@@ -30,7 +30,8 @@ from pseudoval.pseudo_set.manifest import load_manifest, pseudo_items
 from pseudoval.scoring.matrices import score_images
 from studies import Range, Stage, joint, run_study
 from studies.search.samplers import maker, try_all
-from studies.search.storage import StudyStorage, Told, open_journal, open_stage
+from studies.search.stage_trials import TrialResult, open_stage
+from studies.search.storage import StudyStorage, open_journal
 
 SEED = 0
 T_GRID = tuple(range(25, 525, 25))
@@ -104,9 +105,9 @@ def measure_study(
     return figure, checks
 
 
-def told(config: Config, value: float) -> Told:
+def trial_result(config: Config, value: float) -> TrialResult:
     """What a trial of four categories is told."""
-    return Told(
+    return TrialResult(
         config=config,
         value=value,
         attributes={
@@ -129,7 +130,7 @@ def measure_sampler(folder: Path, trials: int) -> dict[str, Any]:
     started = time.perf_counter()
     try_all(
         opened, storage, {"k": 1}, seed=SEED, make=maker(stage, None),
-        score=lambda configs: opened.record([told(config, 0.5) for config in configs]),
+        score=lambda configs: opened.record([trial_result(config, 0.5) for config in configs]),
     )  # fmt: skip
     return {
         "sampler_trials": len(opened.entered()),
@@ -144,7 +145,7 @@ def measure_storage(folder: Path, trials: int) -> dict[str, Any]:
     configs = stage.configs({})
     rng = np.random.default_rng(SEED)
     values = rng.uniform(0.5, 1.0, len(configs)).tolist()
-    outcomes = [told(config, value) for config, value in zip(configs, values, strict=True)]
+    outcomes = [trial_result(config, value) for config, value in zip(configs, values, strict=True)]
     started = time.perf_counter()
     storage = StudyStorage(storage=open_journal(folder), name="benchmark")
     open_stage(storage, stage, {}).record(outcomes)

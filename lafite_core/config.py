@@ -185,8 +185,9 @@ class ScoreConfig:
     values of the default grids."""
     precision: ScorePrecision = "auto"
     """Arithmetic of the network when scoring: ``auto`` is float32 on a CPU and float16 on a GPU,
-    which moves scores by 0.0004 of their deviation and no rank (bfloat16 moves them by 0.006).
-    Activations beyond 65504 would turn into scores that are no numbers, and be reported."""
+    which moves scores by less than a thousandth of their deviation, ten times less than bfloat16
+    (``benchmarks/on_gpu.py`` measures it). Activations beyond 65504 would turn into scores that
+    are no numbers, and be reported."""
     compile: Literal["auto", "off"] = "auto"
     """``torch.compile``; ``auto`` is on for a GPU. Where it fails, scoring goes on without."""
 

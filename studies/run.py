@@ -23,13 +23,7 @@ from studies.search.members import start_member_runs
 from studies.search.off_path import score_off_path, share_of
 from studies.search.prepared import MAY_DIFFER, PreparedStudy
 from studies.search.search import search
-from studies.search.storage import (
-    StudyStorage,
-    answering,
-    connect,
-    open_journal,
-    settle_name,
-)
+from studies.search.storage import StudyStorage, answering, connect, open_journal, settle_name
 
 
 @dataclass(frozen=True, kw_only=True)

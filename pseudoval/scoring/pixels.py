@@ -130,14 +130,16 @@ def _missing(
     for number, category in enumerate(sorted({item.category for item in scored.items})):
         rows = [row for row, item in enumerate(scored.items) if item.category == category]
         items = [_absolute(scored.items[row]) for row in rows]
-        about = [[block.key for block in blocks], category, [_mask_state(item) for item in items]]
+        about = sha256_json(
+            [[block.key for block in blocks], category, [_mask_state(item) for item in items]]
+        )
         one = array_of(blocks[0], "coarse")[0, 0].nbytes * len(rows)
         step = max(1, TASK_BYTES // one) if workers.executor else len(scored.configs)
         maps = None
         for start in range(0, len(scored.configs), step):
             configs = scored.configs[start : start + step]
             path = blocks[0].path.with_name(f"pixels-{number:04d}-{start:07d}.npz")
-            key = sha256_json([*about, start, len(configs)])
+            key = sha256_json([about, start, len(configs)])
             if (kept := _kept(path, key)) is not None:
                 enter(category, configs, kept)
                 continue

@@ -17,7 +17,7 @@ from pseudoval.statistics.rules import select
 from pseudoval.statistics.separation import separation
 from studies.design.stages import Stage
 from studies.search.members import Member, listed, mean_over_members, number, paired
-from studies.search.storage import Told
+from studies.search.stage_trials import TrialResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class Judged:
         bounds = objectives.objective_intervals(self.objective, self.replicates)
         return [None if np.isnan(pair).any() else pair.tolist() for pair in bounds]
 
-    def told(self, row: int, config: Config, seconds: float) -> Told:
+    def trial_result(self, row: int, config: Config, seconds: float) -> TrialResult:
         """What a configuration's trial is told.
 
         Args:
@@ -65,7 +65,7 @@ class Judged:
             for step, value in enumerate(self.by_category[row])
             if np.isfinite(value)
         }
-        return Told(
+        return TrialResult(
             config=config,
             value=float(self.value[row]),
             attributes={"seconds": seconds, **self._attributes(row)},

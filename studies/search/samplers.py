@@ -14,7 +14,8 @@ from pseudoval.errors import UserError
 from pseudoval.metrics.score_matrix import Config, config_name
 from studies.design.sampler_names import GRID, make_sampler
 from studies.design.stages import Stage
-from studies.search.storage import CONFIG, StageTrials, StudyStorage, Told, spaces
+from studies.search.stage_trials import CONFIG, StageTrials, TrialResult, spaces
+from studies.search.storage import StudyStorage
 
 BATCH = 8
 """Configurations that are suggested at once, so that they share the work of scoring."""
@@ -130,7 +131,7 @@ def _suggest(
         first = next(one for one in entered if one.user_attrs[CONFIG] == name)
         if first.state.is_finished():
             value = float("nan") if first.value is None else first.value
-            trials.tell(trial.number, Told(config=config, value=value))
+            trials.tell(trial.number, TrialResult(config=config, value=value))
 
 
 def _repeats(entered: Sequence[FrozenTrial]) -> int:

@@ -16,7 +16,8 @@ from studies.search.judging import Judged, judge
 from studies.search.prepared import PreparedStudy
 from studies.search.samplers import maker, tried, try_all
 from studies.search.scoring import score_members
-from studies.search.storage import StudyStorage, open_stage
+from studies.search.stage_trials import open_stage
+from studies.search.storage import StudyStorage
 from studies.search.trials import list_trials
 
 
@@ -68,7 +69,9 @@ def score_stage(
         batches.append(score_members(study, configs, name, progress))
         verdicts.append(judge(objective, study.members, batches[-1]))
         seconds = (time.monotonic() - began) / len(configs)
-        outcomes = [verdicts[-1].told(row, config, seconds) for row, config in enumerate(configs)]
+        outcomes = [
+            verdicts[-1].trial_result(row, config, seconds) for row, config in enumerate(configs)
+        ]
         storage.patiently(lambda: trials.record(outcomes))
 
     make = maker(stage, study.sampler)

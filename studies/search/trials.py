@@ -12,7 +12,7 @@ from pseudoval.metrics.runs import Params
 from pseudoval.metrics.score_matrix import Config, config_name
 from studies.search.judging import Judged
 from studies.search.members import number
-from studies.search.storage import StageTrials
+from studies.search.stage_trials import StageTrials
 
 AUDIT = "audit"
 """The stage of cells off the path in ``trials.csv``, and their key in ``best.json``."""

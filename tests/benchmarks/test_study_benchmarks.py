@@ -27,6 +27,10 @@ def test_scaling_on_paper_agrees_with_the_page(imported: Any) -> None:
     page = (FOLDER.parent / "docs" / "scaling.md").read_text()
     grids = [scaling["at_grid"](side) for side in scaling["GRIDS"]]
     for name in ("one pass of the network", "study: 500 configurations", "study on 8 GPUs",
-                 "study on 64 GPUs", "maps in memory when a stage closes"):  # fmt: skip
+                 "study on 64 GPUs", "maps of a category", "the task of a block",
+                 "tasks of pixel figures", "checking them, the driver alone"):  # fmt: skip
         assert f"| {name} | {' | '.join(grid[name] for grid in grids)} |" in page, name
+    for name, told in scaling["speeds"]().items():
+        if name in page:
+            assert f"| {name} | {told} |" in page
     assert scaling["duration"](60) == "60 s" and scaling["duration"](7200) == "2 h"

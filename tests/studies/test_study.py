@@ -16,7 +16,8 @@ from pseudoval.metrics.runs import Best, RunHeader, StageHeader, StageResult, re
 from pseudoval.metrics.score_matrix import ScoreMatrix
 from studies import STUDIES, Stage, run_study, t_then_k
 from studies.design.built_in import grid
-from studies.search.storage import StudyStorage, Told, open_journal, open_stage
+from studies.search.stage_trials import TrialResult, open_stage
+from studies.search.storage import StudyStorage, open_journal
 
 
 def study(road: Path, out: Path, **options):  # type: ignore[no-untyped-def]
@@ -186,7 +187,7 @@ def test_recording_twice_doubles_no_trial(tmp_path: Path) -> None:
     configs, values = stage.configs({}), [0.1, 0.5, 0.3]
     for _ in range(2):
         again = open_stage(storage, stage, {})
-        again.record([Told(config=c, value=v) for c, v in zip(configs, values, strict=True)])
+        again.record([TrialResult(config=c, value=v) for c, v in zip(configs, values, strict=True)])
     found = again.finished(configs)
     assert sorted(trial.params["t"] for trial, _ in found) == [1, 2, 3]
     assert len(again.study.trials) == 3

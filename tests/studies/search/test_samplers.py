@@ -13,7 +13,8 @@ from pseudoval.metrics.score_matrix import Config
 from studies import Range, Stage
 from studies.design.sampler_names import make_sampler, sampler_name, sampler_of
 from studies.search.samplers import check_sampler, maker, tried, try_all
-from studies.search.storage import StageTrials, StudyStorage, Told, open_journal, open_stage
+from studies.search.stage_trials import StageTrials, TrialResult, open_stage
+from studies.search.storage import StudyStorage, open_journal
 
 WIDE = Stage(
     name="wide", grid={"t": Range(low=1, high=30), "rate": Range(low=0.05, high=0.5, log=True)},
@@ -46,7 +47,7 @@ def searched(
     def score(configs: Sequence[Config]) -> None:
         if batches is not None:
             batches.append(len(configs))
-        trials.record([Told(config=c, value=value(c), attributes={"a": 1}) for c in configs])
+        trials.record([TrialResult(config=c, value=value(c), attributes={"a": 1}) for c in configs])
 
     try_all(trials, storage, {"k": 3}, seed=7, make=maker(stage, sampler), score=score)
     return trials

@@ -7,15 +7,13 @@ import pytest
 
 from pseudoval.errors import UserError
 from studies import Stage
+from studies.search.stage_trials import StageTrials, TrialResult, open_stage
 from studies.search.storage import (
     GRACE_SECONDS,
     JOURNAL,
-    StageTrials,
     StudyStorage,
-    Told,
     connect,
     open_journal,
-    open_stage,
     settle_name,
     shown,
 )
@@ -29,9 +27,9 @@ def opened(folder: Path, stage: Stage = STAGE) -> StageTrials:
     return open_stage(StudyStorage(storage=open_journal(folder), name="s"), stage, {})
 
 
-def told(*values: float, stage: Stage = STAGE) -> list[Told]:
+def results(*values: float, stage: Stage = STAGE) -> list[TrialResult]:
     configs = stage.configs({})[: len(values)]
-    return [Told(config=c, value=v) for c, v in zip(configs, values, strict=True)]
+    return [TrialResult(config=c, value=v) for c, v in zip(configs, values, strict=True)]
 
 
 def outcomes(trials: StageTrials) -> list[tuple[int, str, float | None]]:
@@ -42,18 +40,18 @@ def test_a_lock_that_a_dead_process_left_stops_the_next_for_seconds_only(tmp_pat
     trials = opened(tmp_path)
     (tmp_path / f"{JOURNAL}.lock").touch()
     began = time.monotonic()
-    trials.record(told(0.1, 0.2, 0.3))
+    trials.record(results(0.1, 0.2, 0.3))
     assert time.monotonic() - began < GRACE_SECONDS + 5
     assert len(trials.study.trials) == 3
 
 
 def test_half_a_line_at_the_end_spoils_nothing(tmp_path: Path) -> None:
-    opened(tmp_path).record(told(0.1))
+    opened(tmp_path).record(results(0.1))
     path = tmp_path / JOURNAL
     whole = path.read_bytes()
     path.write_bytes(whole + whole.splitlines()[-1][:20])
     assert len(opened(tmp_path).study.trials) == 1
-    opened(tmp_path).record(told(0.1, 0.2, 0.3))
+    opened(tmp_path).record(results(0.1, 0.2, 0.3))
     assert len(opened(tmp_path).study.trials) == 3
     assert path.read_bytes().startswith(whole)
     for line in path.read_text().splitlines():
@@ -62,10 +60,10 @@ def test_half_a_line_at_the_end_spoils_nothing(tmp_path: Path) -> None:
 
 def test_a_point_that_failed_counts_as_what_it_became(tmp_path: Path) -> None:
     trials = opened(tmp_path)
-    trials.record(told(0.1, NAN, 0.3))
-    trials.record(told(0.1, NAN, 0.3))
+    trials.record(results(0.1, NAN, 0.3))
+    trials.record(results(0.1, NAN, 0.3))
     assert len(trials.study.trials) == 3
-    trials.record(told(0.1, 0.2, 0.3))
+    trials.record(results(0.1, 0.2, 0.3))
     assert outcomes(trials) == [(0, "COMPLETE", 0.1), (2, "COMPLETE", 0.3), (3, "COMPLETE", 0.2)]
 
 
@@ -73,7 +71,7 @@ def test_the_same_values_held_at_something_else_are_other_points(tmp_path: Path)
     for k in (1, 5):
         stage = Stage(name="t", grid={"t": (1, 2)}, fixed={"k": k})
         trials = opened(tmp_path, stage)
-        trials.record(told(0.1, 0.2, stage=stage))
+        trials.record(results(0.1, 0.2, stage=stage))
     assert len(trials.study.trials) == 4
 
 
@@ -84,7 +82,7 @@ def test_whatever_a_parameter_is_comes_back_as_it_was(tmp_path: Path) -> None:
     )  # fmt: skip
     configs = stage.configs({})
     for _ in range(2):
-        opened(tmp_path, stage).record(told(0.1, 0.2, 0.3, 0.4, stage=stage))
+        opened(tmp_path, stage).record(results(0.1, 0.2, 0.3, 0.4, stage=stage))
     found = [config for _, config in opened(tmp_path, stage).finished(configs)]
     assert found == configs
     assert [list(map(type, config.values())) for config in found] == [[str, int, float]] * 4
@@ -95,7 +93,7 @@ def test_whatever_a_parameter_is_comes_back_as_it_was(tmp_path: Path) -> None:
 def test_the_steps_of_a_trial_are_the_categories(tmp_path: Path) -> None:
     storage = StudyStorage(storage=open_journal(tmp_path), name="s")
     trials = open_stage(storage, STAGE, {"seed": 1}, ["bottle", "tire"])
-    trials.record([Told(config=CONFIGS[0], value=0.5, steps={0: 0.4, 1: 0.6})])
+    trials.record([TrialResult(config=CONFIGS[0], value=0.5, steps={0: 0.4, 1: 0.6})])
     # What Optuna and its dashboard see, also of a copy.
     optuna.copy_study(
         from_study_name="s/t", from_storage=storage.storage,
@@ -118,7 +116,7 @@ def test_a_name_belongs_to_one_study(tmp_path: Path) -> None:
 
     for identity in (one, longer):
         settle_name(stored(identity["study_name"]), identity, overwrite=False)  # type: ignore[arg-type]
-        open_stage(stored(identity["study_name"]), STAGE, identity).record(told(0.1))  # type: ignore[arg-type]
+        open_stage(stored(identity["study_name"]), STAGE, identity).record(results(0.1))  # type: ignore[arg-type]
     settle_name(stored("a"), one, overwrite=False)
     refused = r"'a' in sqlite:///study.db has another seed; .*--study-name, or pass --overwrite"
     with pytest.raises(UserError, match=refused):
