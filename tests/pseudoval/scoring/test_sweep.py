@@ -247,5 +247,9 @@ def test_an_image_that_changed_meanwhile_is_refused(items: list[ImageItem]) -> N
     for item in items:
         assert item.sha256
     items[30].path.write_bytes(items[31].path.read_bytes())
-    with pytest.raises(UserError, match=r"30\.png is not the image that this command was started"):
-        score_images(Brightness(), items, CONFIGS, name="x")
+    with (
+        ThreadPoolExecutor(1) as threads,
+        pytest.raises(UserError, match=r"30\.png is not the image that this command was started"),
+    ):
+        workers = Workers(executor=threads)
+        score_images(Brightness(), items, CONFIGS, name="x", workers=workers)
