@@ -124,7 +124,8 @@ def local_workers(count: int | None, device: str) -> Iterator[Executor]:
         {**threads, "CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else threads
         for number in range(count)
     ]
-    with _quiet(), dask.config.set(LOCAL):
+    _quiet()
+    with dask.config.set(LOCAL):
         # Ctrl-C goes to all processes of a terminal; workers hear of it from this one.
         resource_tracker.ensure_running()  # else the first process starts it, and lets it through
         held = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
@@ -155,20 +156,20 @@ def cluster_at(address: str) -> Iterator[Executor]:
             pseudoval or none.
     """
     is_file = Path(address).is_file()
-    with _quiet():
-        try:
-            client = Client(
-                **{"scheduler_file" if is_file else "address": address}, timeout=ANSWERS_WITHIN
-            )
-        except (OSError, TimeoutError, ValueError, TypeError) as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise UserError(
-                f"There is no Dask cluster at {address}: {reason.rstrip('.')}. Start one with "
-                "'dask scheduler' and 'dask worker', and give its address or its scheduler file."
-            ) from None
-        with client:
-            _require_workers(client, address)
-            yield ClusterExecutor(client)
+    _quiet()
+    try:
+        client = Client(
+            **{"scheduler_file" if is_file else "address": address}, timeout=ANSWERS_WITHIN
+        )
+    except (OSError, TimeoutError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(
+            f"There is no Dask cluster at {address}: {reason.rstrip('.')}. Start one with "
+            "'dask scheduler' and 'dask worker', and give its address or its scheduler file."
+        ) from None
+    with client:
+        _require_workers(client, address)
+        yield ClusterExecutor(client)
 
 
 def _require_workers(client: Client, address: str) -> None:
@@ -197,16 +198,13 @@ def installed() -> tuple[str, str]:
     return ".".join(platform.python_version_tuple()[:2]), __version__
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without Dask's log on the terminal: what a person has to know is said in a sentence."""
-    log = logging.getLogger("distributed")
-    before = log.level
-    log.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        log.setLevel(before)
+def _quiet() -> None:
+    """Keep Dask's log off the terminal: what a person has to know is said in a sentence.
+
+    It stays so: what a lost connection leaves behind is logged when it is collected.
+    """
+    for name in ("distributed", "asyncio", "tornado"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _visible_gpus() -> list[str]:
