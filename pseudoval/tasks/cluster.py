@@ -203,7 +203,7 @@ def _quiet() -> None:
 
     It stays so: what a lost connection leaves behind is logged when it is collected.
     """
-    for name in ("distributed", "asyncio", "tornado"):
+    for name in ("distributed", "distributed.client", "asyncio"):  # Dask gives two a level
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
