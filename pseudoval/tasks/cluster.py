@@ -203,7 +203,8 @@ def _quiet() -> None:
 
     It stays so: what a lost connection leaves behind is logged when it is collected.
     """
-    for name in ("distributed", "distributed.client", "asyncio"):  # Dask gives two a level
+    # Dask gives some of them a level of their own.
+    for name in ("distributed", "distributed.client", "tornado.application", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
