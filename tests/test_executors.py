@@ -187,7 +187,7 @@ def test_no_process_is_left_behind(
 ) -> None:
     tune = with_options(road_commands(road)[2], model=several / "model", out=tmp_path / "run")
     process = subprocess.Popen(
-        [sys.executable, "-m", "pseudoval", *tune, "--repeats", "9", "--workers", "2"],
+        [sys.executable, "-m", "pseudoval", *tune, "--repeats", "5", "--workers", "2"],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         preexec_fn=heeds_interrupts,
     )  # fmt: skip
@@ -216,7 +216,7 @@ def test_a_scheduler_that_dies_costs_what_was_in_flight(
     out = tmp_path / "run"
     tune = with_options(road_commands(road)[2], model=several / "model", out=out)
     with by_hand(tmp_path, workers=1) as (file, scheduler):
-        command = [sys.executable, "-m", "pseudoval", *tune, "--repeats", "9", "--cluster", file]
+        command = [sys.executable, "-m", "pseudoval", *tune, "--repeats", "5", "--cluster", file]
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=QUIET
         )
@@ -229,5 +229,5 @@ def test_a_scheduler_that_dies_costs_what_was_in_flight(
     kept = {path: path.read_bytes() for path in out.rglob("block-*.npz")}
     assert kept
     times = {path: path.stat().st_mtime_ns for path in kept}
-    assert run([*tune, "--repeats", "9", "--cluster", file]) == 2, "it is not there any more"
+    assert run([*tune, "--repeats", "5", "--cluster", file]) == 2, "it is not there any more"
     assert {path: path.stat().st_mtime_ns for path in out.rglob("block-*.npz")} == times
