@@ -108,19 +108,19 @@ def run_tasks(
         for task in tasks:
             keep(task, task.run())
         return
-    suspects: list[Task[Result]] = []
-    for task, future in _in_flight(executor, iter(tasks)):
-        if _ended_workers(future):
-            suspects.append(task)  # unless it was in the company of one that did
-        else:
-            keep(task, _result(task, future, kinds))
-    deadly = []
-    for suspect in suspects:
-        for task, future in _in_flight(executor, iter([suspect])):
+
+    def try_them(given: Iterable[Task[Result]]) -> list[Task[Result]]:
+        """Run and keep tasks; those are returned whose workers ended."""
+        ended = []
+        for task, future in _in_flight(executor, iter(given)):
             if _ended_workers(future):
-                deadly.append(str(task))
+                ended.append(task)
             else:
                 keep(task, _result(task, future, kinds))
+        return ended
+
+    # Some were only in the company of one that ends its worker: each is tried once more alone.
+    deadly = [str(task) for suspect in try_them(tasks) for task in try_them([suspect])]
     if deadly:
         raise UserError(
             f"{'; '.join(deadly)}: every worker that tries this ends, for lack of memory or by a "
