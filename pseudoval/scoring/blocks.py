@@ -120,10 +120,10 @@ class Scoring:
             )
         return works
 
-    def matrix(self) -> ScoreMatrix:
-        """The scores of the finished blocks, without pixel figures."""
+    def matrix(self, blocks: Sequence[ScoreBlock]) -> ScoreMatrix:
+        """The scores of its blocks, which are finished, without pixel figures."""
         return ScoreMatrix(
-            scores=np.concatenate([array_of(block, "scores") for block in self.blocks()], axis=1),
+            scores=np.concatenate([array_of(block, "scores") for block in blocks], axis=1),
             configs=[dict(config) for config in self.configs],
             images=[item.id for item in self.items],
             categories=[item.category for item in self.items],
@@ -146,10 +146,11 @@ def score_all(
             ``run_tasks``.
     """
     with ExitStack() as stack:
-        blocks: list[ScoreBlock] = []
+        parts: list[list[ScoreBlock]] = []
         for one in wanted:
             place = stack.enter_context(shared(one.store)) if workers.executor else None
-            blocks += one.blocks(place)
+            parts.append(one.blocks(place))
+        blocks = [block for part in parts for block in part]
         missing = [block for block in blocks if block.kept("scores") is None]
         total = sum(len(block.images) for block in blocks)
         # Blocks found on disk take no time; counting them would make the rest look fast.
@@ -162,7 +163,7 @@ def score_all(
             progress(f"scoring {wanted[0].name}", done, total)
 
         run_tasks(missing, workers.executor, keep, kinds=workers.kinds)
-    return [one.matrix() for one in wanted]
+    return [one.matrix(part) for one, part in zip(wanted, parts, strict=True)]
 
 
 def array_of(block: ScoreBlock, name: str) -> np.ndarray:
