@@ -52,7 +52,14 @@ def locked(folder: Path, command: str) -> Iterator[None]:
 
 
 def _files_in(folder: Path) -> Iterator[Path]:
-    return (Path(base, name) for base, _, names in os.walk(folder) for name in names)
+    """The files below a folder; of a feature cache, which may hold very many, those on top.
+
+    What is not finished lies there.
+    """
+    for base, folders, names in os.walk(folder):
+        if Path(base).name == "cache":
+            folders.clear()
+        yield from (Path(base, name) for name in names)
 
 
 def _is_gone(holder: dict[str, Any]) -> bool:
