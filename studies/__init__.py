@@ -5,6 +5,7 @@ The real test set cannot be reached from here: a study takes pseudo sets and a m
 
 from studies.design.built_in import (
     STUDIES,
+    components_then_levels,
     joint,
     joint_tpe,
     k_only,
@@ -18,6 +19,6 @@ from studies.design.study_files import read_study
 from studies.run import Outcome, run_study
 
 __all__ = [
-    "STUDIES", "Outcome", "Range", "Stage", "Study", "joint", "joint_tpe", "k_only", "k_then_t",
-    "read_study", "run_study", "stages_then_k", "t_then_k",
+    "STUDIES", "Outcome", "Range", "Stage", "Study", "components_then_levels", "joint", "joint_tpe",
+    "k_only", "k_then_t", "read_study", "run_study", "stages_then_k", "t_then_k",
 ]  # fmt: skip

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pseudoval.data.dataset import ImageItem
+from pseudoval.detectors import Detector
 from pseudoval.errors import UserError
 from pseudoval.pseudo_set.manifest import Manifest
 from pseudoval.statistics.objectives import needs_pixels
@@ -92,6 +93,7 @@ def check_study(study: PreparedStudy, manifest: Mapping[str, Any], share: float 
         check_sampler(stage, study.sampler)
     for member in study.members:
         check_member(plan, member, manifest)
+        check_maps(objective, member.detector)
         check_masks(objective, member.items, member.pseudo)
         for config in plan.cells():
             member.detector.check(config)
@@ -139,6 +141,19 @@ def check_paired(members: Sequence[Member], rule: str) -> None:
             f"The pseudo sets have not the same normals in them, and the rule {rule} resamples "
             "them together; choose --rule best, or build the sets with the same options but seed "
             "and generator."
+        )
+
+
+def check_maps(objective: str, detector: Detector) -> None:
+    """Refuse an objective of pixels for a detector without anomaly maps.
+
+    Raises:
+        UserError: naming the detector.
+    """
+    if needs_pixels(objective) and not detector.has_maps:
+        raise UserError(
+            f"The objective {objective} is not available: the detector {detector.name} has no "
+            "anomaly maps. Choose one of the image figures with --objective."
         )
 
 

@@ -44,6 +44,11 @@ DETECTORS = {
         summary="distance to the nearest patches of normal images",
         study="k",
     ),
+    "mvg": DetectorRow(
+        where="pseudoval.detectors.mvg:MvgDetector",
+        summary="Gaussians on pooled features (Rippel et al. 2020); no anomaly maps",
+        study="components_then_levels",
+    ),
 }
 
 

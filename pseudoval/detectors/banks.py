@@ -16,6 +16,7 @@ from lafite_core.features import Standardiser, standardised_patches
 from lafite_core.model import LafiteModel
 from lafite_core.train_features import FEATURES
 from pseudoval.data.files import read_npz, sha256_json, write_npz
+from pseudoval.detectors.levels import levels_of
 from pseudoval.detectors.protocol import Parameter
 from pseudoval.errors import UserError
 from pseudoval.metrics.score_matrix import Config
@@ -53,26 +54,6 @@ def keep_parameter(model: LafiteModel) -> Parameter:
     )
 
 
-def levels_parameter(model: LafiteModel) -> Parameter | None:
-    """``stages``: the digits of the levels used; None where a level has two digits.
-
-    The default grid is every run of neighbouring levels.
-    """
-    levels = model.config.features.stages
-    if max(levels) > 9 or list(levels) != sorted(set(levels)):
-        return None
-    runs = [levels[i:j] for i in range(len(levels)) for j in range(i + 1, len(levels) + 1)]
-    grid = tuple(sorted(int("".join(map(str, run))) for run in runs))
-    return Parameter(
-        name="stages",
-        kind="categorical",
-        grid=grid,
-        default=grid[-1],
-        needs_fit=True,
-        meaning=f"feature stages used, their digits in a row: {grid[-1]} is all of them",
-    )
-
-
 class Banks:
     """A model with other banks than its own.
 
@@ -97,22 +78,11 @@ class Banks:
         Raises:
             UserError: ``stages`` are not digits of the model's levels, ascending.
         """
-        levels, rate = self.own.levels, self.own.rate
-        if "stages" in config:
-            levels = tuple(self._level(digit) for digit in str(config["stages"]))
-            if not set(levels) <= set(self.own.levels) or list(levels) != sorted(set(levels)):
-                known = ", ".join(map(str, self.own.levels))
-                raise UserError(
-                    f"stages = {config['stages']} cannot be scored; it must be digits of the "
-                    f"model's stages ({known}) in rising order, such as {self.own.levels[0]}."
-                )
+        levels = levels_of("stages", config, self.own.levels)
+        rate = self.own.rate
         if "keep" in config:
             rate = float(config["keep"]) / 100
         return Fit(levels=levels, rate=rate)
-
-    def _level(self, digit: str) -> int:
-        """The level of a digit; 0, which no model has, for what is none."""
-        return next((level for level in self.own.levels if str(level) == digit), 0)
 
     def size(self, fit: Fit) -> int:
         """Members of a bank; fewer only where training patches are equal to each other."""

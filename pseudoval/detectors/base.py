@@ -31,7 +31,7 @@ class SingleModel:
     Args:
         info: provenance as in ``model.json``: ``categories``, ``split_sha256`` and, of a final
             model, ``refit``.
-        map_side: of its anomaly maps, in pixels.
+        map_side: of its anomaly maps, in pixels; None of a detector without maps.
     """
 
     name: str
@@ -39,7 +39,7 @@ class SingleModel:
     of_all = True
 
     def __init__(
-        self, info: Mapping[str, Any], *, seed: int, model_sha256: str, map_side: int
+        self, info: Mapping[str, Any], *, seed: int, model_sha256: str, map_side: int | None
     ) -> None:
         self.categories: list[str] = list(info["categories"])
         self.split_sha256: str | None = info["split_sha256"]
@@ -47,6 +47,11 @@ class SingleModel:
         self.seed = seed
         self.model_sha256 = model_sha256
         self.map_side = map_side
+
+    @property
+    def has_maps(self) -> bool:
+        """See ``Detector``."""
+        return self.map_side is not None
 
     def of(self, category: str) -> Detector:
         """See ``Detector``; all categories share the model."""
@@ -78,12 +83,16 @@ class SingleModel:
 
     def render(self, coarse: np.ndarray) -> np.ndarray:
         """See ``Detector``; the side is ``map_side``."""
+        assert self.map_side is not None  # without maps there is nothing to render
         size = (self.map_side, self.map_side)
         return np.array([cv2.resize(one, size) for one in coarse], dtype=np.float32)
 
     def explain(self, image: np.ndarray, config: Config) -> Arrays:
         """See ``Detector``; without editing there is one error map, under both names."""
-        error = self.score_block([image], [config]).coarse[0, 0]
+        coarse = self.score_block([image], [config]).coarse
+        if coarse is None:
+            return {}
+        error = coarse[0, 0]
         return {
             "map": self.render(error[None])[0],
             "error_plain": error,

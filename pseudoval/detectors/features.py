@@ -1,12 +1,13 @@
 """What the detectors over ``lafite_core`` models share."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
 import numpy as np
+from torch import Tensor
 
 from lafite_core import sweep
 from lafite_core.config import LafiteConfig
@@ -60,6 +61,14 @@ def opened_model(request: OpenRequest) -> LafiteModel:
     return model
 
 
+def stream_features(request: TrainRequest, files: Sequence[tuple[Path, str]]) -> Iterator[Tensor]:
+    """Raw features ``[C, grid, grid]`` of some images, given as file and SHA-256, in order."""
+    source = feature_source(
+        request.config.features, request.backbone(), request.device, request.cache
+    )
+    return source.stream(on_each_core(read_rgb, [path for path, _ in files]))
+
+
 class FeatureModelDetector(SingleModel):
     """The model, its banks and its maps; a subclass says what the error of a patch is.
 
@@ -106,10 +115,7 @@ class FeatureModelDetector(SingleModel):
     @classmethod
     def extract(cls, request: TrainRequest, files: Sequence[tuple[Path, str]]) -> None:
         """See ``ExtractsFeatures``."""
-        source = feature_source(
-            request.config.features, request.backbone(), request.device, request.cache
-        )
-        for _ in source.stream(on_each_core(read_rgb, [path for path, _ in files])):
+        for _ in stream_features(request, files):
             pass  # they are in the cache
 
     @classmethod

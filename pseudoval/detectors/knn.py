@@ -8,8 +8,9 @@ import numpy as np
 
 from lafite_core import sweep
 from lafite_core.model import LafiteModel
-from pseudoval.detectors.banks import keep_parameter, levels_parameter
+from pseudoval.detectors.banks import keep_parameter
 from pseudoval.detectors.features import FeatureModelDetector, K
+from pseudoval.detectors.levels import levels_parameter
 from pseudoval.detectors.protocol import Parameter
 from pseudoval.metrics.score_matrix import Config
 
@@ -31,7 +32,12 @@ class KnnDetector(FeatureModelDetector):
 
     def fitted_parameters(self) -> list[Parameter]:
         """See ``FeatureModelDetector``."""
-        levels = levels_parameter(self.model)
+        levels = levels_parameter(
+            "stages",
+            self.model.config.features.stages,
+            needs_fit=True,
+            meaning="feature stages used",
+        )
         return [keep_parameter(self.model), *([levels] if levels else [])]
 
     def errors_of(

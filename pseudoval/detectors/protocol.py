@@ -64,11 +64,12 @@ class Block:
         scores: ``[configs, images]`` float64, higher is more anomalous.
         coarse: ``[configs, images, h, w]`` float32, anomaly maps at the detector's own
             resolution; ``Detector.render`` brings them to full size. Kept coarse because a block
-            of full-size maps of every configuration is thousands of times larger.
+            of full-size maps of every configuration is thousands of times larger. None of a
+            detector without maps, which says so by ``has_maps``.
     """
 
     scores: np.ndarray
-    coarse: np.ndarray
+    coarse: np.ndarray | None
 
 
 class Detector(Protocol):
@@ -88,6 +89,13 @@ class Detector(Protocol):
     """The choice that the model was refitted with; None for a model that held normals out."""
     of_all: bool
     """Whether one model judges all categories, so that ``of`` always is the detector itself."""
+
+    @property
+    def has_maps(self) -> bool:
+        """Whether there are anomaly maps; without them pixel figures and heat maps are not
+        available, and ``render`` is never called.
+        """
+        ...
 
     def of(self, category: str) -> "Detector":
         """The detector that judges images of a category; itself where all share one.
@@ -117,9 +125,9 @@ class Detector(Protocol):
         """What pictures are drawn from.
 
         Returns:
-            ``map`` ``[H, W]``, the anomaly map; ``error_plain`` and ``error_edited`` ``[h, w]``,
-            the error without and with feature editing where the detector has them; further
-            arrays as the detector likes.
+            ``map`` ``[H, W]``, the anomaly map, if the detector has maps; ``error_plain`` and
+            ``error_edited`` ``[h, w]``, the error without and with feature editing where the
+            detector has them; further arrays as the detector likes.
         """
         ...
 

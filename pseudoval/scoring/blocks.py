@@ -62,7 +62,7 @@ class ScoreBlock:
             return
         arrays = {
             "scores": result.scores,
-            "coarse": result.coarse,
+            "coarse": np.empty(0) if result.coarse is None else result.coarse,
             "key": np.array(self.key),
             "configs": np.array(json.dumps([dict(config) for config in self.configs])),
         }
@@ -184,9 +184,10 @@ def score_by_category(
         judge.score_block(read_all([path for _, path in group]), configs)
         for judge, group in groupby(images, lambda image: of(image[0]))
     ]
+    maps = [block.coarse for block in blocks if block.coarse is not None]
     return Block(
         scores=np.concatenate([block.scores for block in blocks], axis=1),
-        coarse=np.concatenate([block.coarse for block in blocks], axis=1),
+        coarse=np.concatenate(maps, axis=1) if maps else None,
     )
 
 

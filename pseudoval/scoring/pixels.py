@@ -28,6 +28,7 @@ TASK_BYTES = 8 * 2**20
 """Coarse maps that go to a worker at once, beyond one configuration; masks are read each time."""
 
 NO_MASK = "no defect image of this category has a mask"
+NO_MAPS = "the detector has no anomaly maps"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +94,8 @@ def add_pixel_figures(
     }
     pixel = {metric: values.copy() for metric, values in pixel.items()}
     reasons = list(matrix.pixel_reason) or [""] * len(names)
+    if not all(one.detector.has_maps for one in scored):
+        return replace(matrix, pixel=pixel, pixel_reason=[NO_MAPS] * len(names))
     done = 0
 
     def enter(category: str, configs: Sequence[Config], found: np.ndarray | None) -> None:

@@ -1,7 +1,7 @@
 """``predict``: scores and heat maps of new images under the chosen configuration."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ def predict(
     progress: ProgressCallback = silent,
     notice: Callable[[str], None] = lambda sentence: None,
 ) -> bool:
-    """Score new images and draw their anomaly maps over them.
+    """Score new images and draw their anomaly maps over them, if the detector has maps.
 
     Nothing is written before every image has been scored. Images are read twice, a block at a
     time, and only their coarse maps are kept, so that memory hardly grows with their number.
@@ -103,14 +103,12 @@ def predict(
         if source == "defaults":
             notice(f"No --run, and {model} is no refit: using the defaults {config_name(params)}.")
         scores, coarse = _score(detector, targets, params, progress)
-        scale = scale_of(detector, coarse, params, tuned)
+        scale = scale_of(detector, coarse, params, tuned) if detector.has_maps else None
         clear_folder(out)
-        places = map_names([target.name for target in targets])
-        for row, (target, place) in enumerate(zip(targets, places, strict=True)):
-            values = detector.of(target.category).render(coarse[row][None])[0]
-            drawn = overlay(read_rgb(target.path), values, scale["low"], scale["high"])
-            write_png(out / "maps" / place, drawn)
-            progress("drawing", row + 1, len(targets))
+        if scale is not None:
+            _draw(detector, targets, coarse, scale, out / "maps", progress)
+        else:
+            notice(f"{detector.name} has no anomaly maps: there are scores, and no heat maps.")
         write_text(out / "scores.csv", _csv(targets, scores))
         write_json(out / ABOUT, {**about, "scale": scale})
     return True
@@ -176,16 +174,33 @@ def _is_done(out: Path, about: dict[str, Any]) -> bool:
 def _score(
     detector: Detector, targets: Sequence[Target], params: Config, progress: ProgressCallback
 ) -> tuple[list[float], list[np.ndarray]]:
-    """Score and coarse map ``[h, w]`` of every image."""
+    """Score and coarse map ``[h, w]`` of every image; no maps of a detector without them."""
     scores: list[float] = []
     coarse: list[np.ndarray] = []
     for start in range(0, len(targets), BLOCK_IMAGES):
         part = targets[start : start + BLOCK_IMAGES]
         block = score_by_category(detector.of, [(t.category, t.path) for t in part], [params])
         scores += block.scores[0].tolist()
-        coarse += list(block.coarse[0])
+        coarse += [] if block.coarse is None else list(block.coarse[0])
         progress("scoring", len(scores), len(targets))
     return scores, coarse
+
+
+def _draw(
+    detector: Detector,
+    targets: Sequence[Target],
+    coarse: Sequence[np.ndarray],
+    scale: Mapping[str, Any],
+    folder: Path,
+    progress: ProgressCallback,
+) -> None:
+    """The heat map of every image."""
+    places = map_names([target.name for target in targets])
+    for row, (target, place) in enumerate(zip(targets, places, strict=True)):
+        values = detector.of(target.category).render(coarse[row][None])[0]
+        drawn = overlay(read_rgb(target.path), values, scale["low"], scale["high"])
+        write_png(folder / place, drawn)
+        progress("drawing", row + 1, len(targets))
 
 
 def _csv(targets: Sequence[Target], scores: Sequence[float]) -> str:

@@ -31,7 +31,7 @@ class Example:
         score: its image score under that configuration, any real scale.
         image: ``[H, W, 3]`` uint8.
         mask: ``[H, W]`` bool, None where no mask is known.
-        map: ``[h, w]`` float32, the anomaly map.
+        map: ``[h, w]`` float32, the anomaly map; None if the detector has none.
         errors: ``[2, h, w]`` float32, the error without and with editing; None if the detector has
             none.
         features: ``[2, C, h, w]`` float32, standardised features, and the same noised to step
@@ -47,7 +47,7 @@ class Example:
     score: float
     image: np.ndarray
     mask: np.ndarray | None
-    map: np.ndarray
+    map: np.ndarray | None
     errors: np.ndarray | None = None
     features: np.ndarray | None = None
     large_t: int | None = None
@@ -89,7 +89,8 @@ def by_category(examples: Sequence[Example]) -> dict[str, list[Example]]:
 
 def value_range(arrays: Sequence[np.ndarray]) -> tuple[float, float]:
     """Lowest and highest finite value of some maps; (0, 1) if there is none."""
-    values = np.concatenate([array[np.isfinite(array)] for array in arrays])
+    finite = [array[np.isfinite(array)] for array in arrays]
+    values = np.concatenate(finite) if finite else np.empty(0)
     return (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
 
 
@@ -125,7 +126,7 @@ def _read(path: Path) -> Example:
         score=meta["score"],
         image=arrays["image"],
         mask=arrays["mask"].astype(bool) if arrays["has_mask"] else None,
-        map=arrays["map"],
+        map=arrays.get("map"),
         errors=_stacked(arrays, "error_plain", "error_edited"),
         features=_stacked(arrays, "features", "features_noised"),
         large_t=int(arrays["large_t"]) if "large_t" in arrays else None,

@@ -65,17 +65,20 @@ def close_up(example: Example) -> tuple[float, float, float, float]:
 
 @styled
 def example_figure(example: Example, limits: tuple[float, float]) -> Figure:
-    """A strip of image | image with the outline of its mask | image under its anomaly map.
+    """A strip of image | image with the outline of its mask | image under its anomaly map, if any.
 
     Args:
         limits: map values that are painted darkest and brightest.
     """
     height, width = example.image.shape[:2]
-    figure = Figure(figsize=(3 * PANEL_INCHES, PANEL_INCHES * height / width))
-    panels = figure.subplots(1, 3)
+    count = 2 if example.map is None else 3
+    figure = Figure(figsize=(count * PANEL_INCHES, PANEL_INCHES * height / width))
+    panels = figure.subplots(1, count)
     for axes in panels:
         show_image(axes, example.image)
     outline(panels[1], example.mask)
+    if example.map is None:
+        return figure
     place, look = (0, width, height, 0), {"alpha": 0.6, "interpolation": "bilinear"}
     panels[2].imshow(example.map, extent=place, vmin=limits[0], vmax=limits[1], **look)
     return figure

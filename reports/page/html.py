@@ -54,6 +54,7 @@ def render_page(source: Source, correlation: Correlation, examples: Sequence[Exa
         tables=paper_tables(correlation),
         figures=paper_pictures(examples),
         groups=example_groups(source, examples),
+        maps=any(one.map is not None for one in examples),
         commands=commands(source, correlation),
         facts=facts(source, correlation),
     )

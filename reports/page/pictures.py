@@ -117,7 +117,7 @@ def example_groups(source: Source, examples: Sequence[Example]) -> list[dict[str
     groups = []
     for category, members in by_category(choose_examples(examples)).items():
         # A scale per picture would paint the brightest spot of a normal image like a defect.
-        scale = value_range([one.map for one in members])
+        scale = value_range([one.map for one in members if one.map is not None])
         strips = [_strip(source, one, scale) for one in members]
         groups.append({"category": category, "scale": scale, "strips": strips})
     return groups
@@ -132,8 +132,9 @@ def _strip(source: Source, example: Example, limits: tuple[float, float]) -> dic
     alt = f"{example.kind[0].upper()}{example.kind[1:]} of {example.category}"
     alt += f", {state}: " if state else ": "
     outlined = example.mask is not None and bool(example.mask.any())
-    alt += "the image, " + ("its outlined mask" if outlined else "the image again") + ", its map"
-    peak = _peak_words(example) if outlined else ""
+    alt += "the image, " + ("its outlined mask" if outlined else "the image again")
+    alt += "" if example.map is None else ", its map"
+    peak = _peak_words(example.mask, example.map) if outlined else ""
     return {
         "uri": _photo(example_figure(example, limits)),
         "kind": example.kind,
@@ -146,12 +147,13 @@ def _strip(source: Source, example: Example, limits: tuple[float, float]) -> dic
     }
 
 
-def _peak_words(example: Example) -> str:
+def _peak_words(mask: np.ndarray | None, values: np.ndarray | None) -> str:
     """Whether the highest value of a map lies in the mask; maps cover the whole image."""
-    assert example.mask is not None
-    row, column = np.unravel_index(np.argmax(example.map), example.map.shape)
-    down, right = np.array(example.mask.shape) / example.map.shape
-    inside = example.mask[int((row + 0.5) * down), int((column + 0.5) * right)]
+    if mask is None or values is None:
+        return ""
+    row, column = np.unravel_index(np.argmax(values), values.shape)
+    down, right = np.array(mask.shape) / values.shape
+    inside = mask[int((row + 0.5) * down), int((column + 0.5) * right)]
     return f"peaks {'inside' if inside else 'outside'} the mask"
 
 

@@ -149,6 +149,39 @@ def stages_then_k(detector: Detector, t: Given | None = None, k: Given | None = 
     )
 
 
+def components_then_levels(
+    detector: Detector, t: Given | None = None, k: Given | None = None
+) -> Study:
+    """The principal components that Gaussians use, with all levels; then the levels with them.
+
+    Raises:
+        UserError: a grid over t or K was given.
+
+    Example:
+        >>> from studies import components_then_levels
+        >>> study = components_then_levels(mvg)
+        >>> study.stages[1].configs({"components": "all"})[:2]
+        [{'components': 'all', 'levels': 1}, {'components': 'all', 'levels': 2}]
+    """
+    if t is not None or k is not None:
+        raise UserError("The study components_then_levels has neither t nor k; leave them out.")
+    components, levels = ({name: grid(detector, name, None)} for name in ("components", "levels"))
+    return Study(
+        name="components_then_levels",
+        detector="mvg",
+        summary="principal components with all levels, then the levels with these",
+        stages=(
+            Stage(
+                name="components",
+                grid=components,
+                fixed={"levels": _parameter(detector, "levels").default},
+                codes=("components",),
+            ),
+            Stage(name="levels", grid=levels, inherits=("components",), codes=("levels",)),
+        ),
+    )
+
+
 Maker = Callable[[Detector, Given | None, Given | None], Study]
 
 STUDIES: dict[str, Maker] = {
@@ -158,6 +191,7 @@ STUDIES: dict[str, Maker] = {
     "joint_tpe": joint_tpe,
     "k": k_only,
     "stages_then_k": stages_then_k,
+    "components_then_levels": components_then_levels,
 }
 """The studies that are built in, by name."""
 

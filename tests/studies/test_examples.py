@@ -20,12 +20,13 @@ MODULES = {
 
 @pytest.fixture(scope="module")
 def at_hand(road: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with ``model`` (LafitE), ``knn`` and ``pseudo``, as the examples assume."""
+    """A folder with ``model`` (LafitE), ``knn``, ``mvg`` and ``pseudo``, as the examples assume."""
     root = tmp_path_factory.mktemp("examples")
     for name in ("model", "pseudo"):
         (root / name).symlink_to(road / name)
     train = with_options(road_commands(road)[1], out=root / "knn")
     assert run([*train, "--detector", "knn"]) == 0
+    assert run([*with_options(train, out=root / "mvg"), "--detector", "mvg"]) == 0
     return root
 
 
@@ -43,6 +44,7 @@ def test_the_examples_run(at_hand: Path, monkeypatch: pytest.MonkeyPatch, name: 
     given = {
         "detector": open_detector(at_hand / "model", seed=0),
         "knn": open_detector(at_hand / "knn", seed=0),
+        "mvg": open_detector(at_hand / "mvg", seed=0),
     }
     result = doctest.testmod(MODULES[name], extraglobs=given)
     assert result.attempted > 0 and result.failed == 0

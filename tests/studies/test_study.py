@@ -178,7 +178,10 @@ def test_default_grids_are_the_documented_ones(road: Path) -> None:
     assert plan.stages[0].grid["t"] == (25, 50, 100, 150, 200, 300, 400, 500, 600, 700, 800, 900)
     assert plan.stages[1].grid["k"] == (1, 2, 3, 5, 8, 12, 20, 30, 50)
     assert grid(LafiteDetector, "t", [7, 3, 7]) == (3, 7)  # type: ignore[arg-type]
-    assert set(STUDIES) == {"t_then_k", "k_then_t", "joint", "joint_tpe", "k", "stages_then_k"}
+    assert set(STUDIES) == {
+        "t_then_k", "k_then_t", "joint", "joint_tpe", "k", "stages_then_k",
+        "components_then_levels",
+    }  # fmt: skip
 
 
 def test_recording_twice_doubles_no_trial(tmp_path: Path) -> None:

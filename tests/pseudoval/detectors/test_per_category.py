@@ -26,6 +26,7 @@ class Constant:
     split_sha256 = "s"
     seed = 0
     refit = None
+    has_maps = True
 
     def __init__(self, category: str, high: int, side: int = 4, seed: int = 0) -> None:
         self.categories = [category]

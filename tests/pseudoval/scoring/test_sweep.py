@@ -28,6 +28,7 @@ class Brightness:
 
     name = "brightness"
     seed = 0
+    has_maps = True
 
     def __init__(self) -> None:
         self.calls = 0
