@@ -140,6 +140,29 @@ class MemoryBank:
         return edited.to(weights.device)
 
 
+def nearest_others(
+    bank: MemoryBank, patches: Tensor, k: int, spare: int = SPARE
+) -> tuple[MemoryBank, Neighbours]:
+    """The k nearest members of a bank that are not among ``[P, C]`` patches of a training image.
+
+    Returns:
+        The bank without the image's own patches, and the neighbours in it: as many as it has, where
+        it has fewer than k.
+
+    Raises:
+        LafiteError: all members are patches of this image.
+    """
+    nearest = bank.search(patches, 1, spare)
+    own = nearest.index[nearest.distance == 0].cpu()
+    others = torch.ones(len(bank), dtype=torch.bool)
+    others[own] = False
+    if not others.any():
+        raise LafiteError("The memory bank is of a single image; nothing else can edit it.")
+    rest = MemoryBank(bank.vectors[others], bank.device)
+    near = rest.search(patches, min(k, len(rest)), spare)
+    return rest, replace(near, sure=near.sure & nearest.sure)
+
+
 def neighbour_weights(distance: Tensor, config: EditConfig) -> Tensor:
     """Weights ``[P, K]`` that sum to 1 for distances ``[P, K]``.
 

@@ -174,6 +174,20 @@ class ScoreConfig:
     pool: int = 16
     """Side of the average-pooling window, stride 1, in pixels at ``image_size``; *open*,
     UniAD's. 1 is no pooling."""
+    standardise: Literal["auto", "position", "none"] = "auto"
+    """Whether the error of a patch is compared with that of normal images; *open*. ``position``: it
+    becomes a distance from their mean error at the same position of the grid, in their standard
+    deviations there. An edge that is never quite the same, or the border of the features, then no
+    longer outshines a faint defect elsewhere. The normal images are those of the training, each
+    edited by the others. ``auto`` is ``position`` where there is a noise predictor, and ``none``
+    for plain nearest neighbours."""
+    standardise_images: int = 64
+    """Training images that ``position`` measures, spread evenly over all; they are scored once for
+    each configuration. More hardly change a result of one category, and little of several."""
+    standardise_prior: float = 8.0
+    """Images that the mean variance of all positions counts as, beside the measured variance of
+    each (a moderated variance; Smyth 2004, "Linear models and empirical Bayes methods"): of few
+    images a position may vary little by chance, and would outshine all others."""
     reduction: Reduction = "max"
     """From the pooled map to the image score: its maximum (the paper's), or ``top_mean``, the
     mean over its highest values (Dinomaly's)."""
@@ -280,6 +294,8 @@ def check(config: LafiteConfig) -> None:
         ("train.clip_norm", config.train.clip_norm > 0, "above 0"),
         ("score.sigma", config.score.sigma >= 0, "at least 0"),
         ("score.pool", 1 <= config.score.pool <= size, "between 1 and image_size"),
+        ("score.standardise_images", config.score.standardise_images >= 2, "at least 2"),
+        ("score.standardise_prior", config.score.standardise_prior > 0, "above 0"),
         ("score.top_share", 0 < config.score.top_share <= 1, "in (0, 1]"),
         ("score.batch_size", config.score.batch_size >= 1, "at least 1"),
     ]  # fmt: skip
@@ -315,7 +331,7 @@ def preset(name: str) -> LafiteConfig:
                 base_channels=256, blocks=2, attention_levels=(1, 2, 3), linear_channels=0
             ),
             train=TrainConfig(epochs=1000, min_steps=0, batch_size=64, learning_rate=1e-4),
-            score=ScoreConfig(batch_size=48),
+            score=ScoreConfig(standardise="none", batch_size=48),
         )
     if name == "demo":
         return LafiteConfig(

@@ -228,8 +228,9 @@ def noise_draws(config: DiffusionConfig) -> int:
 def image_noise(shape: tuple[int, ...], image: np.ndarray, seed: int) -> Tensor:
     """Standard normal noise that belongs to an image: float32 on the CPU.
 
-    It is keyed by the seed and the pixels alone, so that every configuration, order, batch and
-    machine with the same library sees the same noise for the same image.
+    It is keyed by the seed and the pixels (or whatever array stands for the image) alone, so that
+    every configuration, order, batch and machine with the same library sees the same noise for the
+    same image.
     """
     digest = hashlib.sha256(f"{seed}:{image.shape}:".encode())
     digest.update(np.ascontiguousarray(image).tobytes())

@@ -57,7 +57,12 @@ class LafiteModel:
         """uint8 RGB ``[H, W, 3]`` each to standardised features ``[B, C, grid, grid]``, on the
         device.
         """
-        raw = torch.stack(self._features.find_all(images))
+        return self.standardised(torch.stack(self._features.find_all(images)))
+
+    def standardised(self, raw: Tensor) -> Tensor:
+        """Raw features ``[B, C, grid, grid]`` to standardised ones of the channels that are used,
+        on the device.
+        """
         found = self._scale(to_device(raw, self.device))
         return found if self.channels is None else found[:, self.channels]
 

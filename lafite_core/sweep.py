@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lafite_core.bank import MemoryBank, Neighbours, nearest_others
 from lafite_core.device import halving, to_device
 from lafite_core.diffusion import (
     add_noise,
@@ -52,15 +53,46 @@ def lafite_errors(
         LafiteError: the model has no diffusion network, or t or K is out of range.
     """
     ks = {k for _, k in configs}
+    return _all_errors(model, partial(_prepared, model, images, ks, seed), configs)
+
+
+def lafite_normal_errors(
+    model: LafiteModel, features: Tensor, configs: Sequence[tuple[int, int]]
+) -> np.ndarray:
+    """What ``lafite_errors`` is of images that the model was trained with, edited by the others.
+
+    An image's own patches in the memory bank are left out: edited by themselves, its features would
+    come closer to the original than those of an image that the bank does not know.
+
+    Args:
+        features: of some training images, before standardisation: ``[N, C, grid, grid]``.
+        configs: as in ``lafite_errors``; of a bank that K is too large for, all others are mixed.
+
+    Returns:
+        ``[configs, N, grid, grid]`` float32. The noise is that of the model's seed and of the
+        features.
+    """
+    ks = {k for _, k in configs}
+    return _all_errors(model, partial(_prepared_normals, model, features, ks), configs)
+
+
+Prepare = Callable[[int], tuple[list["Prepared"], Tensor]]
+"""What ``_prepared`` gives, from how many members of a bank to look at beyond the nearest ones."""
+
+
+def _all_errors(
+    model: LafiteModel, prepare: Prepare, configs: Sequence[tuple[int, int]]
+) -> np.ndarray:
+    """Error grids ``[configs, images, grid, grid]`` of some images."""
 
     def work(spare: int) -> tuple[Tensor, Tensor]:
-        prepared, sure = _prepared(model, images, ks, seed, spare)
+        prepared, sure = prepare(spare)
         batches = _batches(model, prepared, configs)
         found = on_each_core(partial(_reconstruct, model), batches, device=model.device)
         return torch.cat([errors for _, errors in found]), sure
 
     errors = _settled(work)  # [images * configs, grid, grid]
-    found = errors.reshape(len(images), len(configs), *errors.shape[1:]).transpose(0, 1)
+    found = errors.reshape(-1, len(configs), *errors.shape[1:]).transpose(0, 1)
     return found.contiguous().numpy()
 
 
@@ -78,6 +110,29 @@ def knn_errors(model: LafiteModel, images: Sequence[np.ndarray], ks: Sequence[in
 
     grid = model.config.features.grid
     return _settled(work).reshape(len(ks), len(images), grid, grid).numpy()
+
+
+def knn_normal_errors(model: LafiteModel, features: Tensor, ks: Sequence[int]) -> np.ndarray:
+    """What ``knn_errors`` is of images that the model was trained with, compared with the others.
+
+    Args:
+        features: of some training images, before standardisation: ``[N, C, grid, grid]``.
+
+    Returns:
+        ``[ks, N, grid, grid]`` float32.
+    """
+    maps = model.standardised(features)
+
+    def work(spare: int) -> tuple[Tensor, Tensor]:
+        found, sure = [], torch.ones((), dtype=torch.bool, device=model.device)
+        for own_map in maps:
+            _, near = nearest_others(model.bank, patches(own_map[None]), max(ks), spare)
+            found.append(torch.stack([near.first(k).distance.double().mean(1) for k in ks]))
+            sure = sure & near.sure
+        return torch.stack(found, dim=1).float(), sure
+
+    grid = model.config.features.grid
+    return _settled(work).reshape(len(ks), len(maps), grid, grid).numpy()
 
 
 def scores(model: LafiteModel, errors: np.ndarray) -> np.ndarray:
@@ -229,8 +284,7 @@ def _prepared(
     Returns:
         These, and whether ``spare`` members were enough; see ``Neighbours.sure``.
     """
-    if model.unet is None:
-        raise LafiteError("This model has no diffusion network; train it with --detector lafite.")
+    _require_network(model)
     maps = model.features(images)
     shape = (noise_draws(model.config.diffusion), *maps.shape[1:])
     drawn = list(on_each_core(partial(image_noise, shape, seed=seed), images))
@@ -238,18 +292,55 @@ def _prepared(
     deepest, cells = max(ks, default=0), maps.shape[2] * maps.shape[3]
     near = model.bank.search(patches(maps), deepest, spare) if deepest > 0 else None
 
-    @torch.inference_mode()
     def prepare(number: int) -> Prepared:
-        starts = {0: maps[number]}
-        if near is not None:
-            own = near.rows(slice(number * cells, (number + 1) * cells))
-            for k in sorted(ks - {0}):
-                edited = model.bank.edit(own.first(k), model.config.edit)
-                starts[k] = edited.T.reshape(maps.shape[1:])
-        return Prepared(features=maps[number], noise=noise[number], starts=starts)
+        rows = slice(number * cells, (number + 1) * cells)
+        own = None if near is None else near.rows(rows)
+        return _edited(model, model.bank, maps[number], noise[number], own, ks)
 
     prepared = list(on_each_core(prepare, range(len(images)), device=model.device))
     return prepared, near.sure if near is not None else torch.ones((), device=model.device)
+
+
+def _prepared_normals(
+    model: LafiteModel, raw: Tensor, ks: set[int], spare: int
+) -> tuple[list[Prepared], Tensor]:
+    """``_prepared`` of training images, each edited by the bank without its own patches."""
+    _require_network(model)
+    maps = model.standardised(raw)
+    shape = (noise_draws(model.config.diffusion), *maps.shape[1:])
+    prepared, sure = [], torch.ones((), dtype=torch.bool, device=model.device)
+    for number, own_map in enumerate(maps):
+        drawn = image_noise(shape, raw[number].numpy(), model.seed)
+        bank, near = model.bank, None
+        if max(ks, default=0) > 0:
+            bank, near = nearest_others(model.bank, patches(own_map[None]), max(ks), spare)
+            sure = sure & near.sure
+        noise = to_device(drawn, model.device)
+        prepared.append(_edited(model, bank, own_map, noise, near, ks))
+    return prepared, sure
+
+
+def _require_network(model: LafiteModel) -> None:
+    if model.unet is None:
+        raise LafiteError("This model has no diffusion network; train it with --detector lafite.")
+
+
+@torch.inference_mode()
+def _edited(
+    model: LafiteModel,
+    bank: MemoryBank,
+    features: Tensor,
+    noise: Tensor,
+    near: Neighbours | None,
+    ks: set[int],
+) -> Prepared:
+    """An image with its features edited for every K, given the nearest members of a bank."""
+    starts = {0: features}
+    for k in sorted(ks - {0}):
+        assert near is not None
+        edited = bank.edit(near.first(k), model.config.edit)
+        starts[k] = edited.T.reshape(features.shape)
+    return Prepared(features=features, noise=noise, starts=starts)
 
 
 def _batches(

@@ -155,19 +155,39 @@ class Banks:
 
     def _vectors(self, levels: tuple[int, ...]) -> Tensor:
         """Standardised training patches of some levels, ``[N, C]``."""
-        lacking = UserError(
-            f"Other stages or another keep need a new memory bank, and {FEATURES} is not in "
-            f"{self.folder} or is damaged: the training features belong to the model. Train it "
-            "again."
-        )
         channels, scale = self._channels(levels), self.model.standardiser
         first, last = int(channels[0]), int(channels[-1]) + 1
-        try:
-            with safe_open(self.folder / FEATURES, "pt") as file:
-                raw = file.get_slice("features")[:, first:last]  # what is not needed is not read
-        except (SafetensorError, OSError):
-            raise lacking from None
+        raw = training_features(self.folder, slice(first, last))
         if math.prod(raw.shape[2:]) * len(raw) != self._patches:
-            raise lacking
+            raise lacking_features(self.folder)
         part = Standardiser(scale.mean[channels], scale.std[channels])
         return standardised_patches(raw[:, channels - first], part)
+
+
+def training_features(folder: Path, channels: slice = slice(None)) -> Tensor:
+    """The features that the model in a folder was trained with, before standardisation.
+
+    Returns:
+        ``[N, c, h, w]`` float32; of all channels they are mapped into memory and read when used.
+
+    Raises:
+        UserError: they are not there, or damaged.
+    """
+    try:
+        with safe_open(folder / FEATURES, "pt") as file:
+            if channels == slice(None):
+                whole: Tensor = file.get_tensor("features")
+                return whole
+            part: Tensor = file.get_slice("features")[:, channels]
+            return part  # what is not needed is not read
+    except (SafetensorError, OSError):
+        raise lacking_features(folder) from None
+
+
+def lacking_features(folder: Path) -> UserError:
+    """What is said where the training features are not in MODEL."""
+    return UserError(
+        f"{FEATURES} is not in {folder} or is damaged: another bank, and errors in units of those "
+        "of normal images, are found with the training features, which belong to the model. Train "
+        "it again."
+    )

@@ -16,8 +16,9 @@ from lafite_core.model import LafiteModel
 from lafite_core.parallel import on_each_core
 from lafite_core.progress import silent
 from pseudoval.data.images import read_rgb
-from pseudoval.detectors.banks import Banks, keep_parameter
+from pseudoval.detectors.banks import Banks, Fit, keep_parameter
 from pseudoval.detectors.base import SingleModel, check_values, read_model_json
+from pseudoval.detectors.normal_errors import Errors, NormalErrors
 from pseudoval.detectors.protocol import (
     Block,
     Detector,
@@ -85,6 +86,7 @@ class FeatureModelDetector(SingleModel):
         super().__init__(model.info, seed=seed, model_sha256=model.sha256(), map_side=side)
         self.model = model
         self.banks = Banks(model, folder)
+        self.normal_errors = NormalErrors(model, folder)
         limits = {"k": len(model.bank), "t": model.config.diffusion.steps}
         self.parameters = (
             *(limited(p, limits[p.name]) for p in self.parameters),
@@ -144,30 +146,62 @@ class FeatureModelDetector(SingleModel):
         return Block(scores=sweep.scores(self.model, errors), coarse=errors)
 
     def errors(self, images: Sequence[np.ndarray], configs: Sequence[Config]) -> np.ndarray:
-        """Error grids ``[configs, images, h, w]`` float32; those of one bank share their work."""
+        """Error grids ``[configs, images, h, w]`` float32, as ``score.standardise`` says; those of
+        one bank share their work.
+        """
         fits = [self.banks.fit_of(config) for config in configs]
         grid = self.model.config.features.grid
         errors = np.empty((len(configs), len(images), grid, grid), dtype=np.float32)
         for one in dict.fromkeys(fits):
             rows = [row for row, other in enumerate(fits) if other == one]
-            model = self.banks.model_of(one)
-            errors[rows] = self.errors_of(model, images, [configs[row] for row in rows])
+            same = [configs[row] for row in rows]
+            found = self.errors_of(self.banks.model_of(one), images, same)
+            errors[rows] = self.standardised(found, one, same)
         return errors
+
+    def standardised(self, errors: np.ndarray, fit: Fit, configs: Sequence[Config]) -> np.ndarray:
+        """Errors ``[configs, images, h, w]`` of one bank, as ``score.standardise`` says."""
+        return self.normal_errors.standardised(errors, fit, configs, self._measure(fit))
+
+    def _measure(self, fit: Fit) -> Errors:
+        def measure(features: Tensor, configs: Sequence[Config]) -> np.ndarray:
+            return self.normal_errors_of(self.banks.model_of(fit), features, configs)
+
+        return measure
 
     def errors_of(
         self, model: LafiteModel, images: Sequence[np.ndarray], configs: Sequence[Config]
     ) -> np.ndarray:
-        """``errors`` with the bank of a model."""
+        """``errors`` with the bank of a model, before they are standardised."""
+        raise NotImplementedError
+
+    def normal_errors_of(
+        self, model: LafiteModel, features: Tensor, configs: Sequence[Config]
+    ) -> np.ndarray:
+        """``errors_of`` training images, given as raw features ``[n, C, h, w]``, whose own patches
+        are left out of the bank.
+        """
         raise NotImplementedError
 
     def unfitted(self, configs: Sequence[Config]) -> list[Config]:
-        """See ``FitsBanks``."""
-        one_of_each = {self.banks.fit_of(config): config for config in configs}
-        return [config for fit, config in one_of_each.items() if not self.banks.is_kept(fit)]
+        """See ``FitsBanks``; a bank that many configurations lack is fitted with the first."""
+        fits = [self.banks.fit_of(config) for config in configs]
+        found: list[Config] = []
+        lacking: set[Fit] = set()
+        for one, config in zip(fits, configs, strict=True):
+            if one not in lacking and not self.banks.is_kept(one):
+                lacking.add(one)
+                found.append(config)
+            elif not self.normal_errors.is_kept(one, config):
+                found.append(config)
+        return found
 
     def fit_bank(self, config: Config) -> None:
         """See ``FitsBanks``."""
-        self.banks.model_of(self.banks.fit_of(config))
+        one = self.banks.fit_of(config)
+        self.banks.model_of(one)
+        if self.normal_errors.wanted:
+            self.normal_errors.of(one, [config], self._measure(one))
 
     def render(self, coarse: np.ndarray) -> np.ndarray:
         """See ``Detector``; the side is the model's ``image_size``."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
+from torch import Tensor
 
 from lafite_core import sweep
 from lafite_core.model import LafiteModel
@@ -45,3 +46,10 @@ class KnnDetector(FeatureModelDetector):
     ) -> np.ndarray:
         """Mean distance to the K nearest members."""
         return sweep.knn_errors(model, images, [cast(int, config["k"]) for config in configs])
+
+    def normal_errors_of(
+        self, model: LafiteModel, features: Tensor, configs: Sequence[Config]
+    ) -> np.ndarray:
+        """See ``FeatureModelDetector``."""
+        ks = [cast(int, config["k"]) for config in configs]
+        return sweep.knn_normal_errors(model, features, ks)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
+from torch import Tensor
 
 from lafite_core import sweep
 from lafite_core.model import LafiteModel
@@ -36,6 +37,13 @@ class LafiteDetector(FeatureModelDetector):
         pairs = [_t_and_k(config) for config in configs]
         return sweep.lafite_errors(model, images, pairs, self.seed)
 
+    def normal_errors_of(
+        self, model: LafiteModel, features: Tensor, configs: Sequence[Config]
+    ) -> np.ndarray:
+        """See ``FeatureModelDetector``."""
+        pairs = [_t_and_k(config) for config in configs]
+        return sweep.lafite_normal_errors(model, features, pairs)
+
     def provenance(self) -> dict[str, Any]:
         """See ``Detector``; scores in another arithmetic are not mixed with these."""
         precision = scoring_precision(self.model.config.score, self.model.device)
@@ -52,21 +60,25 @@ class LafiteDetector(FeatureModelDetector):
         at step ``large_t``, the largest of the default grid) and ``reconstruction``.
         """
         t, k = _t_and_k(config)
-        model = self.banks.model_of(self.banks.fit_of(config))
+        fit = self.banks.fit_of(config)
+        model = self.banks.model_of(fit)
         steps = self.parameters[0]
         large = max(cast(tuple[int, ...], steps.grid), default=cast(int, steps.high))
         found = sweep.explain(model, images, t, k, self.seed, noised_t=large)
+        both = [{**config, "k": 0}, config]
+        errors = np.stack([[one.plain for one in found], [one.edited for one in found]])
+        plain, edited = self.standardised(errors, fit, both)
         return [
             {
-                "map": self.render(one.edited[None])[0],
-                "error_plain": one.plain,
-                "error_edited": one.edited,
+                "map": self.render(edited[number : number + 1])[0],
+                "error_plain": plain[number],
+                "error_edited": edited[number],
                 "features": one.features,
                 "features_noised": one.noised,
                 "large_t": np.array(large),
                 "reconstruction": one.reconstruction,
             }
-            for one in found
+            for number, one in enumerate(found)
         ]
 
 

@@ -135,7 +135,7 @@ def test_wrong_values_and_lost_features_are_refused(
     with pytest.raises(UserError, match=f"from 1 to {own}"):
         detector.check({"k": 2 * own})
     (folder / "train_features.safetensors").unlink()
-    with pytest.raises(UserError, match="the training features belong to the model"):
+    with pytest.raises(UserError, match="training features, which belong to the model"):
         detector.score_block(images, [{"k": 1, "stages": 1}])
     assert detector.score_block(images, [{"k": 1}]).scores.shape == (1, 3)
 
