@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from lafite_core.errors import LafiteError
 
-Resize = Literal["area", "bilinear"]
+Resize = Literal["antialiased", "bilinear"]
 Normalise = Literal["channel", "global", "none"]
 NeighbourWeights = Literal["inverse_distance", "softmax", "uniform"]
 Target = Literal["epsilon", "x0", "v"]
@@ -43,10 +43,10 @@ class FeatureConfig:
     grid: int = 14
     """Side of the common grid; *open*. 14 is the native size of stage 4 at 224 pixels (UniAD's
     choice); 32 is what a secondary reading of the paper gives."""
-    resize: Resize = "area"
-    """How a stage reaches the grid; *open*. ``area`` averages all activations under a grid cell;
-    ``bilinear`` (UniAD's) reads four of the 64 that a cell of 14 covers at stage 1, which aliases.
-    """
+    resize: Resize = "antialiased"
+    """How a stage reaches the grid; *open*. Both are bilinear. ``antialiased`` widens the kernel
+    where a stage shrinks, so that every activation counts; plain ``bilinear`` (UniAD's) reads four
+    of the 64 that a cell of 14 covers at stage 1, which aliases."""
     normalise: Normalise = "channel"
     """Scale of the features over all normal training patches; *open*. ``channel`` gives every
     channel mean 0 and variance 1: the scale sets the signal-to-noise ratio at each t, and some
@@ -90,13 +90,13 @@ class UNetConfig:
     """Channels per attention head; *open*."""
     dropout: float = 0.0
     """Dropout inside the residual blocks; *open*, none as in the closest public code."""
-    linear_channels: int = 64
+    linear_channels: int | None = None
     """Width of a linear path from input to output beside the U-Net, with a gain per channel and
-    timestep; 0 is none. White noise has as many dimensions as the features have channels; a first
-    level that is narrower (64 against 272) cannot even express the noise it is to predict, and
-    leaves most of it in the reconstruction. At the width of the first level the network carries
-    twice as much; at the width of the features (272) it carries all, which detects well at nearly
-    every t. The paper's 256 channels hardly need it: none in its preset."""
+    timestep; None is that of the features (272 of EfficientNet-b4), 0 is no such path. White noise
+    has as many dimensions as the features have channels; a first level that is narrower (64 against
+    272) cannot even express the noise it is to predict, and leaves most of it in the
+    reconstruction. At full width the network detects better, and well at nearly every t. The
+    paper's 256 channels hardly need it: none in its preset."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,7 +277,7 @@ def check(config: LafiteConfig) -> None:
          "at least 0 each"),
         ("unet.head_channels", config.unet.head_channels >= 1, "at least 1"),
         ("unet.dropout", 0 <= config.unet.dropout < 1, "in [0, 1)"),
-        ("unet.linear_channels", config.unet.linear_channels >= 0, "at least 0"),
+        ("unet.linear_channels", (config.unet.linear_channels or 0) >= 0, "at least 0"),
         ("diffusion.steps", config.diffusion.steps >= 1, "at least 1"),
         ("diffusion.sampling_steps", config.diffusion.sampling_steps >= 1, "at least 1"),
         ("diffusion.evaluations", 0 <= config.diffusion.evaluations
@@ -336,8 +336,11 @@ def preset(name: str) -> LafiteConfig:
     if name == "demo":
         return LafiteConfig(
             features=FeatureConfig(backbone="filterbank", image_size=192, grid=16),
-            unet=UNetConfig(base_channels=32, multipliers=(1, 2, 3), attention_levels=(2,)),
+            unet=UNetConfig(
+                base_channels=32, multipliers=(1, 2, 3), attention_levels=(2,), linear_channels=64
+            ),
             diffusion=DiffusionConfig(sampling_steps=5),
+            score=ScoreConfig(standardise="none"),
             train=TrainConfig(epochs=60, min_steps=0, learning_rate=1e-3),
         )
     raise LafiteError(f"There is no preset {name!r}; the presets are cpu, paper and demo.")

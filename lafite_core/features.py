@@ -41,10 +41,13 @@ def preprocess(image: np.ndarray, size: int, device: str = "cpu") -> Tensor:
 
 def aggregate(maps: list[Tensor], grid: int, resize: Resize) -> Tensor:
     """Stages ``[B, C_i, H_i, W_i]`` to one map ``[B, sum C_i, grid, grid]``."""
-    if resize == "area":
-        return torch.cat([F.adaptive_avg_pool2d(m, grid) for m in maps], dim=1)
+    size, antialias = (grid, grid), resize == "antialiased"
     return torch.cat(
-        [F.interpolate(m, (grid, grid), mode="bilinear", align_corners=False) for m in maps], dim=1
+        [
+            F.interpolate(m, size, mode="bilinear", align_corners=False, antialias=antialias)
+            for m in maps
+        ],
+        dim=1,
     )
 
 

@@ -163,7 +163,7 @@ class UNet(nn.Module):
                 self.grow.append(nn.Conv2d(width, width, 3, 1, 1))
         self.exit = nn.Sequential(norm(width), nn.SiLU(), nn.Conv2d(width, channels, 3, 1, 1))
         nn.init.zeros_(self.exit[-1].weight)  # type: ignore[arg-type]
-        wide = config.linear_channels
+        wide = channels if config.linear_channels is None else config.linear_channels
         self.linear = LinearPath(channels, wide, embedding) if wide else None
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:

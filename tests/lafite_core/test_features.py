@@ -34,13 +34,28 @@ def test_preprocess_refuses_other_arrays(bad: np.ndarray) -> None:
         preprocess(bad, 32)
 
 
-def test_aggregate_by_area_is_the_mean_of_the_cell() -> None:
-    fine = torch.arange(64.0).reshape(1, 1, 8, 8)
-    coarse = torch.randn(1, 2, 2, 2)
-    out = aggregate([fine, coarse], 2, "area")
-    assert out.shape == (1, 3, 2, 2)
-    assert float(out[0, 0, 0, 0]) == pytest.approx(float(fine[0, 0, :4, :4].mean()))
-    assert torch.equal(out[:, 1:], coarse)
+def test_aggregate_counts_every_activation_when_a_stage_shrinks() -> None:
+    line = torch.zeros(1, 1, 8, 8)
+    line[..., 1] = 8.0  # plain bilinear reads columns 1 and 2 of cell 0 alone
+    out = aggregate([line], 2, "antialiased")
+    # A triangle of twice the cell's width about its centre, at 1.5: 1 - |x - 1.5| / 4.
+    weights = torch.tensor([1 - abs(x - 1.5) / 4 for x in range(6)])
+    assert torch.allclose(out[0, 0, :, 0], 8 * weights[1] / weights.sum())
+    assert float(aggregate([line], 2, "bilinear")[0, 0, 0, 0]) == 4.0
+    flat = torch.full((1, 1, 9, 7), 0.3)
+    assert torch.allclose(aggregate([flat], 4, "antialiased"), torch.tensor(0.3))
+
+
+def test_aggregate_enlarges_without_a_staircase() -> None:
+    ramp = torch.arange(4.0)[None, None, None].expand(1, 1, 4, 4)
+    for kind in ("antialiased", "bilinear"):
+        out = aggregate([ramp], 8, kind)[0, 0, 0]  # type: ignore[arg-type]
+        assert torch.allclose(out[1:-1].diff(), torch.tensor(0.5))
+
+
+def test_a_stage_of_the_size_of_the_grid_stays_as_it_is() -> None:
+    same = torch.randn(1, 2, 5, 5, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(aggregate([same], 5, "antialiased"), same)
 
 
 def test_standardised_features_have_zero_mean_and_unit_variance() -> None:

@@ -37,6 +37,13 @@ def test_every_parameter_is_used(blocks: int, linear: int) -> None:
     assert [name for name in unused if "qkv.bias" not in name] == []
 
 
+@pytest.mark.parametrize(("linear", "width"), [(None, 6), (4, 4)])
+def test_the_linear_path_is_as_wide_as_the_features(linear: int | None, width: int) -> None:
+    network = UNet(6, UNetConfig(base_channels=16, head_channels=8, linear_channels=linear))
+    assert network.linear is not None
+    assert network.linear.gain.out_features == width
+
+
 def test_output_depends_on_the_timestep() -> None:
     network, x = shaken(6, SMALL), torch.randn(1, 6, 8, 8)
     assert not torch.equal(network(x, torch.tensor([10])), network(x, torch.tensor([500])))
