@@ -175,19 +175,17 @@ class ScoreConfig:
     """Side of the average-pooling window, stride 1, in pixels at ``image_size``; *open*,
     UniAD's. 1 is no pooling."""
     standardise: Literal["auto", "position", "none"] = "auto"
-    """Whether the error of a patch is compared with that of normal images; *open*. ``position``: it
-    becomes a distance from their mean error at the same position of the grid, in their standard
-    deviations there. An edge that is never quite the same, or the border of the features, then no
-    longer outshines a faint defect elsewhere. The normal images are those of the training, each
-    edited by the others. ``auto`` is ``position`` where there is a noise predictor, and ``none``
-    for plain nearest neighbours."""
+    """What image scores are made of; *open*. ``none``: the errors as they are. ``position``: how
+    far an error is from the mean error of normal images at the same position of the grid, in
+    deviations (squared, the mean of the variance there and of that of all positions). The edge of
+    a part, which is never quite the same, then does not outshine a faint defect elsewhere. The
+    normal images are those of the training, each edited by the others. Anomaly maps keep the
+    errors: in an even background the deviation is small, and a map would show every speck.
+    ``auto`` is ``position`` where there is a noise predictor, and ``none`` for plain nearest
+    neighbours."""
     standardise_images: int = 64
     """Training images that ``position`` measures, spread evenly over all; they are scored once for
     each configuration. More hardly change a result of one category, and little of several."""
-    standardise_prior: float = 8.0
-    """Images that the mean variance of all positions counts as, beside the measured variance of
-    each (a moderated variance; Smyth 2004, "Linear models and empirical Bayes methods"): of few
-    images a position may vary little by chance, and would outshine all others."""
     reduction: Reduction = "max"
     """From the pooled map to the image score: its maximum (the paper's), or ``top_mean``, the
     mean over its highest values (Dinomaly's)."""
@@ -295,7 +293,6 @@ def check(config: LafiteConfig) -> None:
         ("score.sigma", config.score.sigma >= 0, "at least 0"),
         ("score.pool", 1 <= config.score.pool <= size, "between 1 and image_size"),
         ("score.standardise_images", config.score.standardise_images >= 2, "at least 2"),
-        ("score.standardise_prior", config.score.standardise_prior > 0, "above 0"),
         ("score.top_share", 0 < config.score.top_share <= 1, "in (0, 1]"),
         ("score.batch_size", config.score.batch_size >= 1, "at least 1"),
     ]  # fmt: skip

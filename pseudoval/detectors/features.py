@@ -140,28 +140,20 @@ class FeatureModelDetector(SingleModel):
         )
 
     def score_block(self, images: Sequence[np.ndarray], configs: Sequence[Config]) -> Block:
-        """See ``Detector``."""
+        """See ``Detector``; scores are made of standardised errors, maps of the errors."""
         self.model.prepare(images)
-        errors = self.errors(images, configs)
-        return Block(scores=sweep.scores(self.model, errors), coarse=errors)
-
-    def errors(self, images: Sequence[np.ndarray], configs: Sequence[Config]) -> np.ndarray:
-        """Error grids ``[configs, images, h, w]`` float32, as ``score.standardise`` says; those of
-        one bank share their work.
-        """
         fits = [self.banks.fit_of(config) for config in configs]
         grid = self.model.config.features.grid
         errors = np.empty((len(configs), len(images), grid, grid), dtype=np.float32)
-        for one in dict.fromkeys(fits):
+        for_scores = np.empty_like(errors)
+        for one in dict.fromkeys(fits):  # those of one bank share their work
             rows = [row for row, other in enumerate(fits) if other == one]
             same = [configs[row] for row in rows]
-            found = self.errors_of(self.banks.model_of(one), images, same)
-            errors[rows] = self.standardised(found, one, same)
-        return errors
-
-    def standardised(self, errors: np.ndarray, fit: Fit, configs: Sequence[Config]) -> np.ndarray:
-        """Errors ``[configs, images, h, w]`` of one bank, as ``score.standardise`` says."""
-        return self.normal_errors.standardised(errors, fit, configs, self._measure(fit))
+            errors[rows] = self.errors_of(self.banks.model_of(one), images, same)
+            for_scores[rows] = self.normal_errors.standardised(
+                errors[rows], one, same, self._measure(one)
+            )
+        return Block(scores=sweep.scores(self.model, for_scores), coarse=errors)
 
     def _measure(self, fit: Fit) -> Errors:
         def measure(features: Tensor, configs: Sequence[Config]) -> np.ndarray:
@@ -172,7 +164,7 @@ class FeatureModelDetector(SingleModel):
     def errors_of(
         self, model: LafiteModel, images: Sequence[np.ndarray], configs: Sequence[Config]
     ) -> np.ndarray:
-        """``errors`` with the bank of a model, before they are standardised."""
+        """Error grids ``[configs, images, h, w]`` float32, with the bank of a model."""
         raise NotImplementedError
 
     def normal_errors_of(

@@ -60,25 +60,21 @@ class LafiteDetector(FeatureModelDetector):
         at step ``large_t``, the largest of the default grid) and ``reconstruction``.
         """
         t, k = _t_and_k(config)
-        fit = self.banks.fit_of(config)
-        model = self.banks.model_of(fit)
+        model = self.banks.model_of(self.banks.fit_of(config))
         steps = self.parameters[0]
         large = max(cast(tuple[int, ...], steps.grid), default=cast(int, steps.high))
         found = sweep.explain(model, images, t, k, self.seed, noised_t=large)
-        both = [{**config, "k": 0}, config]
-        errors = np.stack([[one.plain for one in found], [one.edited for one in found]])
-        plain, edited = self.standardised(errors, fit, both)
         return [
             {
-                "map": self.render(edited[number : number + 1])[0],
-                "error_plain": plain[number],
-                "error_edited": edited[number],
+                "map": self.render(one.edited[None])[0],
+                "error_plain": one.plain,
+                "error_edited": one.edited,
                 "features": one.features,
                 "features_noised": one.noised,
                 "large_t": np.array(large),
                 "reconstruction": one.reconstruction,
             }
-            for number, one in enumerate(found)
+            for one in found
         ]
 
 

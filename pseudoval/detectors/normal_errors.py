@@ -24,7 +24,8 @@ Errors = Callable[[Tensor, Sequence[Config]], np.ndarray]
 
 
 class NormalErrors:
-    """Standardises errors by those of training images, as ``score.standardise`` says.
+    """What image scores are made of: errors as they are, or standardised by those of training
+    images, as ``score.standardise`` says.
 
     Mean and deviation of a configuration are measured when it is first scored and kept in
     ``MODEL/fits``, as banks are.
@@ -91,9 +92,9 @@ class NormalErrors:
         blocks = [measure(raw[rows], configs) for rows in chosen.split(BLOCK)]
         errors = np.concatenate(blocks, axis=1).astype(np.float64)  # [configs, count, h, w]
         variance = errors.var(axis=1, ddof=1)
-        prior = options.standardise_prior
-        total = (count - 1) * variance + prior * variance.mean(axis=(1, 2), keepdims=True)
-        deviation = np.sqrt(total / (count - 1 + prior)).clip(np.finfo(np.float32).tiny)
+        # Of few images a position may vary little by chance, and would outshine all others.
+        shrunk = (variance + variance.mean(axis=(1, 2), keepdims=True)) / 2
+        deviation = np.sqrt(shrunk).clip(np.finfo(np.float32).tiny)
         return np.stack([errors.mean(axis=1), deviation], axis=1).astype(np.float32)
 
     def _key(self, fit: Fit, config: Config) -> str:
