@@ -53,6 +53,11 @@ class SingleModel:
         """See ``Detector``."""
         return self.map_side is not None
 
+    @property
+    def scores_in_maps(self) -> bool:
+        """See ``Detector``."""
+        return self.has_maps
+
     def of(self, category: str) -> Detector:
         """See ``Detector``; all categories share the model."""
         return self

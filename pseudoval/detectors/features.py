@@ -155,6 +155,11 @@ class FeatureModelDetector(SingleModel):
             )
         return Block(scores=sweep.scores(self.model, for_scores), coarse=errors)
 
+    @property
+    def scores_in_maps(self) -> bool:
+        """See ``Detector``; scores made of standardised errors are in another unit."""
+        return not self.normal_errors.wanted
+
     def _measure(self, fit: Fit) -> Errors:
         def measure(features: Tensor, configs: Sequence[Config]) -> np.ndarray:
             return self.normal_errors_of(self.banks.model_of(fit), features, configs)

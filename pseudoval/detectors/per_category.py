@@ -40,6 +40,7 @@ class PerCategoryDetector:
         self.seed = first.seed
         self.refit = first.refit
         self.has_maps = first.has_maps
+        self.scores_in_maps = first.scores_in_maps
         self.split_sha256 = first.split_sha256
         self.categories = sorted(c for member in self.members.values() for c in member.categories)
         self.model_sha256 = sha256_json({c: m.model_sha256 for c, m in self.members.items()})

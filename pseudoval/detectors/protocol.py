@@ -97,6 +97,13 @@ class Detector(Protocol):
         """
         ...
 
+    @property
+    def scores_in_maps(self) -> bool:
+        """Whether an image's score is a value of its anomaly map, so that the highest score of
+        normal images may end the scale of heat maps.
+        """
+        ...
+
     def of(self, category: str) -> "Detector":
         """The detector that judges images of a category; itself where all share one.
 

@@ -139,14 +139,15 @@ def scale_of(
 
     It begins at the median of the cells of all maps, and ends at the highest score that a normal
     image of the RUN's pseudo set gets from the same model: above it nothing normal has been seen.
-    Where that is not known, or lies below the median, it ends at the highest value of these maps.
+    Where that is not known, lies below the median or is no value of a map, it ends at the highest
+    value of these maps.
 
     Args:
         coarse: ``[h, w]`` of each image.
     """
     low = float(np.median(np.stack(coarse)))
     scale = {"low": low, "low_is": "median of the cells of all maps"}
-    for member in run.members.values() if run is not None else ():
+    for member in run.members.values() if run is not None and detector.scores_in_maps else ():
         if member.best["model_sha256"] == detector.model_sha256:
             matrix = ScoreMatrix.load(member.folder / "pseudo_scores.npz")
             high = float(matrix.scores[matrix.row(params), matrix.labels == 0].max())

@@ -27,6 +27,7 @@ class Constant:
     seed = 0
     refit = None
     has_maps = True
+    scores_in_maps = True
 
     def __init__(self, category: str, high: int, side: int = 4, seed: int = 0) -> None:
         self.categories = [category]

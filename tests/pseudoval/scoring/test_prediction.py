@@ -129,6 +129,16 @@ def test_scale_without_a_run_ends_at_the_highest_value(road: Path) -> None:
     assert far["high"] > far["low"] > 1e6, "normals below the median are no upper end"
 
 
+def test_scores_in_another_unit_do_not_end_the_scale(
+    road: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector = open_detector(road / "model", seed=0)
+    monkeypatch.setattr(type(detector), "scores_in_maps", False)
+    coarse, tuned = [np.full((8, 8), -1e6, dtype=np.float32)], load_run(road / "run")
+    found = scale_of(detector, coarse, tuned.best["params"], tuned)
+    assert found["high_is"] == "highest value of all maps"
+
+
 def test_another_model_of_the_run_does_not_lend_its_scale(
     several: Path, road: Path, tmp_path: Path
 ) -> None:

@@ -29,6 +29,7 @@ class Brightness:
     name = "brightness"
     seed = 0
     has_maps = True
+    scores_in_maps = True
 
     def __init__(self) -> None:
         self.calls = 0
