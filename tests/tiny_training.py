@@ -8,7 +8,13 @@ import torch
 from lafite_core.config import LafiteConfig, TrainConfig, UNetConfig
 
 CONFIG = LafiteConfig(
-    unet=UNetConfig(base_channels=16, multipliers=(1, 2), attention_levels=(1,), head_channels=8),
+    unet=UNetConfig(
+        base_channels=16,
+        multipliers=(1, 2),
+        attention_levels=(1,),
+        head_channels=8,
+        linear_channels=64,
+    ),  # fmt: skip
     train=TrainConfig(
         epochs=6, min_steps=0, batch_size=4, learning_rate=1e-3, checkpoint_seconds=0
     ),

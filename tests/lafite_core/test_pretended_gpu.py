@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from pretended_gpu import pretended_gpu
+from safetensors import safe_open
 from tiny_model import GRID, pictures, request
 from tiny_training import features, with_train
 
@@ -23,6 +24,7 @@ from lafite_core.fit import fit
 from lafite_core.model import LafiteModel
 from lafite_core.supply import Supply
 from lafite_core.train import train_unet
+from lafite_core.train_features import FEATURES
 
 DEVICES = pytest.mark.parametrize("device", ["cuda", "cuda:1"])
 
@@ -89,6 +91,19 @@ def test_scores_are_those_of_the_cpu(folder: Path, device: str) -> None:
     with pretended_gpu():
         found = everything(opened(folder, device))
     assert all(np.allclose(a, b, atol=1e-5) for a, b in zip(base, found, strict=True))
+
+
+@DEVICES
+def test_errors_of_training_images_are_those_of_the_cpu(folder: Path, device: str) -> None:
+    with safe_open(folder / FEATURES, "pt") as file:
+        raw = file.get_tensor("features")
+    here = opened(folder, "cpu")
+    lafite = sweep.lafite_normal_errors(here, raw, GRID)
+    knn = sweep.knn_normal_errors(here, raw, [1, 3])
+    with pretended_gpu():
+        there = opened(folder, device)
+        assert np.allclose(sweep.lafite_normal_errors(there, raw, GRID), lafite, rtol=1e-4)
+        assert np.allclose(sweep.knn_normal_errors(there, raw, [1, 3]), knn, rtol=1e-4)
 
 
 def test_on_a_gpu_the_network_scores_in_float16_as_one_graph(folder: Path) -> None:
