@@ -14,7 +14,7 @@ CONFIG = LafiteConfig(
         attention_levels=(1,),
         head_channels=8,
         linear_channels=64,
-    ),  # fmt: skip
+    ),
     train=TrainConfig(
         epochs=6, min_steps=0, batch_size=4, learning_rate=1e-3, checkpoint_seconds=0
     ),
