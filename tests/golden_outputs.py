@@ -19,7 +19,8 @@ import torch
 FOLDER = Path(__file__).parent / "golden"
 GENERATORS = ("lafite", "cutpaste-scar", "cutpaste", "cutpaste-3way", "nsa", "perlin", "mix")
 SMALL = ("features.image_size=64", "features.grid=8", "unet.base_channels=16",
-         "unet.multipliers=1,2", "diffusion.sampling_steps=4", "score.pool=8")  # fmt: skip
+         "unet.multipliers=1,2", "diffusion.sampling_steps=4", "score.pool=8",
+         "score.standardise=position")  # fmt: skip
 
 
 def command(*arguments: object) -> None:
