@@ -10,9 +10,7 @@ import pandas as pd
 from pseudoval.data.files import claim_folder, write_bytes, write_text
 from pseudoval.errors import UserError
 from pseudoval.metrics.runs import load_run as load_header
-from reports.figures.curves import curves_figure
 from reports.figures.examples import read_examples
-from reports.figures.style import png
 from reports.findings.correlation import correlate
 from reports.findings.curves import curves_table
 from reports.findings.forms import write_correlation
@@ -59,14 +57,13 @@ def write_report(
     examples = [] if first.folder is None else read_examples(first.folder / "examples")
     claim_folder(out, "report")
     page = render_page(first, correlation, examples)
-    picture = png(curves_figure(correlation))
     further = extra_files(first, correlation, examples)
     for folder in ("figures", "tables"):
         # An earlier report may have had more of them, of a test set that is gone.
         shutil.rmtree(out / folder, ignore_errors=True)
     write_correlation(out, correlation)
     write_text(out / "curves.csv", curves.to_csv(index=False, lineterminator="\n"))
-    write_bytes(out / "curves.png", picture)
+    write_bytes(out / "curves.png", further["figures/figure6_curves.png"])
     for name, data in further.items():
         write_bytes(out / name, data)
     write_text(out / "report.html", page)

@@ -1,6 +1,7 @@
 """What several test files build their input with."""
 
 import hashlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,6 +32,11 @@ def contents(folder: Path) -> dict[str, bytes]:
     """Every file below a folder, hidden ones too, by relative path."""
     files = (path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def copied(folder: Path, to: Path) -> Path:
+    """A copy of a folder that tests share, without its cache, where another may be writing."""
+    return Path(shutil.copytree(folder, to, ignore=shutil.ignore_patterns("cache")))
 
 
 def with_options(arguments: list[str], *more: str, **values: object) -> list[str]:

@@ -10,12 +10,14 @@ import pytest
 import torch
 
 from pseudoval.cli.commands import run
-from pseudoval.demo.commands import demo_commands, render_data
+from pseudoval.demo import render_dataset
+from pseudoval.demo.commands import demo_commands
 
 SCORE_TOLERANCE = 1e-6
 
 
 @pytest.mark.parametrize("name", golden_outputs.MAKERS)
+@pytest.mark.usefixtures("blank_pictures")
 def test_outputs_are_the_golden_ones(name: str, tmp_path: Path) -> None:
     if name == "demo" and "PSEUDOVAL_GOLDEN_DEMO" not in os.environ:
         pytest.skip("the whole demo on one thread takes six minutes; set PSEUDOVAL_GOLDEN_DEMO=1")
@@ -37,7 +39,8 @@ def test_the_demo_builds_the_golden_set(tmp_path: Path) -> None:
     recorded: dict[str, Any] = json.loads((golden_outputs.FOLDER / "demo.json").read_text())
     if recorded["machine"] != golden_outputs.machine():
         pytest.skip(f"recorded with {recorded['machine']}, this is {golden_outputs.machine()}")
-    render_data(tmp_path, 0)
+    (tmp_path / "data").mkdir()
+    render_dataset(tmp_path / "data", seed=0, test_good=1, defects_per_kind=1)  # it reads no more
     assert run(demo_commands(tmp_path, 0)[0]) == 0
     assert golden_outputs.pseudo_set(tmp_path / "pseudo") == recorded["sets"]["pseudo"]
 

@@ -1,10 +1,10 @@
 """Two kills here; a hundred with the benchmark, workers included."""
 
 import random
-import shutil
 from pathlib import Path
 
 import pytest
+from helpers import copied
 
 from kill import Attacked, different, kill_often
 
@@ -12,7 +12,7 @@ from kill import Attacked, different, kill_often
 def test_two_kills_lose_nothing(road: Path, several: Path, tmp_path: Path) -> None:
     for of, name, copy in ((road, "data", "data"), (road, "pseudo", "pseudo"),
                            (several, "model", "train")):  # fmt: skip
-        shutil.copytree(of / name, tmp_path / copy)
+        copied(of / name, tmp_path / copy)
     found = kill_often(tmp_path, 2, 1, commands=["tune"], workers=[0])
     checks = found["checks"]
     assert found["figures"]["kills_survived"]["ours"] == 2

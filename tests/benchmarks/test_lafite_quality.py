@@ -4,34 +4,29 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "lafite_quality.py"
-WITHOUT = "; ".join(f"sys.modules[{name!r}] = None" for name in ("faiss", "optuna"))
+import lafite_quality
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+WITHOUT = ("faiss", "optuna", "albumentations")
 START = f"""
-import runpy, sys; sys.argv = sys.argv[1:]; sys.path.insert(0, {str(SCRIPT.parent)!r})
-{{without}}
-runpy.run_path(sys.argv[0], run_name="__main__")
+import json, sys; sys.path.insert(0, {str(BENCHMARKS)!r})
+for name in {WITHOUT}: sys.modules[name] = None
+import lafite_quality
+print([lafite_quality.main(arguments) for arguments in json.loads(sys.argv[1])])
 """
+"""One process for several commands, since each would load torch again."""
 SMALL = ["features.image_size=64", "features.grid=8", "unet.base_channels=16",
          "unet.multipliers=1,2", "unet.attention_levels=1", "diffusion.sampling_steps=1",
          "score.pool=8"]  # fmt: skip
 
 
-def script(*arguments: Any, without: str = "") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", START.format(without=without), SCRIPT, *arguments]
-    return subprocess.run(
-        [str(part) for part in command], capture_output=True, text=True, timeout=300, check=False
-    )
-
-
 @pytest.fixture(scope="module")
 def packed(road: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("packed") / "folder"
-    done = script("pack", road / "data", "--to", folder)
-    assert done.returncode == 0, done.stderr
+    assert lafite_quality.main(["pack", str(road / "data"), "--to", str(folder)]) == 0
     return folder
 
 
@@ -43,17 +38,18 @@ def test_a_packed_folder_holds_jpeg_images_masks_and_a_pseudo_set(packed: Path) 
 
 
 def test_it_stops_in_time_goes_on_and_reports(packed: Path, tmp_path: Path) -> None:
-    out = tmp_path / "quality.json"
+    none, out = tmp_path / "none.json", tmp_path / "quality.json"
     small = [part for option in SMALL for part in ("--set", option)]
-    without = WITHOUT + "; sys.modules['albumentations'] = None"
-    arguments = ["run", packed, "--preset", "demo", "--epochs", "6", *small,
-                 "--work", tmp_path / "work", "--out", out]  # fmt: skip
-    stopped = script(*arguments, "--minutes", "0", without=without)
-    assert stopped.returncode == 3, stopped.stderr
-    assert "the same command goes on" in stopped.stderr
-    assert not out.exists()
-    done = script(*arguments, without=without)
-    assert done.returncode == 0, done.stderr
+    arguments = ["run", str(packed), "--preset", "demo", "--epochs", "6", *small,
+                 "--work", str(tmp_path / "work"), "--out"]  # fmt: skip
+    commands = [[*arguments, str(none), "--minutes", "0"], [*arguments, str(out)]]
+    done = subprocess.run(
+        [sys.executable, "-c", START, json.dumps(commands)], capture_output=True, text=True,
+        timeout=300, check=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1] == "[3, 0]", done.stderr
+    assert "the same command goes on" in done.stderr
+    assert not none.exists()
     assert out.with_suffix(".png").read_bytes()[1:4] == b"PNG"
     found = json.loads(out.read_text())
     assert {"figures", "checks", "versions", "device", "seed", "command"} <= set(found)

@@ -1,11 +1,11 @@
 """The command for a GPU runs: its own figures are computed, on a CPU; the others are asked for."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import copied
 
 import on_gpu
 
@@ -20,7 +20,7 @@ def test_it_asks_for_each_grid_and_adds_its_own_figures(
         asked.append(words)
         row = {"ours": 1.0, "peer": 2.0, "ratio": 2.0, "unit": "s", "peer_name": "x"}
         if words[0] == "lafite_quality":
-            shutil.copytree(road / "model", Path(words[words.index("--work") + 1]) / "lafite")
+            copied(road / "model", Path(words[words.index("--work") + 1]) / "lafite")
         out = Path(words[words.index("--out") + 1])
         out.write_text(json.dumps({"figures": {"sweep_study": row}}))
         return 0

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 from helpers import road_commands, texture, with_options
 
+import selection_quality
 from anomalib_perlin import check
 from pseudoval.data.dataset import test_items as real_items
 from pseudoval.data.images import write_png
@@ -24,8 +24,6 @@ from selection_figures import aggregate, case, resolution, thinned, together
 from selection_sets import ANOMALIB, NotMeasured, Source, anomalies, drawn, held_out
 from selection_tables import as_markdown, choices, images, table
 from staged_knn import staged_knn
-
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "selection_quality.py"
 
 
 def matrix(rows: list[list[float]], labels: list[int], param: str = "k") -> ScoreMatrix:
@@ -228,22 +226,21 @@ def test_an_anomaly_on_another_normal_is_noticed(tmp_path: Path) -> None:
     assert cv2.imread(str(tmp_path / "mask.png")).max() == 255
 
 
-def script(work: Path, *arguments: Any) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, SCRIPT, "--quick", "--work", work, "--generators", DEFAULT_GENERATOR,
-               "--set", "edit.keep_rate=0.2", *arguments]  # fmt: skip
-    return subprocess.run(
-        [str(part) for part in command], capture_output=True, text=True, timeout=300, check=False
-    )
+def script(work: Path, *arguments: Any) -> int:
+    """The exit code."""
+    command = ["--quick", "--work", work, "--generators", DEFAULT_GENERATOR, "--set",
+               "edit.keep_rate=0.2", *arguments]  # fmt: skip
+    return selection_quality.main([str(part) for part in command])
 
 
-def test_it_stops_in_time_goes_on_and_reports(tmp_path: Path) -> None:
+def test_it_stops_in_time_goes_on_and_reports(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out, again = tmp_path / "result.json", tmp_path / "again.json"
-    stopped = script(tmp_path / "work", "--out", out, "--minutes", "0")
-    assert stopped.returncode == 3, stopped.stderr
-    assert "the same command goes on" in stopped.stderr
+    assert script(tmp_path / "work", "--out", out, "--minutes", "0") == 3
+    assert "the same command goes on" in capsys.readouterr().err
     assert not out.exists()
-    done = script(tmp_path / "work", "--out", out, "--markdown", tmp_path / "table.md")
-    assert done.returncode == 0, done.stderr
+    assert script(tmp_path / "work", "--out", out, "--markdown", tmp_path / "table.md") == 0
     found = json.loads(out.read_text())
     assert {"figures", "checks", "versions", "device", "seed", "command"} <= set(found)
     checks = found["checks"]
@@ -266,9 +263,8 @@ def test_it_stops_in_time_goes_on_and_reports(tmp_path: Path) -> None:
     assert found["figures"]["regret_share"]["ours"] == row["regret_share"]
     assert "knn: all of the normals, 4 anomalies on each" in checks["resolution"]
     assert f"| {DEFAULT_GENERATOR} | best |" in (tmp_path / "table.md").read_text()
-    summed = script(tmp_path / "work", "--out", again, "--summary")
-    assert summed.returncode == 0, summed.stderr
+    assert script(tmp_path / "work", "--out", again, "--summary") == 0
     assert json.loads(again.read_text())["checks"] == checks
-    other = script(tmp_path / "work", "--images", "3")
-    assert other.returncode == 2
-    assert "choose another --work" in other.stderr
+    capsys.readouterr()
+    assert script(tmp_path / "work", "--images", "3") == 2
+    assert "choose another --work" in capsys.readouterr().err

@@ -1,18 +1,33 @@
 """The speed benchmarks run, measure what they say, and find equal results on both sides."""
 
 import json
-import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+from unittest import mock
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+import pytest
+import torch
+
+import metrics
+import solver
+import sweep
 
 
-def quick(name: str, out: Path, *more: str) -> dict[str, Any]:
-    command = [sys.executable, str(BENCHMARKS / f"{name}.py"), "--quick", "--out", str(out), *more]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stderr
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """Benchmarks take all cores; the tests after them do not."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def quick(benchmark: ModuleType, out: Path, *more: str) -> dict[str, Any]:
+    command = [f"{benchmark.__name__}.py", "--quick", "--out", str(out), *more]
+    with mock.patch.object(sys, "argv", command):
+        benchmark.main()
     found: dict[str, Any] = json.loads(out.read_text())
     assert {"figures", "checks", "versions", "device", "seed", "command"} <= set(found)
     for row in found["figures"].values():
@@ -21,7 +36,7 @@ def quick(name: str, out: Path, *more: str) -> dict[str, Any]:
 
 
 def test_pixel_figures(tmp_path: Path) -> None:
-    found = quick("metrics", tmp_path / "metrics.json")
+    found = quick(metrics, tmp_path / "metrics.json")
     checks = found["checks"]
     assert found["figures"]["pixel_auroc_5m"]["peer"] > 0
     assert abs(checks["auroc_minus_scikit_learn"]) < 1e-9
@@ -29,7 +44,7 @@ def test_pixel_figures(tmp_path: Path) -> None:
 
 
 def test_a_study_and_a_plain_loop_find_the_same(tmp_path: Path) -> None:
-    found = quick("sweep", tmp_path / "sweep.json")
+    found = quick(sweep, tmp_path / "sweep.json")
     checks = found["checks"]
     assert {"sweep_study", "sweep_beside_network_ms"} <= set(found["figures"])
     assert checks["configurations"] == 21
@@ -44,7 +59,7 @@ def test_a_study_and_a_plain_loop_find_the_same(tmp_path: Path) -> None:
 
 def test_evaluations_are_compared_and_what_is_finished_is_kept(tmp_path: Path) -> None:
     work = tmp_path / "work"
-    found = quick("solver", tmp_path / "solver.json", "--work", str(work), "--limit")
+    found = quick(solver, tmp_path / "solver.json", "--work", str(work), "--limit")
     assert found["figures"]["solver_evaluations"]["ours"] == 1
     assert found["figures"]["solver_evaluations"]["peer"] == 2
     compared = found["checks"]["against_the_reference"]
@@ -52,6 +67,6 @@ def test_evaluations_are_compared_and_what_is_finished_is_kept(tmp_path: Path) -
     assert compared["ddim 4"]["rms_of_scores_in_deviations"] > 0
     kept = {path.name: path.stat().st_mtime_ns for path in work.glob("*.npz")}
     assert len(kept) == 4
-    again = quick("solver", tmp_path / "again.json", "--work", str(work), "--limit")
+    again = quick(solver, tmp_path / "again.json", "--work", str(work), "--limit")
     assert again["checks"] == found["checks"]
     assert kept == {path.name: path.stat().st_mtime_ns for path in work.glob("*.npz")}

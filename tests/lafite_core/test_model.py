@@ -1,10 +1,10 @@
 """A MODEL folder is read whole, or refused with what is wrong with it."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
+from helpers import copied
 
 from lafite_core.errors import LafiteError
 from lafite_core.model import LafiteModel
@@ -12,7 +12,7 @@ from lafite_core.model import LafiteModel
 
 @pytest.fixture
 def folder(road: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(road / "model", tmp_path / "model"))
+    return copied(road / "model", tmp_path / "model")
 
 
 def change(folder: Path, **values: object) -> None:

@@ -23,7 +23,10 @@ class Brightness:
             return float(np.quantile(np.asarray(image), self.quantile))
 
 
-def test_ten_lines_lead_to_a_report(road: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("blank_pictures")
+def test_ten_lines_lead_to_a_report(
+    road: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
     (code,) = [block for block in blocks if "heldout_train" in block]
     told: list[set[str]] = []
@@ -32,10 +35,12 @@ def test_ten_lines_lead_to_a_report(road: Path, monkeypatch: pytest.MonkeyPatch)
         told.append(without)
         return {f"q={share}": Brightness(share) for share in (0.5, 0.9, 0.99)}
 
-    monkeypatch.chdir(road)
+    for name in ("data", "pseudo"):
+        (tmp_path / name).symlink_to(road / name)
+    monkeypatch.chdir(tmp_path)
     exec(code, {"my_detectors": my_detectors})
     assert told[0] and all((road / "data" / path).is_file() for path in told[0])
-    out = write_report([], road / "by_hand", scores=road / "pseudo.csv")
+    out = write_report([], tmp_path / "by_hand", scores=tmp_path / "pseudo.csv")
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "Chosen without labels: q\u00a0=\u00a00." in page
 

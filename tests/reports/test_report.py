@@ -26,6 +26,10 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_same_run_gives_the_same_bytes(report: Path, tmp_path: Path) -> None:
+    """Also in the place of an earlier report, of which nothing is left."""
+    shutil.copytree(report, tmp_path / "elsewhere")
+    for name in ("report.html", "figures/figure6_curves.svg", "figures/gone.png"):
+        (tmp_path / "elsewhere" / name).write_text("earlier")
     again = write_report([make_run(tmp_path / "run")], tmp_path / "elsewhere")
     assert report.name == "report" and report.parent.name == "run"
     assert {path.name for path in report.iterdir()} == FILES | FOLDERS | {".pseudoval.json"}
@@ -61,6 +65,7 @@ def test_the_page_is_self_contained_and_says_what_matters(report: Path) -> None:
     assert "secret" not in text
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_without_test_scores_the_page_claims_nothing(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", ("<i>cable</i>",))
     (run / "test_scores.npz").unlink()
@@ -115,6 +120,7 @@ def test_stages_follow_from_the_columns(
         assert found["final"]["params"] == params
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_a_report_on_named_configurations_without_a_run(tmp_path: Path) -> None:
     names = ["wide", "deep", "a name longer than its place on the axis", "t=4", "<b>"]
     scores = _csv(tmp_path / "pseudo.csv", score_matrix(1), names)

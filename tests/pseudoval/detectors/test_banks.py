@@ -153,6 +153,7 @@ def test_keep_of_the_editing_bank(road: Path, tmp_path: Path, images: list[np.nd
     assert np.array_equal(alone.scores[0], block.scores[1])
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_the_whole_road_over_stages(
     models: Path, road: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -34,6 +34,7 @@ def thumbnails(monkeypatch: pytest.MonkeyPatch) -> str:
     return "thumbnails"
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_a_row_is_all_that_a_detector_needs(
     road: Path, tmp_path: Path, thumbnails: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,10 +1,9 @@
 """Detectors that differ in the seed of the noise share what takes time and memory."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
-from helpers import texture
+from helpers import copied, texture
 
 from lafite_core.model import LafiteModel
 from pseudoval.models.open import open_detector
@@ -12,7 +11,7 @@ from pseudoval.models.open import open_detector
 
 def test_a_model_in_use_is_not_loaded_again(road: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
-    shutil.copytree(road / "model", folder)
+    copied(road / "model", folder)
     one, other = (open_detector(folder, seed=seed) for seed in (0, 1))
     assert one.model is other.model
     assert (one.seed, other.seed) == (0, 1)

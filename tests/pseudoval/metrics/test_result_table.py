@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import contents, refused
+from helpers import contents, copied, refused
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from pseudoval.cli.commands import run
@@ -128,7 +128,7 @@ def test_every_seed_is_evaluated(several: Path) -> None:
     assert not (several / "run" / "test_scores.npz").exists()
 
 
-def test_refit_is_evaluated_beside_the_run(several: Path, road: Path) -> None:
+def test_refit_is_evaluated_beside_the_run(several: Path, road: Path, tmp_path: Path) -> None:
     folder = several / "run" / "refit"
     content = json.loads((folder / "figures.json").read_text())
     best = json.loads((several / "run" / "best.json").read_text())
@@ -141,18 +141,20 @@ def test_refit_is_evaluated_beside_the_run(several: Path, road: Path) -> None:
         assert matrix.header["model_sha256"] != tuned.header["model_sha256"]
         assert matrix.images == tuned.images
         assert not np.array_equal(matrix.scores[0], tuned.scores[tuned.row(best["params"])])
-    before = contents(several / "run")
+    (tmp_path / "model").symlink_to(several / "model")
+    again = shutil.copytree(several / "run", tmp_path / "run")
+    before = contents(again)
     data, refit = str(road / "data"), str(several / "refit")
-    assert run(["evaluate", str(several / "run"), data, "--model", refit]) == 0
-    assert run(["evaluate", str(several / "run"), data]) == 0
-    assert contents(several / "run") == before
+    assert run(["evaluate", str(again), data, "--model", refit]) == 0
+    assert run(["evaluate", str(again), data]) == 0
+    assert contents(again) == before
 
 
 @pytest.fixture
 def copies(road: Path, several: Path, tmp_path: Path) -> Path:
     """``run`` and ``model`` of the road, and ``refit``: a refit of that run."""
     shutil.copytree(road / "run", tmp_path / "run")
-    shutil.copytree(road / "model", tmp_path / "model")
+    copied(road / "model", tmp_path / "model")
     train = ["train", str(road / "data"), "--refit", str(tmp_path / "run")]
     assert run([*train, "--out", str(tmp_path / "refit")]) == 0
     return tmp_path

@@ -1,11 +1,10 @@
 """Commands share features, scores do not change by a bit, and folders are treated with care."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import contents, refused, road_commands, with_options
+from helpers import contents, copied, refused, road_commands, with_options
 
 from lafite_core.features import FeatureExtractor
 from pseudoval.cli.commands import run
@@ -26,7 +25,7 @@ def extracted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 @pytest.fixture
 def model(road: Path, tmp_path: Path) -> Path:
     """A copy of the road's model without its cache."""
-    shutil.copytree(road / "model", tmp_path / "model", ignore=shutil.ignore_patterns("cache"))
+    copied(road / "model", tmp_path / "model")
     return tmp_path / "model"
 
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from helpers import contents, refused, road_commands, with_options
+from helpers import contents, copied, refused, road_commands, with_options
 
 from lafite_core.features import FeatureExtractor
 from lafite_core.model import LafiteModel
@@ -110,17 +110,20 @@ def test_interrupted_in_the_second_seed_goes_on_without_the_first(
 
 
 def test_another_layout_is_refused(
-    several: Path, road: Path, capsys: pytest.CaptureFixture[str]
+    several: Path, road: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train = road_commands(road)[1]
-    before = contents(several / "model"), contents(road / "model")
-    two = with_options(train, "--seed", "3", "--per-category", "--resume", out=several / "model")
+    one, many = tmp_path / "one", tmp_path / "many"
+    copied(road / "model", one)
+    copied(several / "model", many)
+    train = with_options(road_commands(road)[1], out=one)
+    before = contents(tmp_path)
+    two = with_options(train, "--seed", "3", "--per-category", "--resume", out=many)
     refused(capsys, [*two, "--seeds", "3"], "not of several seeds (seed-3, seed-4, seed-5)")
     refused(capsys, two, "not of one model per category (fabric, flange)")
-    wrong = with_options(train, "--seed", "3", "--seeds", "2", "--resume", out=several / "model")
+    wrong = with_options(train, "--seed", "3", "--seeds", "2", "--resume", out=many)
     refused(capsys, wrong, "not of a single model")
     refused(capsys, [*train, "--resume", "--seeds", "2"], "is a folder of a single model")
-    assert before == (contents(several / "model"), contents(road / "model"))
+    assert contents(tmp_path) == before
 
 
 def test_bad_input_leaves_no_folder(

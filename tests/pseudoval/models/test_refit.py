@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import timm
-from helpers import contents, refused
+from helpers import contents, copied, refused
 from safetensors.torch import save_file
 
 from lafite_core.model import LafiteModel
@@ -48,9 +48,9 @@ def test_seeds_can_be_chosen(road: Path, tmp_path: Path) -> None:
 
 
 def test_a_finished_refit_is_kept(
-    road: Path, several: Path, capsys: pytest.CaptureFixture[str]
+    road: Path, several: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = several / "refit"
+    out = copied(several / "refit", tmp_path / "refit")
     before = contents(out)
     refused(capsys, command(road, several / "run", out), "already holds a model")
     assert run(command(road, several / "run", out, "--resume")) == 0
@@ -86,7 +86,7 @@ def test_bad_input(road: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     refused(capsys, command(road, tmp_path / "none", out), "no run folder")
     shutil.copytree(road / "run", tmp_path / "run")
     refused(capsys, command(road, tmp_path / "run", out), "no model folder")
-    shutil.copytree(road / "model", tmp_path / "model")
+    copied(road / "model", tmp_path / "model")
     header = tmp_path / "run" / "run.json"
     header.write_text(header.read_text().replace(recorded_sha256(road / "model"), "0" * 64))
     refused(capsys, command(road, tmp_path / "run", out), "is not the one that")

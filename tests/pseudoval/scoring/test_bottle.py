@@ -29,6 +29,7 @@ def bottle(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_nearest_neighbours_find_broken_bottles(bottle: Path, shared: Path) -> None:
     data, pseudo, model, out = (str(bottle / name) for name in ("data", "pseudo", "model", "run"))
     weights = str(shared / "weights" / "tf_efficientnet_b4.stages1-4.safetensors")

@@ -46,6 +46,7 @@ def matrix(run: Path) -> tuple[np.ndarray, list[str], np.ndarray]:
     return found.scores, found.categories, found.labels
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_seeds_are_read_as_several_runs(seeds: Path) -> None:
     out = write_report([seeds])
     assert out == seeds / "report"
@@ -142,6 +143,7 @@ def test_only_what_every_run_searched_is_ranked(tmp_path: Path) -> None:
     assert "fewer than two" in aggregate([one, other, third])["reason"]  # type: ignore[list-item]
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_runs_of_one_name_are_told_apart_and_reported_again(tmp_path: Path) -> None:
     runs = [make_run(tmp_path / where / "run", seed=seed) for where, seed in (("a", 1), ("b", 2))]
     found = json.loads((write_report(runs, tmp_path / "out") / "correlation.json").read_text())

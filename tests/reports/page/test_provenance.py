@@ -57,6 +57,7 @@ def workplace(road: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.usefixtures("blank_pictures")
 def test_printed_commands_make_the_run_again(
     options: str, workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -63,6 +63,7 @@ def test_what_a_file_says(detector: LafiteDetector, tmp_path: Path) -> None:
     assert own.stages[0].grid["k"] == detector.parameters[1].grid
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_tune_runs_a_file(
     road: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

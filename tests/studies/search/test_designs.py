@@ -43,6 +43,7 @@ def stored(out: Path, name: str) -> list[optuna.trial.FrozenTrial]:
     return optuna.load_study(study_name=name, storage=storage).trials
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_k_then_t_begins_at_the_default_t(planned: None, road: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     best = tuned("k_then_t", road, out, t=[100, 200, 900]).best
@@ -61,6 +62,7 @@ def test_k_then_t_begins_at_the_default_t(planned: None, road: Path, tmp_path: P
     assert run(["report", str(out)]) == 0
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_joint_tries_every_cell(planned: None, road: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     best = tuned("joint", road, out).best

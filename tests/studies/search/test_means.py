@@ -82,6 +82,7 @@ def test_two_sets_and_two_seeds(
     refused(capsys, tune(road, out, "--seed", "7"), "holds a study with another")
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_the_test_set_is_scored_once_for_each_noise(
     road: Path, second: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,6 +109,7 @@ def test_the_test_set_is_scored_once_for_each_noise(
     assert run(["evaluate", str(out), str(road / "data"), "--model", str(tmp_path / "refit")]) == 0
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_margin_over_sets_needs_the_same_normals(
     road: Path, second: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

@@ -37,6 +37,7 @@ def command(road: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list
 @pytest.mark.parametrize(
     "objective", ["pooled_image_auroc", "image_ap", "pixel_aupro", "macro_image_auroc+pixel_auroc"]
 )
+@pytest.mark.usefixtures("blank_pictures")
 def test_the_objective_is_what_is_maximised(
     command: list[str], tmp_path: Path, objective: str
 ) -> None:

@@ -133,6 +133,7 @@ def test_a_detector_with_a_parameter_of_each_kind(
     assert not (tmp_path / "no").exists()
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_ranges_on_the_command_line(
     road: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

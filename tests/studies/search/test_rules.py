@@ -68,6 +68,7 @@ def test_margin_takes_the_k_that_sets_scores_farthest_apart(
         tuned(road, tmp_path / "margin")
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_a_report_judges_by_the_rule_of_the_run(solved: None, road: Path, tmp_path: Path) -> None:
     tuned(road, tmp_path / "run", rule="margin")
     source = load_run(tmp_path / "run")

@@ -92,6 +92,7 @@ def test_trials_hold_the_mean_and_each_seed(several: Path) -> None:
             assert sum(parts) / 2 == pytest.approx(trial.value)
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_a_seed_can_be_reported(several: Path, tmp_path: Path) -> None:
     assert run(["report", str(several / "run" / "seed-4"), "--out", str(tmp_path / "report")]) == 0
     assert (tmp_path / "report" / "report.html").exists()
