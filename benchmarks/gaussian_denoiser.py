@@ -75,7 +75,7 @@ def detectors(folder: Path, standardise: str) -> tuple[KnnDetector, LafiteDetect
     network: Any = GaussianDenoiser(model.standardised(training_features(folder)), model.config)
     with_network = LafiteModel.load(folder)
     with_network.config = model.config
-    with_network.unet, with_network.predictor = network, Predictor(network, "cpu")
+    with_network.network, with_network.predictor = network, Predictor(network, "cpu")
     return knn, LafiteDetector(with_network, 0, folder)
 
 

@@ -48,7 +48,9 @@ class PlainLoop:
             self.index.add(model.bank.vectors.numpy())
         except ImportError:
             self.vectors = model.bank.vectors.to(model.device)
-        self.unet = copy.deepcopy(model.unet).to(model.device) if model.unet is not None else None
+        self.unet = (
+            copy.deepcopy(model.network).to(model.device) if model.network is not None else None
+        )
         labels = np.array([item.label for item in items])
         names = np.array([item.category for item in items])
         self.rows = {name: np.flatnonzero(names == name) for name in sorted(set(names.tolist()))}

@@ -29,7 +29,7 @@ def staged_knn(folder: Path, work: Path, *, seed: int) -> KnnDetector:
     fits.mkdir(parents=True, exist_ok=True)
     if not (fits / FEATURES).exists():
         (fits / FEATURES).symlink_to(os.path.relpath(features, fits))
-    model.unet, model.seed = None, seed
+    model.network, model.seed = None, seed
     banks = Banks(model, fits)
     model.bank = banks.fitted(banks.own)
     return KnnDetector(model, seed, fits)

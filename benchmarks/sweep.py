@@ -116,7 +116,7 @@ def sweep_parts(detector: Any, items: Sequence[ImageItem], configs: Sequence[Any
         (core, "error_map", "error maps"),
         (core, "image_scores", "image scores"),
         (core, "denoise", "arithmetic of the solver"),
-        (model.unet, "forward", "network")
+        (model.network, "forward", "network")
         if model.device == "cpu"
         else (model.predictor, "_on_device", "network"),
     ]

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from lafite_core.backbones import state_sha256
 from lafite_core.errors import LafiteError
 from lafite_core.files import write_tensors
-from lafite_core.unet import UNet
 
 FORMAT_VERSION = 2
 
@@ -29,8 +28,8 @@ class TrainState:
         norms: mean gradient norm (before clipping) of each finished epoch.
     """
 
-    network: UNet
-    average: UNet
+    network: nn.Module
+    average: nn.Module
     optimiser: torch.optim.AdamW
     losses: list[float] = field(default_factory=list)
     norms: list[float] = field(default_factory=list)

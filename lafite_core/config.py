@@ -100,6 +100,36 @@ class UNetConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UniadConfig:
+    """The transformer of UniAD (You et al. 2022), the other network that reconstructs features.
+
+    The defaults are its published size, 7.7 million weights for 272 channels on a grid of 14.
+    """
+
+    width: int = 256
+    """Channels of a token inside the network; half of the position is that of the row, half that
+    of the column."""
+    heads: int = 8
+    """Attention heads."""
+    feedforward: int = 1024
+    """Width of the layer inside a feed-forward network."""
+    encoder_layers: int = 4
+    """Layers that mix the tokens of the image."""
+    decoder_layers: int = 4
+    """Layers that ask them, each with a learned query of its own."""
+    dropout: float = 0.1
+    """Dropout of attention weights, in feed-forward networks and before every sum. On a CPU passes
+    with dropout are done one after another, as it draws from one generator."""
+    neighbourhood: int = 7
+    """Side of the square around a token, in grid cells, that it does not see in any attention: what
+    lies there would let it copy itself. Odd; 0 lets every token see all."""
+    jitter: float = 20.0
+    """Deviation of the Gaussian noise that is added to every feature in training, in units of its
+    token's norm divided by the number of channels: normal features are to come out of features
+    that are not."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DiffusionConfig:
     """Section 3.3: schedule and sampler."""
 
@@ -181,8 +211,7 @@ class ScoreConfig:
     a part, which is never quite the same, then does not outshine a faint defect elsewhere. The
     normal images are those of the training, each edited by the others. Anomaly maps keep the
     errors: in an even background the deviation is small, and a map would show every speck.
-    ``auto`` is ``position`` where there is a noise predictor, and ``none`` for plain nearest
-    neighbours."""
+    ``auto`` is ``position`` where there is a network, and ``none`` for plain nearest neighbours."""
     standardise_images: int = 64
     """Training images that ``position`` measures, spread evenly over all; they are scored once for
     each configuration. More hardly change a result of one category, and little of several."""
@@ -212,6 +241,7 @@ class LafiteConfig:
     edit: EditConfig = field(default_factory=EditConfig)
     unet: UNetConfig = field(default_factory=UNetConfig)
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    uniad: UniadConfig = field(default_factory=UniadConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)
 
@@ -231,7 +261,7 @@ class LafiteConfig:
         """
         parts: dict[str, Any] = {}
         for name, section in SECTIONS.items():
-            options = value[name]
+            options = value.get(name, {})  # a section may be younger than the model
             known = {option.name for option in dataclasses.fields(section)}
             unknown = sorted(set(options) - known)
             if unknown:
@@ -283,6 +313,16 @@ def check(config: LafiteConfig) -> None:
         ("diffusion.evaluations", config.diffusion.eta == 0 or config.diffusion.evaluations == 0,
          "0 with diffusion.eta above 0"),
         ("diffusion.eta", 0 <= config.diffusion.eta <= 1, "in [0, 1]"),
+        ("uniad.width", config.uniad.width >= 2 and config.uniad.width % 2 == 0, "even"),
+        ("uniad.heads", config.uniad.heads >= 1 and config.uniad.width % config.uniad.heads == 0,
+         "a divisor of uniad.width"),
+        ("uniad.feedforward", config.uniad.feedforward >= 1, "at least 1"),
+        ("uniad.encoder_layers", config.uniad.encoder_layers >= 0, "at least 0"),
+        ("uniad.decoder_layers", config.uniad.decoder_layers >= 1, "at least 1"),
+        ("uniad.dropout", 0 <= config.uniad.dropout < 1, "in [0, 1)"),
+        ("uniad.neighbourhood", config.uniad.neighbourhood == 0
+         or (config.uniad.neighbourhood > 0 and config.uniad.neighbourhood % 2 == 1), "odd, or 0"),
+        ("uniad.jitter", config.uniad.jitter >= 0, "at least 0"),
         ("train.epochs", config.train.epochs >= 1, "at least 1"),
         ("train.min_steps", config.train.min_steps >= 0, "at least 0"),
         ("train.batch_size", config.train.batch_size >= 1, "at least 1"),

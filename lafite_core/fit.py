@@ -1,4 +1,4 @@
-"""From normal images to a model: features, core set, diffusion training; each part resumable."""
+"""From normal images to a model: features, core set, a network; each part resumable."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from lafite_core.backbones import Backbone, state_sha256
 from lafite_core.bank import MemoryBank, kept
@@ -24,9 +24,8 @@ from lafite_core.files import json_sha256, refusing_full_disk
 from lafite_core.model import LafiteModel
 from lafite_core.parallel import single_threaded
 from lafite_core.progress import Notice, Progress, silent
-from lafite_core.train import train_unet
+from lafite_core.train import train_network
 from lafite_core.train_features import FEATURES, read_features, writing_features
-from lafite_core.unet import UNet
 
 CHECKPOINT = "checkpoint.safetensors"
 LOSSES = "losses.csv"
@@ -44,7 +43,7 @@ class FitRequest:
         backbone: of ``make_backbone`` for ``config.features``.
         folder: gets the model, and the training features, so that another bank or head can be
             fitted without the images.
-        diffusion: False leaves the noise predictor out.
+        network: what is trained on the features, a name in ``LEARNERS``; None is nothing.
         resume: go on from the features and the checkpoint in the folder.
         cache: folder of a ``FeatureCache``; None keeps no features but those in ``folder``.
         group: the processes that train together. The first one extracts, picks and writes; the
@@ -57,7 +56,7 @@ class FitRequest:
     backbone: Backbone
     folder: Path
     seed: int
-    diffusion: bool = True
+    network: str | None = "unet"
     device: str = "cpu"
     resume: bool = False
     cache: Path | None = None
@@ -74,7 +73,7 @@ def fit(images: Iterable[np.ndarray], request: FitRequest) -> LafiteModel:
         images: uint8 RGB ``[H, W, 3]`` each; read only if the features are not there yet.
 
     Raises:
-        LafiteError: there are no images; see ``train_unet`` for the rest.
+        LafiteError: there are no images; see ``train_network`` for the rest.
     """
     if not request.keys:
         raise LafiteError("There are no normal images to train on.")
@@ -87,12 +86,13 @@ def fit(images: Iterable[np.ndarray], request: FitRequest) -> LafiteModel:
     if not group.leads:
         raw = _features((), dataclasses.replace(request, resume=True))
         standardiser = _standardiser(raw, request)
-    unet: UNet | None = None
+    network: nn.Module | None = None
     facts: dict[str, Any] = {"losses": []}
-    if request.diffusion:
-        trained = train_unet(
+    if request.network is not None:
+        trained = train_network(
             standardiser(raw),
             config,
+            network=request.network,
             seed=request.seed,
             device=request.device,
             checkpoint=folder / CHECKPOINT,
@@ -103,7 +103,7 @@ def fit(images: Iterable[np.ndarray], request: FitRequest) -> LafiteModel:
             group=group,
             notice=request.notice,
         )
-        unet, facts = trained.unet, {"losses": trained.losses, "training": trained.how}
+        network, facts = trained.network, {"losses": trained.losses, "training": trained.how}
     if not group.leads:
         group.wait()
         return LafiteModel.load(folder, request.device)
@@ -112,7 +112,7 @@ def fit(images: Iterable[np.ndarray], request: FitRequest) -> LafiteModel:
         backbone=request.backbone,
         standardiser=standardiser,
         bank=bank,
-        unet=unet,
+        network=network,
         seed=request.seed,
         info={**request.info, "images": len(request.keys), **facts},
         device=request.device,
@@ -201,7 +201,8 @@ def _training_key(request: FitRequest) -> str:
     options = request.config.to_json()
     for name in WORKING:
         del options["train"][name]
-    return json_sha256({"config": options, "keys": list(request.keys), "seed": request.seed})
+    about = {"config": options, "network": request.network, "seed": request.seed}
+    return json_sha256({**about, "keys": list(request.keys)})
 
 
 def _counter(report: Progress, name: str, total: int) -> Callable[[int], None]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lafite_core.backbones import Backbone, make_backbone, state_sha256
 from lafite_core.bank import MemoryBank
@@ -20,18 +20,19 @@ from lafite_core.errors import LafiteError
 from lafite_core.feature_cache import FeatureCache, FeatureSource, feature_settings
 from lafite_core.features import FeatureExtractor, Standardiser
 from lafite_core.files import read_tensors, replacing, write_tensors
+from lafite_core.learning import LEARNERS
 from lafite_core.predictor import Predictor
-from lafite_core.unet import UNet
+from lafite_core.uniad import Uniad
 
 FORMAT_VERSION = 2
 
 
 @dataclass(kw_only=True)
 class LafiteModel:
-    """Backbone, standardisation, memory bank and noise predictor.
+    """Backbone, standardisation, memory bank and the network that reconstructs features.
 
     Attributes:
-        unet: None in a model that only measures distances to the bank.
+        network: a U-Net or UniAD; None in a model that only measures distances to the bank.
         info: JSON-able provenance, kept as it is.
         channels: those of the features that are used, ``[c]`` int64 on the device; None is all.
     """
@@ -40,7 +41,7 @@ class LafiteModel:
     backbone: Backbone
     standardiser: Standardiser
     bank: MemoryBank
-    unet: UNet | None
+    network: nn.Module | None
     seed: int
     info: dict[str, Any] = field(default_factory=dict)
     device: str = "cpu"
@@ -51,7 +52,7 @@ class LafiteModel:
         self._features = FeatureSource(extractor)
         self._scale = self.standardiser.to(self.device)
         self._digests: dict[str, str] = {}
-        self.predictor = None if self.unet is None else Predictor(self.unet, self.device)
+        self.predictor = None if self.network is None else Predictor(self.network, self.device)
 
     def features(self, images: Sequence[np.ndarray]) -> Tensor:
         """uint8 RGB ``[H, W, 3]`` each to standardised features ``[B, C, grid, grid]``, on the
@@ -110,15 +111,16 @@ class LafiteModel:
 
     def parts(self) -> dict[str, dict[str, Tensor]]:
         """The tensor side of the model by file."""
-        network = getattr(self.backbone, "network", None)
+        backbone = getattr(self.backbone, "network", None)
+        network = "uniad" if isinstance(self.network, Uniad) else "unet"
         return {
-            "backbone": {} if network is None else dict(network.state_dict()),
+            "backbone": {} if backbone is None else dict(backbone.state_dict()),
             "bank": {
                 "vectors": self.bank.vectors,
                 "mean": self.standardiser.mean,
                 "std": self.standardiser.std,
             },
-            "unet": {} if self.unet is None else dict(self.unet.state_dict()),
+            network: {} if self.network is None else dict(self.network.state_dict()),
         }
 
     def save(self, folder: Path) -> None:
@@ -155,7 +157,7 @@ class LafiteModel:
             ),
             standardiser=Standardiser(bank["mean"], bank["std"]),
             bank=MemoryBank(bank["vectors"], device),
-            unet=_saved_unet(config, folder, len(bank["mean"]), device),
+            network=_saved_network(config, folder, len(bank["mean"]), device),
             seed=int(found["seed"]),
             info=found["info"],
             device=device,
@@ -183,16 +185,19 @@ def _read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _saved_unet(config: LafiteConfig, folder: Path, channels: int, device: str) -> UNet | None:
-    path = folder / "unet.safetensors"
-    if not path.exists():
+def _saved_network(
+    config: LafiteConfig, folder: Path, channels: int, device: str
+) -> nn.Module | None:
+    there = [name for name in LEARNERS if (folder / f"{name}.safetensors").exists()]
+    if not there:
         return None
-    unet = UNet(channels, config.unet)
+    path = folder / f"{there[0]}.safetensors"
+    network = LEARNERS[there[0]].build(channels, config)
     try:
         # For a GPU, which has a copy, the weights stay in the file, mapped into memory.
-        unet.load_state_dict(read_tensors(path), assign=device != "cpu")
+        network.load_state_dict(read_tensors(path), assign=device != "cpu")
     except RuntimeError as error:
         raise LafiteError(
             f"The network in {path} does not fit its configuration: {error}"
         ) from None
-    return unet.eval().requires_grad_(False)
+    return network.eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""The noise predictor as a device runs it when scoring."""
+"""The network as a device runs it when scoring."""
 
 import copy
 import logging
@@ -10,10 +10,9 @@ from torch import Tensor, nn
 
 from lafite_core.config import FixedPrecision, ScoreConfig
 from lafite_core.device import autocast, exact_convolutions
-from lafite_core.unet import UNet
 
 LOG = logging.getLogger(__name__)
-Call = Callable[[Tensor, Tensor], Tensor]
+Call = Callable[..., Tensor]
 _ALL: "WeakSet[Predictor]" = WeakSet()
 
 
@@ -31,27 +30,29 @@ class Predictor:
     compiled. All calls should have one shape: another one is compiled anew.
 
     Attributes:
-        unet: in float32 on the CPU, where it stays.
-        piece: trajectories that a GPU's memory was found to hold at once; None is a whole batch.
+        network: in float32 on the CPU, where it stays.
+        piece: maps that a GPU's memory was found to hold at once; None is a whole batch.
     """
 
-    def __init__(self, unet: UNet, device: str) -> None:
-        self.unet = unet
+    def __init__(self, network: nn.Module, device: str) -> None:
+        self.network = network
         self.device = device
         self.piece: int | None = None
-        self._made: tuple[ScoreConfig, UNet] | None = None
+        self._made: tuple[ScoreConfig, nn.Module] | None = None
         self._compiled: Call | None = None
         _ALL.add(self)
 
-    def __call__(self, x: Tensor, t: Tensor, config: ScoreConfig) -> Tensor:
-        """The prediction for ``[B, C, h, w]`` at timesteps ``[B]``, in float32."""
+    def __call__(self, config: ScoreConfig, x: Tensor, *more: Tensor) -> Tensor:
+        """The prediction for ``[B, C, h, w]``, in float32; of a U-Net at timesteps ``[B]``."""
         precision = scoring_precision(config, self.device)
         with autocast(precision, self.device), exact_convolutions(self.device):
             if self.device == "cpu":
-                return self.unet(x, t).float()
-            return self._on_device(x.contiguous(memory_format=torch.channels_last), t, config)
+                found: Tensor = self.network(x, *more)
+                return found.float()
+            x = x.contiguous(memory_format=torch.channels_last)
+            return self._on_device(config, x, *more)
 
-    def _on_device(self, x: Tensor, t: Tensor, config: ScoreConfig) -> Tensor:
+    def _on_device(self, config: ScoreConfig, *inputs: Tensor) -> Tensor:
         if self._made is None or self._made[0] != config:
             self._made = self._compiled = None  # makes room for the new one
             self._made = config, self._copy(config)
@@ -60,12 +61,12 @@ class Predictor:
         network = self._made[1]
         if self._compiled is not None:
             try:
-                return self._compiled(x, t).float()
+                return self._compiled(*inputs).float()
             except torch.OutOfMemoryError:
                 raise
             except Exception as error:
                 reason = str(error).strip().splitlines() or [type(error).__name__]
-        found: Tensor = network(x, t).float()  # an error that is not the compiler's comes again
+        found: Tensor = network(*inputs).float()  # an error that is not the compiler's comes again
         if self._compiled is not None:
             self._compiled = None
             LOG.warning(
@@ -88,8 +89,8 @@ class Predictor:
             one._made = one._compiled = None
         return bool(others)
 
-    def _copy(self, config: ScoreConfig) -> UNet:
-        network = copy.deepcopy(self.unet)
+    def _copy(self, config: ScoreConfig) -> nn.Module:
+        network = copy.deepcopy(self.network)
         precision = scoring_precision(config, self.device)
         if precision != "float32":
             for layer in network.modules():

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from lafite_core.checkpoint import TrainState
 from lafite_core.config import LafiteConfig
 from lafite_core.device import autocast, halving
-from lafite_core.diffusion import add_noise, cosine_schedule, training_target
 from lafite_core.distributed import Group
+from lafite_core.learning import Learner
 from lafite_core.parallel import on_each_core, single_threaded
 from lafite_core.progress import Notice
 
@@ -38,6 +38,7 @@ class Stepper:
     def __init__(
         self,
         state: TrainState,
+        learner: Learner,
         config: LafiteConfig,
         device: str,
         group: Group,
@@ -45,7 +46,7 @@ class Stepper:
     ) -> None:
         self.state = state
         self.config = config
-        self.alpha_bar = cosine_schedule(config.diffusion).to(device)
+        self.learner = learner
         self.device = device
         self.group = group
         self.notice = notice
@@ -60,13 +61,12 @@ class Stepper:
             torch.compile(state.network, dynamic=False) if self.compiled else state.network
         )
 
-    def __call__(self, x0: Tensor, t: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, x0: Tensor, drawn: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """Update the network on one batch.
 
         Args:
             x0: ``[B, C, h, w]`` on the device, the same in every process of the group.
-            t: ``[B]`` steps, 1 to T.
-            noise: like ``x0``.
+            drawn: what is random in the examples, ``[B, ...]`` each.
 
         Returns:
             This process's part of the batch's mean loss, and the norm of the whole gradient
@@ -75,14 +75,14 @@ class Stepper:
         Raises:
             torch.OutOfMemoryError: memory runs out for a single image.
         """
-        loss = self._backward(x0, t, noise)
+        loss = self._backward(x0, drawn)
         with single_threaded(self.device):
             self.group.add_all([p.grad for p in self.parameters if p.grad is not None])
             norm = nn.utils.clip_grad_norm_(self.parameters, self.config.train.clip_norm)
             self.state.optimiser.step()
         return loss, norm
 
-    def _backward(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+    def _backward(self, x0: Tensor, drawn: tuple[Tensor, ...]) -> Tensor:
         """Gradients of the batch's mean loss, tried again in smaller pieces if memory runs out."""
 
         def gradients(micro: int) -> Tensor:
@@ -91,7 +91,7 @@ class Stepper:
             pieces = [
                 slice(at, at + micro * step, step) for at in range(first, len(x0), micro * step)
             ]
-            return self._accumulate(x0, t, noise, pieces)
+            return self._accumulate(x0, drawn, pieces)
 
         try:
             return halving(gradients, min(self.micro, len(x0)), halved=self._halved)
@@ -99,18 +99,18 @@ class Stepper:
             if not (self.compiled and _of_compiler(error)):
                 raise
             self._without_compile(error)
-        return self._backward(x0, t, noise)
+        return self._backward(x0, drawn)
 
-    def _accumulate(self, x0: Tensor, t: Tensor, noise: Tensor, pieces: list[slice]) -> Tensor:
+    def _accumulate(self, x0: Tensor, drawn: tuple[Tensor, ...], pieces: list[slice]) -> Tensor:
         """Leave the sum of the gradients of some pieces in the parameters; returns their loss."""
 
         def one_pass(rows: slice) -> tuple[Tensor, tuple[Tensor, ...]]:
-            loss = self._loss(x0[rows], t[rows], noise[rows]) / x0.numel()
+            loss = self._loss(x0[rows], *(one[rows] for one in drawn)) / x0.numel()
             return loss.detach(), torch.autograd.grad(loss, self.parameters)
 
         total = torch.zeros((), device=x0.device)
         # Dropout draws from the one global generator, in the order of the pieces.
-        in_turn = self.compiled or self.config.unet.dropout > 0
+        in_turn = self.compiled or self.learner.dropout > 0
         with single_threaded(self.device) if in_turn else nullcontext():
             for loss, gradients in on_each_core(one_pass, pieces, device=self.device):
                 total += loss
@@ -130,27 +130,27 @@ class Stepper:
             else:
                 parameter.grad = torch.empty_like(parameter).copy_(gradient)
 
-    def _loss(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+    def _loss(self, x0: Tensor, *drawn: Tensor) -> Tensor:
         """Sum of squared errors of the prediction."""
-        alpha_bar = self.alpha_bar[t]
-        x = add_noise(x0, noise, alpha_bar)
-        wanted = training_target(x0, noise, alpha_bar, self.config.diffusion.target)
+        given, wanted = self.learner.example(x0, *drawn)
         with autocast(self.config.train.precision, self.device):
-            predicted = self._predict(x, t)
+            predicted = self._predict(given)
         return F.mse_loss(predicted.float(), wanted, reduction="sum")
 
-    def _predict(self, x: Tensor, t: Tensor) -> Tensor:
-        """What the network makes of ``[b, C, h, w]``; compiled, of zeros up to ``micro`` as well.
+    def _predict(self, given: tuple[Tensor, ...]) -> Tensor:
+        """What the network makes of ``[b, ...]``; compiled, of zeros up to ``micro`` as well.
 
         The last batch of an epoch, and each of few images, would be compiled once for every number
         of images that a category may have, which takes minutes; a pass takes a second at most.
         """
-        count, missing = len(x), self.micro - len(x) if self.compiled else 0
+        count = len(given[0])
+        missing = self.micro - count if self.compiled else 0
         if missing:
-            x, t = F.pad(x, (0, 0, 0, 0, 0, 0, 0, missing)), F.pad(t, (0, missing), value=1)
+            given = tuple(F.pad(x, (0, 0) * (x.ndim - 1) + (0, missing)) for x in given)
         if self.device.startswith("cuda"):
-            x = x.contiguous(memory_format=torch.channels_last)
-        return self._call(x, t)[:count]
+            maps, *more = given
+            given = (maps.contiguous(memory_format=torch.channels_last), *more)
+        return self._call(*given)[:count]
 
     def _halved(self, before: int, after: int) -> None:
         self.micro = after

@@ -5,12 +5,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lafite_core.bank import MemoryBank, Neighbours, nearest_others
+from lafite_core.bank import nearest_others
 from lafite_core.device import halving, to_device
 from lafite_core.diffusion import (
     add_noise,
@@ -19,14 +20,17 @@ from lafite_core.diffusion import (
     image_noise,
     noise_draws,
 )
+from lafite_core.editing import edited_maps, edited_normals
 from lafite_core.errors import LafiteError
 from lafite_core.features import patches
 from lafite_core.maps import error_map, image_scores, render
 from lafite_core.model import LafiteModel
 from lafite_core.nearest import SPARE
 from lafite_core.parallel import on_each_core, single_threaded
+from lafite_core.uniad import Uniad
 
 LOG = logging.getLogger(__name__)
+Job = TypeVar("Job")
 
 
 def lafite_errors(
@@ -91,7 +95,7 @@ def _all_errors(
         found = on_each_core(partial(_reconstruct, model), batches, device=model.device)
         return torch.cat([errors for _, errors in found]), sure
 
-    errors = _settled(work)  # [images * configs, grid, grid]
+    errors = settled(work)  # [images * configs, grid, grid]
     found = errors.reshape(-1, len(configs), *errors.shape[1:]).transpose(0, 1)
     return found.contiguous().numpy()
 
@@ -109,7 +113,7 @@ def knn_errors(model: LafiteModel, images: Sequence[np.ndarray], ks: Sequence[in
         return torch.stack([(sums[:, k - 1] / k).float() for k in ks]), near.sure
 
     grid = model.config.features.grid
-    return _settled(work).reshape(len(ks), len(images), grid, grid).numpy()
+    return settled(work).reshape(len(ks), len(images), grid, grid).numpy()
 
 
 def knn_normal_errors(model: LafiteModel, features: Tensor, ks: Sequence[int]) -> np.ndarray:
@@ -132,7 +136,7 @@ def knn_normal_errors(model: LafiteModel, features: Tensor, ks: Sequence[int]) -
         return torch.stack(found, dim=1).float(), sure
 
     grid = model.config.features.grid
-    return _settled(work).reshape(len(ks), len(maps), grid, grid).numpy()
+    return settled(work).reshape(len(ks), len(maps), grid, grid).numpy()
 
 
 def scores(model: LafiteModel, errors: np.ndarray) -> np.ndarray:
@@ -205,7 +209,7 @@ def explain(
         ]
         return torch.cat(whole, dim=1), sure
 
-    found = _settled(work).numpy()  # [images, 3 C + 2, grid, grid]
+    found = settled(work).numpy()  # [images, 3 C + 2, grid, grid]
     channels = found.shape[1] // 3
     return [
         Explanation(
@@ -219,7 +223,7 @@ def explain(
     ]
 
 
-def _settled(work: Callable[[int], tuple[Tensor, Tensor]]) -> Tensor:
+def settled(work: Callable[[int], tuple[Tensor, Tensor]]) -> Tensor:
     """What some work finds, on the CPU. This is where scoring waits for a GPU, and nowhere else.
 
     Args:
@@ -289,16 +293,9 @@ def _prepared(
     shape = (noise_draws(model.config.diffusion), *maps.shape[1:])
     drawn = list(on_each_core(partial(image_noise, shape, seed=seed), images))
     noise = to_device(torch.stack(drawn), model.device)
-    deepest, cells = max(ks, default=0), maps.shape[2] * maps.shape[3]
-    near = model.bank.search(patches(maps), deepest, spare) if deepest > 0 else None
-
-    def prepare(number: int) -> Prepared:
-        rows = slice(number * cells, (number + 1) * cells)
-        own = None if near is None else near.rows(rows)
-        return _edited(model, model.bank, maps[number], noise[number], own, ks)
-
-    prepared = list(on_each_core(prepare, range(len(images)), device=model.device))
-    return prepared, near.sure if near is not None else torch.ones((), device=model.device)
+    starts, sure = edited_maps(model, maps, ks, spare)
+    parts = zip(maps, noise, starts, strict=True)
+    return [Prepared(features=f, noise=n, starts=s) for f, n, s in parts], sure
 
 
 def _prepared_normals(
@@ -308,39 +305,18 @@ def _prepared_normals(
     _require_network(model)
     maps = model.standardised(raw)
     shape = (noise_draws(model.config.diffusion), *maps.shape[1:])
-    prepared, sure = [], torch.ones((), dtype=torch.bool, device=model.device)
-    for number, own_map in enumerate(maps):
+    starts, sure = edited_normals(model, maps, ks, spare)
+    prepared = []
+    for number, (own_map, own) in enumerate(zip(maps, starts, strict=True)):
         drawn = image_noise(shape, raw[number].numpy(), model.seed)
-        bank, near = model.bank, None
-        if max(ks, default=0) > 0:
-            bank, near = nearest_others(model.bank, patches(own_map[None]), max(ks), spare)
-            sure = sure & near.sure
         noise = to_device(drawn, model.device)
-        prepared.append(_edited(model, bank, own_map, noise, near, ks))
+        prepared.append(Prepared(features=own_map, noise=noise, starts=own))
     return prepared, sure
 
 
 def _require_network(model: LafiteModel) -> None:
-    if model.unet is None:
+    if model.network is None or isinstance(model.network, Uniad):
         raise LafiteError("This model has no diffusion network; train it with --detector lafite.")
-
-
-@torch.inference_mode()
-def _edited(
-    model: LafiteModel,
-    bank: MemoryBank,
-    features: Tensor,
-    noise: Tensor,
-    near: Neighbours | None,
-    ks: set[int],
-) -> Prepared:
-    """An image with its features edited for every K, given the nearest members of a bank."""
-    starts = {0: features}
-    for k in sorted(ks - {0}):
-        assert near is not None
-        edited = bank.edit(near.first(k), model.config.edit)
-        starts[k] = edited.T.reshape(features.shape)
-    return Prepared(features=features, noise=noise, starts=starts)
 
 
 def _batches(
@@ -357,18 +333,28 @@ def _batches(
 
 
 def _reconstruct(model: LafiteModel, batch: list[Trajectory]) -> tuple[Tensor, Tensor]:
-    """Reconstructions ``[B, C, grid, grid]`` and error grids ``[B, grid, grid]`` on the device.
+    """Reconstructions ``[B, C, grid, grid]`` and error grids ``[B, grid, grid]`` on the device."""
+    return in_one_shape(model, partial(_run, model), batch)
 
-    The batch is padded with its last trajectory to one size for all. Where a GPU's memory does not
-    hold it, it is taken in smaller pieces, of one size for the rest of the model's life: the
-    result is the same up to rounding.
+
+def in_one_shape(
+    model: LafiteModel, run: Callable[[list[Job]], tuple[Tensor, Tensor]], batch: list[Job]
+) -> tuple[Tensor, Tensor]:
+    """Work on a batch that is padded with its last job to one size for all.
+
+    Where a GPU's memory does not hold it, it is taken in smaller pieces, of one size for the rest
+    of the model's life: the result is the same up to rounding.
+
+    Args:
+        run: gives reconstructions ``[B, C, grid, grid]`` and error grids ``[B, grid, grid]``, on
+            the device.
     """
     size, predictor = model.config.score.batch_size, model.predictor
     assert predictor is not None  # checked before anything is prepared
 
     def in_pieces(piece: int) -> tuple[Tensor, Tensor]:
         padded = batch + [batch[-1]] * (math.ceil(size / piece) * piece - len(batch))
-        parts = [_run(model, padded[at : at + piece]) for at in range(0, size, piece)]
+        parts = [run(padded[at : at + piece]) for at in range(0, size, piece)]
         maps, errors = (torch.cat(found)[: len(batch)] for found in zip(*parts, strict=True))
         return maps, errors
 
@@ -394,7 +380,7 @@ def _run(model: LafiteModel, jobs: list[Trajectory]) -> tuple[Tensor, Tensor]:
         [job.image.starts[job.k] for job in jobs],
         [job.image.noise for job in jobs],
         [job.t for job in jobs],
-        lambda x, t: predictor(x, t, options),
+        lambda x, t: predictor(options, x, t),
         cosine_schedule(model.config.diffusion),
         model.config.diffusion,
     )

@@ -1,4 +1,4 @@
-"""Section 3.3 and 4: training the noise predictor, resumable to the bit on a CPU."""
+"""Sections 3.3 and 4: training a network on features, resumable to the bit on a CPU."""
 
 import csv
 import math
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lafite_core.checkpoint import TrainState, load_checkpoint, save_checkpoint
 from lafite_core.config import LafiteConfig, TrainConfig
@@ -17,11 +17,11 @@ from lafite_core.device import ran_out, uses_bfloat16
 from lafite_core.distributed import ALONE, Group
 from lafite_core.errors import LafiteError
 from lafite_core.files import replacing
+from lafite_core.learning import LEARNERS, Learner
 from lafite_core.parallel import single_threaded
 from lafite_core.progress import Notice, silent
 from lafite_core.step import Stepper
 from lafite_core.supply import Supply
-from lafite_core.unet import UNet
 
 EpochHook = Callable[[int, int, float], None]
 """Called after each epoch with (epochs done, epochs in all, mean loss)."""
@@ -35,13 +35,13 @@ class Trained:
     """What training gives.
 
     Attributes:
-        unet: the moving average of the network, in evaluation mode on the CPU.
+        network: the moving average of its weights, in evaluation mode on the CPU.
         losses: mean loss of every epoch.
         how: JSON-able facts that the result may depend on beyond the configuration: device,
             precision, compile, images per pass, precision of the features, processes.
     """
 
-    unet: UNet
+    network: nn.Module
     losses: list[float]
     how: dict[str, str | int | bool]
 
@@ -67,15 +67,16 @@ def _refusing_full_gpu() -> Iterator[None]:
             raise
         raise LafiteError(
             "The GPU ran out of memory with a single image; choose a smaller grid (features.grid) "
-            "or network (unet.base_channels), or free memory on the GPU."
+            "or a narrower network (unet.base_channels, uniad.width), or free memory on the GPU."
         ) from None
 
 
 @_refusing_full_gpu()
-def train_unet(
+def train_network(
     features: Tensor,
     config: LafiteConfig,
     *,
+    network: str = "unet",
     seed: int,
     device: str = "cpu",
     checkpoint: Path | None = None,
@@ -93,6 +94,7 @@ def train_unet(
     CPU the result does not depend on the number of cores.
 
     Args:
+        network: its name in ``LEARNERS``.
         checkpoint: file that the state is written to now and then, atomically.
         key: identifies data and configuration; a checkpoint with another key is refused.
         resume: go on from ``checkpoint`` if it exists.
@@ -106,11 +108,12 @@ def train_unet(
     """
     options = config.train
     epochs = total_epochs(options, len(features))
+    learner = LEARNERS[network](config, device)
     with single_threaded():
-        state = _fresh(features.shape[1], config, seed, device)
+        state = _fresh(learner, features.shape[1], config, seed, device)
     if resume and checkpoint is not None and checkpoint.exists():
         load_checkpoint(state, checkpoint, key)
-    stepper = Stepper(state, config, device, group, notice)
+    stepper = Stepper(state, learner, config, device, group, notice)
     supply = Supply(features, device, half=uses_bfloat16(options.precision, device))
     due = time.monotonic() + options.checkpoint_seconds
     # Dropout, and nothing else, draws from the global generator; the fork gives it back untouched.
@@ -134,7 +137,7 @@ def train_unet(
     if group.leads:
         write_log(log, state, options, epochs, len(features))
     return Trained(
-        unet=state.average.cpu().to(memory_format=torch.contiguous_format).eval(),
+        network=state.average.cpu().to(memory_format=torch.contiguous_format).eval(),
         losses=state.losses,
         how={
             "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
@@ -157,9 +160,8 @@ def _epoch(supply: Supply, stepper: Stepper, seed: int, checkpoint: Path | None)
     record = torch.zeros(2, len(batches), device=device)
     for number, rows in enumerate(batches):
         x0 = supply.batch(rows)
-        t = torch.randint(1, config.diffusion.steps + 1, (len(x0),), generator=draw, device=device)
-        noise = torch.randn(x0.shape, generator=draw, device=device)
-        record[0, number], record[1, number] = stepper(x0, t, noise)
+        drawn = stepper.learner.draw(x0, draw)
+        record[0, number], record[1, number] = stepper(x0, drawn)
         done = state.epoch * len(batches) + number + 1
         with single_threaded(device):
             _average(state, min(config.train.ema_decay, (1 + done) / (10 + done)))
@@ -197,12 +199,14 @@ def write_log(
             table.writerow([epoch + 1, (epoch + 1) * per_epoch, rate, loss, norm])
 
 
-def _fresh(channels: int, config: LafiteConfig, seed: int, device: str) -> TrainState:
+def _fresh(
+    learner: Learner, channels: int, config: LafiteConfig, seed: int, device: str
+) -> TrainState:
     # Layers initialise from the global generator; fork_rng gives it back untouched.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = UNet(channels, config.unet)
-        average = UNet(channels, config.unet)
+        network = learner.build(channels, config)
+        average = learner.build(channels, config)
     average.load_state_dict(network.state_dict())
     network.to(device).train()
     average.to(device).requires_grad_(False)

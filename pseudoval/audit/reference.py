@@ -125,7 +125,7 @@ def reference_of_normals(
                 backbone=network,
                 folder=Path(folder),
                 seed=0,
-                diffusion=False,
+                network=None,
                 device=device,
                 progress=labelled(progress, category),
             )

@@ -39,6 +39,11 @@ DETECTORS = {
         summary="feature editing and diffusion (Yin et al. 2023)",
         study="t_then_k",
     ),
+    "uniad": DetectorRow(
+        where="pseudoval.detectors.uniad:UniadDetector",
+        summary="a transformer that reconstructs features (You et al. 2022), with feature editing",
+        study="k",
+    ),
     "knn": DetectorRow(
         where="pseudoval.detectors.knn:KnnDetector",
         summary="distance to the nearest patches of normal images",

@@ -118,15 +118,15 @@ class SingleModel:
 class ArrayDetector(SingleModel):
     """A detector whose model is a few arrays, the base for one of your own.
 
-    A subclass has a ``name``, ``parameters``, a ``side`` of the anomaly maps, and the methods
-    ``fit`` and ``score_block``. ``docs/own_detector.py`` is one.
+    A subclass has a ``name``, ``parameters``, a ``side`` of the anomaly maps (None without
+    maps), and the methods ``fit`` and ``score_block``. ``docs/own_detector.py`` is one.
 
     Args:
         arrays: what ``fit`` found.
         info, seed: as in ``SingleModel``.
     """
 
-    side = 256
+    side: int | None = 256
     configurable = False
 
     def __init__(

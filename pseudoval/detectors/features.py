@@ -14,6 +14,7 @@ from lafite_core.config import LafiteConfig
 from lafite_core.fit import FitRequest, feature_source, fit
 from lafite_core.model import LafiteModel
 from lafite_core.parallel import on_each_core
+from lafite_core.predictor import scoring_precision
 from lafite_core.progress import silent
 from pseudoval.data.images import read_rgb
 from pseudoval.detectors.banks import Banks, Fit, keep_parameter
@@ -78,8 +79,8 @@ class FeatureModelDetector(SingleModel):
     """
 
     configurable = True
-    diffusion: bool
-    """Whether the model has a noise predictor."""
+    network: str | None
+    """The network that is trained, a name in ``lafite_core.learning.LEARNERS``; None is none."""
 
     def __init__(self, model: LafiteModel, seed: int, folder: Path) -> None:
         side = model.config.features.image_size
@@ -103,7 +104,7 @@ class FeatureModelDetector(SingleModel):
             backbone=request.backbone(),
             folder=request.out,
             seed=request.seeds[0],
-            diffusion=cls.diffusion,
+            network=cls.network,
             device=request.device,
             resume=True,  # what is not to be taken up has been removed
             cache=request.cache,
@@ -179,6 +180,13 @@ class FeatureModelDetector(SingleModel):
         are left out of the bank.
         """
         raise NotImplementedError
+
+    def provenance(self) -> dict[str, Any]:
+        """See ``Detector``; scores of a network in another arithmetic are not mixed with these."""
+        if self.network is None:
+            return super().provenance()
+        precision = scoring_precision(self.model.config.score, self.model.device)
+        return {**super().provenance(), "precision": precision}
 
     def unfitted(self, configs: Sequence[Config]) -> list[Config]:
         """See ``FitsBanks``; a bank that many configurations lack is fitted with the first."""

@@ -28,7 +28,7 @@ class KnnDetector(FeatureModelDetector):
     """
 
     name = "knn"
-    diffusion = False
+    network = None
     parameters = (K_NEAREST,)
 
     def fitted_parameters(self) -> list[Parameter]:

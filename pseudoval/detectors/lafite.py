@@ -1,14 +1,13 @@
 """LafitE (Yin et al. 2023): feature editing and a diffusion model that reconstructs features."""
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 from torch import Tensor
 
 from lafite_core import sweep
 from lafite_core.model import LafiteModel
-from lafite_core.predictor import scoring_precision
 from pseudoval.detectors.features import FeatureModelDetector, K
 from pseudoval.detectors.protocol import Arrays, Parameter
 from pseudoval.metrics.score_matrix import Config
@@ -27,7 +26,7 @@ class LafiteDetector(FeatureModelDetector):
     """
 
     name = "lafite"
-    diffusion = True
+    network = "unet"
     parameters = (T, K)
 
     def errors_of(
@@ -43,11 +42,6 @@ class LafiteDetector(FeatureModelDetector):
         """See ``FeatureModelDetector``."""
         pairs = [_t_and_k(config) for config in configs]
         return sweep.lafite_normal_errors(model, features, pairs)
-
-    def provenance(self) -> dict[str, Any]:
-        """See ``Detector``; scores in another arithmetic are not mixed with these."""
-        precision = scoring_precision(self.model.config.score, self.model.device)
-        return {**super().provenance(), "precision": precision}
 
     def explain(self, image: np.ndarray, config: Config) -> Arrays:
         """See ``Detector``."""

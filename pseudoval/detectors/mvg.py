@@ -192,7 +192,7 @@ def _pooled_model(request: TrainRequest, info: Mapping[str, Any]) -> LafiteModel
         backbone=request.backbone(),
         standardiser=Standardiser.fit(torch.zeros(1, pooled[0].shape[1], 1, 1), "none"),
         bank=MemoryBank(torch.cat(pooled)),
-        unet=None,
+        network=None,
         seed=request.seeds[0],
         info={**info, "images": len(files)},
     )

@@ -43,7 +43,7 @@ class NormalErrors:
     def wanted(self) -> bool:
         """Whether errors are standardised at all."""
         switch = self.model.config.score.standardise
-        return switch == "position" or (switch == "auto" and self.model.unet is not None)
+        return switch == "position" or (switch == "auto" and self.model.network is not None)
 
     def is_kept(self, fit: Fit, config: Config) -> bool:
         """Whether nothing has to be measured for a configuration, or its file is there."""

@@ -20,6 +20,9 @@ METRICS = {
 }
 """What is computed per category, and its heading."""
 
+EDITING = ("lafite", "uniad")
+"""Detectors that edit features with K neighbours; K = 0 is no editing."""
+
 MEAN, STD = "mean", "inter_category_std"
 
 
@@ -46,8 +49,8 @@ def category_metrics(matrix: ScoreMatrix, config: Config) -> dict[str, np.ndarra
 
 
 def variants(detector: str, params: Config) -> dict[str, dict[str, float | str]]:
-    """The configurations to report by name: LafitE's also without feature editing."""
-    if detector != "lafite":
+    """The configurations to report by name: also without feature editing, where there is some."""
+    if detector not in EDITING:
         return {detector: dict(params)}
     return {"with editing": dict(params), "without editing": {**params, "k": 0}}
 

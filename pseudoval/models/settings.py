@@ -8,24 +8,35 @@ from typing import Any
 
 from lafite_core.config import SECTIONS, LafiteConfig
 from lafite_core.config import preset as named_preset
+from lafite_core.uniad_presets import uniad_preset
 from pseudoval.errors import UserError
+
+PRESETS = {"uniad": uniad_preset}
+"""The presets of a detector that has its own."""
 
 SCORING = ("diffusion.sampling_steps", "diffusion.evaluations", "diffusion.eta")
 """Options, beside those of ``score``, that a trained model can be scored with another value of."""
 
 
 def configuration(
-    preset: str, backbone: str | None, epochs: int | None, settings: Mapping[str, str]
+    preset: str,
+    backbone: str | None,
+    epochs: int | None,
+    settings: Mapping[str, str],
+    detector: str = "lafite",
 ) -> LafiteConfig:
     """The configuration of a preset with single options replaced.
 
     ``--epochs`` means exactly that many: it switches ``train.min_steps`` off.
 
+    Args:
+        detector: whose preset it is.
+
     Raises:
         UserError: an unknown option or a value of the wrong kind.
         LafiteError: an unknown preset or a value out of range.
     """
-    value = named_preset(preset).to_json()
+    value = PRESETS.get(detector, named_preset)(preset).to_json()
     if backbone is not None:
         value["features"]["backbone"] = backbone
     if epochs is not None:

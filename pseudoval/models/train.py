@@ -70,7 +70,7 @@ def train(
     options = settings or {}
     config = None
     if detector_class(detector).configurable:
-        config = configuration(preset, backbone, epochs, options)
+        config = configuration(preset, backbone, epochs, options, detector)
     elif backbone or weights or epochs or options:
         raise UserError(
             f"The detector {detector} has no backbone, epochs or other options; leave them out."

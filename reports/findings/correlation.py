@@ -271,9 +271,12 @@ def _results(source: Source, config: Config, category: str) -> Results:
 
 
 def _without_editing(source: Source) -> Config | None:
-    """The configuration with the chosen t and no feature editing, if it was scored."""
-    plain = [c for c in source.pseudo.configs if c in source.scored and not c.get("k", 0)]
-    same = (c for c in plain if "t" in c and c["t"] == source.params.get("t"))
+    """The chosen configuration without feature editing (K = 0), if it was scored."""
+    plain = [c for c in source.pseudo.configs if c in source.scored and c.get("k") == 0]
+    others = [{name: value for name, value in c.items() if name != "k"} for c in plain]
+    same = (
+        c for c, other in zip(plain, others, strict=True) if other.items() <= source.params.items()
+    )
     return next(same, None)
 
 

@@ -97,7 +97,7 @@ def joint_tpe(detector: Detector, t: Given | None = None, k: Given | None = None
 
 
 def k_only(detector: Detector, t: Given | None = None, k: Given | None = None) -> Study:
-    """The study of the nearest-neighbour detector: K alone.
+    """The study of nearest neighbours, and of UniAD from no editing on (K = 0): K alone.
 
     Raises:
         UserError: a grid over t was given.
@@ -109,11 +109,12 @@ def k_only(detector: Detector, t: Given | None = None, k: Given | None = None) -
     """
     if t is not None:
         raise UserError("The study k has no parameter t; leave --t out.")
+    lowest = _parameter(detector, "k").low if detector.name == "uniad" else 1
     return Study(
         name="k",
-        detector="knn",
+        detector="uniad" if detector.name == "uniad" else "knn",
         summary="nearest neighbours K",
-        stages=(Stage(name="k", grid={"k": grid(detector, "k", k)}),),
+        stages=(Stage(name="k", grid={"k": grid(detector, "k", k, lowest)}),),
     )
 
 

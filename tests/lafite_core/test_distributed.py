@@ -12,7 +12,7 @@ from tiny_training import CONFIG, features
 
 from lafite_core.distributed import ALONE, join
 from lafite_core.errors import LafiteError
-from lafite_core.train import train_unet
+from lafite_core.train import train_network
 
 SCRIPT = """
 import sys
@@ -21,7 +21,7 @@ import torch
 sys.path.insert(0, sys.argv[2])
 from tiny_training import CONFIG, features
 from lafite_core.distributed import join, leave
-from lafite_core.train import train_unet
+from lafite_core.train import train_network
 from lafite_core.unet import UNet
 
 group, device = join("cpu")
@@ -35,7 +35,7 @@ def limited(network, x, t):
 
 UNet.forward = limited
 log = Path(sys.argv[1])
-trained = train_unet(features(), CONFIG, seed=1, log=log, group=group)
+trained = train_network(features(), CONFIG, seed=1, log=log, group=group)
 assert log.exists() or not group.leads
 assert trained.how["processes"] == 2
 assert trained.how["micro_batch"] == (2 if group.leads else 1)
@@ -74,7 +74,7 @@ def test_two_processes_train_like_one(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     alone = tmp_path / "one.csv"
-    train_unet(features(), CONFIG, seed=1, log=alone)
+    train_network(features(), CONFIG, seed=1, log=alone)
     one, two = ([*csv.DictReader(path.open())] for path in (alone, log))
     for name in ("loss", "gradient_norm"):
         wanted = torch.tensor([float(row[name]) for row in one])

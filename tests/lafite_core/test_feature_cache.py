@@ -279,7 +279,7 @@ def request(folder: Path, count: int = len(IMAGES), **options: Any) -> FitReques
     keys = [str(number) for number in range(count)]
     backbone = make_backbone(CONFIG)
     return FitRequest(keys=keys, config=LafiteConfig(features=CONFIG), backbone=backbone,
-                      folder=folder, seed=0, diffusion=False, **options)  # fmt: skip
+                      folder=folder, seed=0, network=None, **options)  # fmt: skip
 
 
 def test_writers_of_one_name_on_one_disk_do_not_meet(

@@ -32,7 +32,7 @@ def fitted(folder: Path, keep_rate: float = 0.1, **options: Any) -> LafiteModel:
     config = LafiteConfig(features=FEATURES, edit=EditConfig(keep_rate=keep_rate))
     keys = [str(seed) for seed in range(12)]
     request = FitRequest(keys=keys, config=config, backbone=make_backbone(FEATURES), folder=folder,
-                         seed=0, diffusion=False, **options)  # fmt: skip
+                         seed=0, network=None, **options)  # fmt: skip
     return fit([texture(seed, 64) for seed in range(12)], request)
 
 

@@ -34,6 +34,15 @@ def test_an_option_of_another_version_is_named(folder: Path) -> None:
         LafiteModel.load(folder)
 
 
+def test_a_model_from_before_a_section_of_options_is_read(folder: Path) -> None:
+    model = LafiteModel.load(folder)
+    found = json.loads((folder / "model.json").read_text())
+    del found["config"]["uniad"]
+    sha256 = model._sha256({name: found[name] for name in model.header()})
+    change(folder, config=found["config"], model_sha256=sha256)
+    assert LafiteModel.load(folder).config == model.config
+
+
 @pytest.mark.parametrize("name", ["bank", "unet"])
 def test_a_changed_byte_is_noticed(folder: Path, name: str) -> None:
     path = folder / f"{name}.safetensors"

@@ -23,7 +23,7 @@ from lafite_core.errors import LafiteError
 from lafite_core.fit import fit
 from lafite_core.model import LafiteModel
 from lafite_core.supply import Supply
-from lafite_core.train import train_unet
+from lafite_core.train import train_network
 from lafite_core.train_features import FEATURES
 
 DEVICES = pytest.mark.parametrize("device", ["cuda", "cuda:1"])
@@ -244,9 +244,9 @@ def test_a_search_without_memory_goes_on_in_parts(room: float) -> None:
 @DEVICES
 def test_training_is_that_of_the_cpu(device: str) -> None:
     config = with_train(precision="float32")
-    base = train_unet(features(), config, seed=1).losses
+    base = train_network(features(), config, seed=1).losses
     with pretended_gpu() as gpu:
-        found = train_unet(features(), config, seed=1, device=device).losses
+        found = train_network(features(), config, seed=1, device=device).losses
     assert np.allclose(base, found, atol=1e-5)
     assert gpu.used.total() == 0, "nothing of it stays on the GPU"
 
@@ -259,7 +259,7 @@ def trained(count: int, device: str, memory: float = 1e9, **options: Any) -> tup
     """A training of two epochs, and what the GPU saw of it."""
     config = with_train(epochs=2, **options)
     with pretended_gpu(memory=memory) as gpu:
-        return train_unet(many(count), config, seed=1, device=device), gpu
+        return train_network(many(count), config, seed=1, device=device), gpu
 
 
 @pytest.mark.parametrize("streamed", [True, False])
@@ -279,7 +279,7 @@ def test_training_never_waits_for_the_device_within_an_epoch(
 def test_one_graph_is_compiled_whatever_the_number_of_images() -> None:
     shapes = [set(trained(count, "cuda")[1].shapes) for count in (2, 8, 11)]
     assert shapes[0] == shapes[1] == shapes[2] and len(shapes[0]) == 1
-    base = train_unet(many(11), with_train(epochs=2), seed=1).losses
+    base = train_network(many(11), with_train(epochs=2), seed=1).losses
     found, _ = trained(11, "cuda", precision="float32")
     assert np.allclose(base, found.losses, atol=1e-5)
 

@@ -184,8 +184,8 @@ def test_resume_reads_features_instead_of_images(folder: Path, tmp_path: Path) -
     again = fit([], request(tmp_path, resume=True))
     assert again.sha256() == LafiteModel.load(folder).sha256()
     (tmp_path / FEATURES).write_bytes(b"cut short")
-    other = fit(pictures(6, 0), request(tmp_path, resume=True, diffusion=False))
-    assert other.unet is None
+    other = fit(pictures(6, 0), request(tmp_path, resume=True, network=None))
+    assert other.network is None
     with pytest.raises(LafiteError, match="no diffusion network"):
         sweep.lafite_errors(other, pictures(1, 0), [(25, 0)], seed=0)
 
@@ -265,9 +265,9 @@ class Crowded(torch.nn.Module):
 def test_without_memory_for_a_batch_it_is_taken_in_pieces(
     model: LafiteModel, room: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert model.unet is not None
-    crowded = Crowded(model.unet, room)
-    other = dataclasses.replace(model, unet=crowded)
+    assert model.network is not None
+    crowded = Crowded(model.network, room)
+    other = dataclasses.replace(model, network=crowded)
     base = sweep.lafite_errors(model, pictures(2, 1), GRID, seed=0)
     for _ in range(2):
         found = sweep.lafite_errors(other, pictures(2, 1), GRID, seed=0)
@@ -279,7 +279,7 @@ def test_without_memory_for_a_batch_it_is_taken_in_pieces(
 
 
 def test_without_memory_for_one_trajectory_there_is_a_sentence(model: LafiteModel) -> None:
-    assert model.unet is not None
-    other = dataclasses.replace(model, unet=Crowded(model.unet, 0))
+    assert model.network is not None
+    other = dataclasses.replace(model, network=Crowded(model.network, 0))
     with pytest.raises(LafiteError, match="does not hold the model and one trajectory"):
         sweep.lafite_errors(other, pictures(1, 1), GRID, seed=0)

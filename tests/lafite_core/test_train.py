@@ -12,7 +12,7 @@ from tiny_training import CONFIG, features, with_train
 
 from lafite_core.config import LafiteConfig, Target, TrainConfig
 from lafite_core.errors import LafiteError
-from lafite_core.train import Trained, learning_rate, total_epochs, train_unet
+from lafite_core.train import Trained, learning_rate, total_epochs, train_network
 
 
 def with_target(target: Target) -> LafiteConfig:
@@ -34,26 +34,26 @@ def stop_after(epochs: int):  # type: ignore[no-untyped-def]
 
 
 def equal(one: Trained, two: Trained) -> bool:
-    pairs = zip(one.unet.parameters(), two.unet.parameters(), strict=True)
+    pairs = zip(one.network.parameters(), two.network.parameters(), strict=True)
     return one.losses == two.losses and all(torch.equal(a, b) for a, b in pairs)
 
 
 def half_trained(folder: Path) -> Path:
     path = folder / "checkpoint.safetensors"
     with pytest.raises(Stop):
-        train_unet(features(), CONFIG, seed=1, checkpoint=path, key="a", hook=stop_after(3))
+        train_network(features(), CONFIG, seed=1, checkpoint=path, key="a", hook=stop_after(3))
     return path
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_resumed_training_equals_an_uninterrupted_one(tmp_path: Path, dropout: float) -> None:
     config = dataclasses.replace(CONFIG, unet=dataclasses.replace(CONFIG.unet, dropout=dropout))
-    whole = train_unet(features(), config, seed=1, log=tmp_path / "whole.csv")
+    whole = train_network(features(), config, seed=1, log=tmp_path / "whole.csv")
     path = tmp_path / "checkpoint.safetensors"
     with pytest.raises(Stop):
-        train_unet(features(), config, seed=1, checkpoint=path, key="a", hook=stop_after(3))
+        train_network(features(), config, seed=1, checkpoint=path, key="a", hook=stop_after(3))
     again: list[int] = []
-    resumed = train_unet(
+    resumed = train_network(
         features(), config, seed=1, checkpoint=path, key="a", resume=True,
         hook=lambda done, total, loss: again.append(done), log=tmp_path / "resumed.csv",
     )  # fmt: skip
@@ -65,14 +65,14 @@ def test_resumed_training_equals_an_uninterrupted_one(tmp_path: Path, dropout: f
 
 def test_same_seed_same_network_and_global_state_untouched() -> None:
     state = torch.get_rng_state()
-    one = train_unet(features(), CONFIG, seed=1)
+    one = train_network(features(), CONFIG, seed=1)
     torch.randn(3)
-    two = train_unet(features(), CONFIG, seed=1)
-    other = train_unet(features(), CONFIG, seed=2)
+    two = train_network(features(), CONFIG, seed=1)
+    other = train_network(features(), CONFIG, seed=2)
     assert equal(one, two)
-    assert not torch.equal(one.unet.entry.weight, other.unet.entry.weight)
+    assert not torch.equal(one.network.entry.weight, other.network.entry.weight)
     torch.set_rng_state(state)
-    train_unet(features(), CONFIG, seed=1)
+    train_network(features(), CONFIG, seed=1)
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -81,14 +81,14 @@ def test_training_lowers_the_loss(target: Target) -> None:
     """One fixed map: its noise can be told exactly, so the loss must fall well below its start."""
     still = features()[:1].expand(8, -1, -1, -1)
     config = with_train(with_target(target), epochs=40, batch_size=8, learning_rate=5e-3)
-    losses = train_unet(still, config, seed=0).losses
+    losses = train_network(still, config, seed=0).losses
     assert losses[0] > 0.8
     assert sum(losses[-8:]) / 8 < 0.6
 
 
 def test_the_log_has_a_row_per_epoch(tmp_path: Path) -> None:
     path = tmp_path / "losses.csv"
-    losses = train_unet(features(), CONFIG, seed=1, log=path).losses
+    losses = train_network(features(), CONFIG, seed=1, log=path).losses
     rows = list(csv.DictReader(path.open()))
     assert [float(row["loss"]) for row in rows] == losses
     assert [int(row["steps"]) for row in rows] == [3, 6, 9, 12, 15, 18]
@@ -102,23 +102,23 @@ def test_the_rate_drops_after_the_share_of_the_epochs() -> None:
 
 
 def test_without_averaging_the_last_weights_are_used() -> None:
-    plain = train_unet(features(), with_train(ema_decay=0.0), seed=1)
-    averaged = train_unet(features(), with_train(ema_decay=0.999), seed=1)
+    plain = train_network(features(), with_train(ema_decay=0.0), seed=1)
+    averaged = train_network(features(), with_train(ema_decay=0.999), seed=1)
     assert plain.losses == averaged.losses
-    assert not torch.equal(plain.unet.entry.weight, averaged.unet.entry.weight)
+    assert not torch.equal(plain.network.entry.weight, averaged.network.entry.weight)
 
 
 def test_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
     path = half_trained(tmp_path)
     with pytest.raises(LafiteError, match="another training"):
-        train_unet(features(), CONFIG, seed=1, checkpoint=path, key="b", resume=True)
+        train_network(features(), CONFIG, seed=1, checkpoint=path, key="b", resume=True)
 
 
 def test_checkpoint_that_was_cut_short_is_refused(tmp_path: Path) -> None:
     path = half_trained(tmp_path)
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(LafiteError, match=r"checkpoint.safetensors is damaged"):
-        train_unet(features(), CONFIG, seed=1, checkpoint=path, key="a", resume=True)
+        train_network(features(), CONFIG, seed=1, checkpoint=path, key="a", resume=True)
 
 
 def test_checkpoint_with_a_changed_byte_is_refused(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_checkpoint_with_a_changed_byte_is_refused(tmp_path: Path) -> None:
     content[-5] ^= 1
     path.write_bytes(bytes(content))
     with pytest.raises(LafiteError, match="does not match its own hash"):
-        train_unet(features(), CONFIG, seed=1, checkpoint=path, key="a", resume=True)
+        train_network(features(), CONFIG, seed=1, checkpoint=path, key="a", resume=True)
 
 
 def test_checkpoint_of_an_older_format_is_refused(tmp_path: Path) -> None:
@@ -137,14 +137,14 @@ def test_checkpoint_of_an_older_format_is_refused(tmp_path: Path) -> None:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     save_file(tensors, path, about)
     with pytest.raises(LafiteError, match="another version"):
-        train_unet(features(), CONFIG, seed=1, checkpoint=path, key="a", resume=True)
+        train_network(features(), CONFIG, seed=1, checkpoint=path, key="a", resume=True)
 
 
 def test_a_loss_that_is_not_a_number_stops_the_training() -> None:
     broken = features()
     broken[3] = float("nan")
     with pytest.raises(LafiteError, match=r"epoch 1, step [123] .*learning_rate below 0.001"):
-        train_unet(broken, CONFIG, seed=0)
+        train_network(broken, CONFIG, seed=0)
 
 
 def test_a_broken_training_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
@@ -157,9 +157,9 @@ def test_a_broken_training_keeps_the_last_good_checkpoint(tmp_path: Path) -> Non
             turning[2] = float("inf")
 
     with pytest.raises(LafiteError, match=r"epoch 4, step .*checkpoint.safetensors.*is kept"):
-        train_unet(turning, CONFIG, seed=1, checkpoint=path, key="a", hook=spoil)
-    resumed = train_unet(features(), CONFIG, seed=1, checkpoint=path, key="a", resume=True)
-    assert equal(resumed, train_unet(features(), CONFIG, seed=1))
+        train_network(turning, CONFIG, seed=1, checkpoint=path, key="a", hook=spoil)
+    resumed = train_network(features(), CONFIG, seed=1, checkpoint=path, key="a", resume=True)
+    assert equal(resumed, train_network(features(), CONFIG, seed=1))
 
 
 def test_small_sets_get_their_steps() -> None:

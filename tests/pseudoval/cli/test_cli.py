@@ -222,7 +222,7 @@ def test_interrupted_training_is_not_thrown_away(
     shutil.copytree(road / "pseudo", tmp_path / "pseudo")
     train = road_commands(tmp_path)[1]
     with monkeypatch.context() as patch:
-        patch.setattr("lafite_core.fit.train_unet", lambda *a, **o: (_ for _ in ()).throw(
+        patch.setattr("lafite_core.fit.train_network", lambda *a, **o: (_ for _ in ()).throw(
             KeyboardInterrupt))  # fmt: skip
         assert run(train) == 130
     assert "--resume goes on" in capsys.readouterr().err

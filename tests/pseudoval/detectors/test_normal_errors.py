@@ -124,5 +124,5 @@ def test_the_default_is_for_models_with_a_noise_predictor(folder: Path) -> None:
     assert CONFIG.score.standardise == "auto"
     model = LafiteModel.load(folder)
     assert LafiteDetector(model, 0, folder).normal_errors.wanted
-    model.unet = None
+    model.network = None
     assert not LafiteDetector(model, 0, folder).normal_errors.wanted

@@ -21,7 +21,7 @@ def test_a_row_names_a_class_that_exists(name: str) -> None:
 
 
 def test_an_unknown_detector_is_refused() -> None:
-    with pytest.raises(UserError, match=r"'nearest'.*lafite, knn, mvg"):
+    with pytest.raises(UserError, match=r"'nearest'.*lafite, uniad, knn, mvg"):
         detector_class("nearest")
 
 

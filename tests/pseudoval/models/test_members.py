@@ -68,7 +68,7 @@ def test_interrupted_in_the_second_seed_goes_on_without_the_first(
 ) -> None:
     from lafite_core import fit
 
-    honest, extract = fit.train_unet, FeatureExtractor.extract
+    honest, extract = fit.train_network, FeatureExtractor.extract
     seeds, extracted = [], []
 
     def dies(*arguments, **options):  # type: ignore[no-untyped-def]
@@ -82,7 +82,7 @@ def test_interrupted_in_the_second_seed_goes_on_without_the_first(
         return extract(*arguments)
 
     monkeypatch.setattr(FeatureExtractor, "extract", counted)
-    monkeypatch.setattr("lafite_core.fit.train_unet", dies)
+    monkeypatch.setattr("lafite_core.fit.train_network", dies)
     out = tmp_path / "model"
     train = with_options(road_commands(road)[1], "--seeds", "2", out=out)
     assert run(train) == 130
@@ -94,7 +94,7 @@ def test_interrupted_in_the_second_seed_goes_on_without_the_first(
     refused(capsys, train, "unfinished training")
     first = contents(out / "seed-0")
     monkeypatch.setattr(
-        "lafite_core.fit.train_unet", lambda *a, **o: seeds.append(o["seed"]) or honest(*a, **o)
+        "lafite_core.fit.train_network", lambda *a, **o: seeds.append(o["seed"]) or honest(*a, **o)
     )
     seeds.clear()
     assert run([*train, "--resume"]) == 0
