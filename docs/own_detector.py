@@ -1,118 +1,91 @@
-"""A detector of one's own, tuned on a pseudo set and judged on the real test set.
+"""A detector of one's own: a small network that repaints an image from a thumbnail of it.
 
+    cd docs
     pseudoval build DATA
-    python docs/own_detector.py DATA pseudo run
+    pseudoval check-detector own_detector:Repaint DATA
+    pseudoval train DATA --detector own_detector:Repaint
+    pseudoval tune
+    pseudoval evaluate run DATA
+    pseudoval report run
 
-At the end stands the regret: what it cost to choose without labels.
-
-It compares thumbnails with the mean thumbnail of the training normals. ``side``, the size of the
-thumbnails, needs a new fit; ``percent``, how much of the difference map is averaged, does not.
+Trained on normal images alone, it repaints what it has seen; where an image looks otherwise, by
+more than the normals did on average at that place, there is an anomaly. ``width`` needs a new fit,
+``blur`` and ``error`` do not.
 """
 
-import json
-import sys
-from collections.abc import Iterable, Sequence
-from functools import cache
-from pathlib import Path
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
 
-from pseudoval.data.images import read_rgb
-from pseudoval.detectors import Block, Detector, Parameter
-from pseudoval.detectors.base import ArrayDetector
-from pseudoval.detectors.per_category import PerCategoryDetector
-from pseudoval.metrics.score_matrix import Config
-from pseudoval.pseudo_set.manifest import load_manifest
-from pseudoval.scoring import evaluate_run
-from reports import verdict, write_report
-from studies import Outcome, Stage, Study, run_study
+from pseudoval.detectors import Parameter
 
-SIDE = Parameter(
-    name="side", low=2, high=64, grid=(4, 8, 16, 32), default=16, needs_fit=True,
-    meaning="side of the thumbnails in pixels",
-)  # fmt: skip
-PERCENT = Parameter(
-    name="percent", low=1, high=100, grid=(1, 10, 50), default=10, needs_fit=False,
-    meaning="share of the difference map that the score is the mean of, the highest first",
-)  # fmt: skip
+SIDE, STEPS, BATCH, FLOOR = 64, 60, 8, 0.02
 
 
-class Thumbnails(ArrayDetector):
-    """Difference to the mean thumbnail of the normals, in standard deviations."""
+class Repaint:
+    """A convolutional network, and how far its picture is from the image."""
 
-    name = "thumbnails"
-    parameters = (PERCENT, SIDE)
-    side = 128
-
-    @classmethod
-    def fit(cls, images: Iterable[np.ndarray], seed: int) -> dict[str, np.ndarray]:
-        """Thumbnails of the largest side; smaller ones are made of them."""
-        return {"normals": np.array([thumbnail(image, SIDE.high) for image in images])}
-
-    @cache  # noqa: B019 (there are few sides)
-    def fitted(self, side: int) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and deviation ``[side, side, 3]`` of the normals; fitted once for each side."""
-        small = np.array([thumbnail(image, side) for image in self.arrays["normals"]])
-        return small.mean(axis=0), small.std(axis=0) + 1
-
-    def score_block(self, images: Sequence[np.ndarray], configs: Sequence[Config]) -> Block:
-        """Scores, and maps of one size for all of them."""
-        scores = np.empty((len(configs), len(images)))
-        coarse = np.empty((len(configs), len(images), 32, 32), dtype=np.float32)
-        for row, config in enumerate(configs):
-            side = cast(int, config.get("side", SIDE.default))
-            mean, std = self.fitted(side)
-            for column, image in enumerate(images):
-                far = np.abs((thumbnail(image, side) - mean) / std).mean(axis=2)
-                highest = np.sort(far.ravel())[::-1]
-                taken = max(1, round(far.size * float(config["percent"]) / 100))
-                scores[row, column] = highest[:taken].mean()
-                coarse[row, column] = cv2.resize(far, (32, 32))
-        return Block(scores=scores, coarse=coarse)
-
-
-def thumbnail(image: np.ndarray, side: int) -> np.ndarray:
-    """``[side, side, 3]`` float, each cell the mean of its pixels."""
-    return cv2.resize(image.astype(np.float32), (side, side), interpolation=cv2.INTER_AREA)
-
-
-def side_then_percent(detector: Detector, t: Any = None, k: Any = None) -> Study:
-    """First the size of the thumbnails, then how much of the map counts."""
-    return Study(
-        name="side_then_percent",
-        detector="thumbnails",
-        summary="side of the thumbnails, then percent of the map",
-        stages=(
-            Stage(name="side", grid={"side": SIDE.grid}, fixed={"percent": PERCENT.default}),
-            Stage(name="percent", grid={"percent": PERCENT.grid}, inherits=("side",)),
-        ),
+    parameters = (
+        Parameter("blur", grid=(0.5, 1.0, 2.0, 4.0), meaning="of the map, in cells"),
+        Parameter("error", grid=("absolute", "squared"), meaning="of a pixel"),
+        Parameter("width", grid=(4, 8), needs_fit=True, meaning="channels of the network"),
     )
+    seed: int
+    device: str
+
+    def fit(self, images: Sequence[np.ndarray], *, width: int) -> dict[str, Any]:
+        """Train on the normals; the global random states are seeded already."""
+        network = painter(width).to(self.device)
+        normals = torch.stack([as_tensor(image) for image in images]).to(self.device)
+        optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
+        for _ in range(STEPS):
+            batch = normals[torch.randint(len(normals), (BATCH,))]
+            loss = residual(network, batch).square().mean()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        with torch.no_grad():
+            usual = torch.stack([residual(network, one[None])[0].abs() for one in normals]).mean(0)
+        return {"network": network.state_dict(), "usual": usual, "width": width}
+
+    def load(self, state: dict[str, Any]) -> tuple[nn.Module, Tensor]:
+        """The network, once in a process, and the usual error of each pixel."""
+        network = painter(state["width"])
+        network.load_state_dict(state["network"])
+        return network.to(self.device).eval(), state["usual"].to(self.device)
+
+    def score(self, loaded: Any, image: np.ndarray, *, blur: float, error: str) -> Any:
+        """The mean of the highest hundredth of the anomaly map, and the map."""
+        network, usual = loaded
+        with torch.no_grad():
+            far = residual(network, as_tensor(image)[None].to(self.device))[0].abs()
+        ratio = (far / (usual + FLOOR)).mean(dim=0).cpu().numpy()
+        anomaly = cv2.GaussianBlur(ratio**2 if error == "squared" else ratio, (0, 0), blur)
+        return np.sort(anomaly.ravel())[-anomaly.size // 100 :].mean(), anomaly
 
 
-def fit(data: Path, pseudo: Path) -> Detector:
-    """A detector for each category, from the normals that the pseudo set does not hold out."""
-    manifest = load_manifest(pseudo)
-    held_out = set(manifest["heldout_train"])
-    members = {}
-    for category in manifest["categories"]:
-        paths = sorted((data / category / "train" / "good").iterdir())
-        normals = [read_rgb(p) for p in paths if p.relative_to(data).as_posix() not in held_out]
-        info = {"categories": [category], "split_sha256": manifest["split_sha256"]}
-        members[category] = Thumbnails(Thumbnails.fit(normals, seed=0), info)
-    return PerCategoryDetector(members)
+def painter(width: int) -> nn.Module:
+    """What a blurred image lacks."""
+    return nn.Sequential(
+        nn.Conv2d(3, width, 5, padding=2), nn.ReLU(),
+        nn.Conv2d(width, width, 5, padding=2), nn.ReLU(),
+        nn.Conv2d(width, 3, 5, padding=2),
+    )  # fmt: skip
 
 
-def tune(detector: Detector, pseudo: Path, out: Path) -> Outcome:
-    """Choose on the pseudo set."""
-    return run_study(side_then_percent, model=detector, pseudo=pseudo, out=out)
+def residual(network: nn.Module, images: Tensor) -> Tensor:
+    """``[B, 3, SIDE, SIDE]``: an image minus what is painted over its thumbnail."""
+    small = functional.avg_pool2d(images, 8)
+    rough = functional.interpolate(small, size=SIDE, mode="bilinear", align_corners=False)
+    return images - rough - network(rough)
 
 
-if __name__ == "__main__":
-    data, pseudo, out = map(Path, sys.argv[1:4])
-    detector = fit(data, pseudo)
-    print(tune(detector, pseudo, out).trials.to_string(index=False))
-    evaluate_run(out, data, detector=detector)
-    write_report([out])
-    print(verdict(json.loads((out / "report" / "correlation.json").read_text())))
+def as_tensor(image: np.ndarray) -> Tensor:
+    """``[3, SIDE, SIDE]`` float32 in [0, 1]."""
+    small = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    return torch.from_numpy(small).permute(2, 0, 1).float() / 255

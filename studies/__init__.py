@@ -10,6 +10,7 @@ from studies.design.built_in import (
     joint_tpe,
     k_only,
     k_then_t,
+    staged,
     stages_then_k,
     t_then_k,
 )
@@ -20,5 +21,5 @@ from studies.run import Outcome, run_study
 
 __all__ = [
     "STUDIES", "Outcome", "Range", "Stage", "Study", "components_then_levels", "joint", "joint_tpe",
-    "k_only", "k_then_t", "read_study", "run_study", "stages_then_k", "t_then_k",
+    "k_only", "k_then_t", "read_study", "run_study", "staged", "stages_then_k", "t_then_k",
 ]  # fmt: skip

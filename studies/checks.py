@@ -1,6 +1,6 @@
 """What a study refuses before anything is scored."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,29 @@ def check_objective(objective: str, rule: str) -> None:
             f"The rule {rule} needs a bootstrap, and the objective {objective} has none: pixel "
             "figures are kept by category, not by image. Choose --rule best, or an image objective."
         )
+
+
+def check_grids(plan: Study, names: Iterable[str]) -> None:
+    """Refuse a grid that a study does not search.
+
+    Args:
+        names: of the parameters that a grid was given for.
+
+    Raises:
+        UserError: naming the first such parameter.
+    """
+    searched = plan.grids()
+    for name in names:
+        if name not in searched:
+            raise UserError(
+                f"The study {plan.name} has no parameter {name}, only {', '.join(searched)}; leave "
+                f"--{option_of(name)} out."
+            )
+
+
+def option_of(name: str) -> str:
+    """The option that gives a grid over a parameter."""
+    return name if name in ("t", "k") else f"grid {name}=..."
 
 
 def check_sets(manifests: Sequence[tuple[Path, Mapping[str, Any]]]) -> None:

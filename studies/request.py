@@ -17,13 +17,21 @@ from pseudoval.pseudo_set.manifest import load_manifest, pseudo_items
 from pseudoval.statistics.objectives import MACRO
 from pseudoval.statistics.rules import BEST
 from pseudoval.tasks import Workers
-from studies.checks import check_images, check_objective, check_repeats, check_sets, check_study
-from studies.design.built_in import STUDIES, Maker
+from studies.checks import (
+    check_grids,
+    check_images,
+    check_objective,
+    check_repeats,
+    check_sets,
+    check_study,
+    option_of,
+)
+from studies.design.built_in import STUDIES, Grids, Maker
 from studies.design.ranges import Given
 from studies.design.sampler_names import sampler_of
 from studies.design.stages import Study, searched
 from studies.design.study_files import read_study
-from studies.search.members import Member, joint_sha256, members_are, open_members
+from studies.search.members import Member, joint_sha256, members_are, number, open_members
 from studies.search.prepared import PreparedStudy
 from studies.search.storage import JOURNAL, shown
 
@@ -40,8 +48,7 @@ class StudyRequest:
     model: Path | Detector
     pseudo: tuple[Path, ...]
     out: Path
-    t: Given | None
-    k: Given | None
+    grids: Mapping[str, Given]
     trials: int | None
     sampler: str | BaseSampler | None
     objective: str | None
@@ -97,7 +104,9 @@ def prepare(request: StudyRequest, workers: Workers) -> PreparedStudy:
         on_workers=workers.executor is not None,
     )  # fmt: skip
     name, own = sampler_of(request.sampler)
-    plan = searched(make(members[0].detector, request.t, request.k), name, request.trials)
+    plan = make(members[0].detector, request.grids)
+    check_grids(plan, request.grids)
+    plan = searched(plan, name, request.trials)
     header = _header(request, plan, members, manifests[0][1]["categories"])
     study = PreparedStudy(
         plan=plan, members=members, out=request.out, header=header, workers=workers, sampler=own
@@ -128,7 +137,9 @@ def _header(
         "grids": plan.grids(),
         "stages": [stage.described() for stage in plan.stages],
         "defaults": {p.name: p.default for p in tuned},
-        "ranges": {p.name: [p.low, p.high] for p in tuned if p.kind != "categorical"},
+        "ranges": {
+            p.name: [number(p.low), number(p.high)] for p in tuned if p.kind != "categorical"
+        },
         "seed": request.noise_seed,
         "repeats": request.repeats,
         "device": request.device,
@@ -171,9 +182,11 @@ def _maker(study: str | Path | Maker) -> Maker:
             "that ends in .toml."
         )
 
-    def read(detector: Detector, t: Given | None, k: Given | None) -> Study:
-        if t is not None or k is not None:
-            raise UserError(f"{path} has grids of its own; leave --t and --k out.")
+    def read(detector: Detector, grids: Grids) -> Study:
+        if grids:
+            raise UserError(
+                f"{path} has grids of its own; leave --{option_of(next(iter(grids)))} out."
+            )
         return read_study(path, detector)
 
     return read

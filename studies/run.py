@@ -92,6 +92,7 @@ def run_study(
     out: str | Path,
     t: Given | None = None,
     k: Given | None = None,
+    grids: Mapping[str, Given] | None = None,
     trials: int | None = None,
     sampler: str | BaseSampler | None = None,
     objective: str | None = None,
@@ -117,12 +118,12 @@ def run_study(
     Args:
         study: a name in ``studies.STUDIES``, one of those functions, or a TOML file.
         model: a MODEL folder, trained on the split of the pseudo set; or any object that keeps the
-            protocol ``pseudoval.detectors.Detector`` (``docs/own_detector.py`` is one), whose
-            noise has the seed of its own.
+            protocol ``pseudoval.detectors.Detector``, whose noise has the seed of its own.
         pseudo: a PSEUDO folder, or several on one split; the choice is made on their mean.
         out: the RUN folder.
         t, k: values to try, a list or a range such as ``{"from": 25, "to": 900}``, to which
             ``"step": 25`` or ``"log": True`` may be added; None is the detector's own grid.
+        grids: the same of any parameter, by its name.
         trials: how many configurations a sampler tries in each stage.
         sampler: searches the stages instead of what the study says: ``grid``, or a sampler of
             Optuna's, by name (``tpe``, ``random``, ``qmc``, ``gp``, ...), seeded with ``seed``, or
@@ -165,11 +166,13 @@ def run_study(
         >>> sorted(outcome.best["params"])
         ['k', 't']
     """
+    given = {"t": t, "k": k, **(grids or {})}
     sets = [pseudo] if isinstance(pseudo, str | Path) else pseudo
     request = StudyRequest(
         study=study, model=Path(model) if isinstance(model, str) else model,
-        pseudo=tuple(Path(folder) for folder in sets), out=Path(out), t=t, k=k, trials=trials,
-        sampler=sampler,
+        pseudo=tuple(Path(folder) for folder in sets), out=Path(out),
+        grids={name: one for name, one in given.items() if one is not None},
+        trials=trials, sampler=sampler,
         objective=objective, rule=rule, seed=seed, repeats=repeats, settings=settings,
         device=device, overwrite=overwrite, audit_share=audit_share,
         cache=Path(cache) if isinstance(cache, str) else cache, storage=storage,
@@ -209,6 +212,7 @@ def _run(
             best = runs.read_best(out)
         if share_of(best) < share:
             score_off_path(study, share, progress)
+        _warn_of_falling(best, study.header["detector"], notice)
         if difference := workers.difference():
             notice(difference)
             runs.write_header(out, {**runs.read_header(out), "workers": sorted(workers.kinds)})
@@ -239,6 +243,16 @@ def _begin(study: PreparedStudy, overwrite: bool) -> None:
     if overwrite or not (study.out / runs.HEADER).exists():
         runs.write_header(study.out, study.header)
     start_member_runs(study.members, study.header)
+
+
+def _warn_of_falling(best: runs.Best, detector: str, notice: Callable[[str], None]) -> None:
+    """Say so where even the best configuration of a study is worse than chance."""
+    known = [v for stage in best["stages"] for v in stage["pseudo_auroc"] if v is not None]
+    if known and max(known) < 0.5:
+        notice(
+            f"Scores of {detector} may fall with anomaly: the highest pseudo AUROC is "
+            f"{max(known):.3f}. Higher must be more anomalous; nothing was turned round."
+        )
 
 
 def _has_failed(best: runs.Best) -> bool:

@@ -28,7 +28,7 @@ from pseudoval.cli.options import (
     tune_options,
 )
 from pseudoval.cli.output import audit_lines, build_lines, choice_lines
-from pseudoval.detectors import DETECTORS
+from pseudoval.detectors import all_detectors
 from pseudoval.errors import UserError
 from pseudoval.progress import Progress
 
@@ -94,8 +94,8 @@ def build(data: Path, out: Path, categories: str | None, **options: Any) -> None
 @click.argument("data", type=PATH)
 @click.option("--pseudo", type=PATH, default=Path("pseudo"), show_default=True)
 @click.option("--out", type=PATH, help="[default: model; with --refit: refit]")
-@click.option("--detector", type=click.Choice([*DETECTORS]), default="lafite",
-              show_default=True)  # fmt: skip
+@click.option("--detector", metavar="NAME|MODULE:CLASS", default="lafite", show_default=True,
+              help="See 'pseudoval studies'; or a class of your own.")  # fmt: skip
 @click.option("--preset", type=click.Choice(["cpu", "paper", "demo"]), default="cpu",
               show_default=True)  # fmt: skip
 @click.option("--backbone", help="A timm model name, or filterbank.  [default: the preset's]")
@@ -240,6 +240,24 @@ def audit(pseudo: Path, out: Path, **options: Any) -> None:
     click.echo(f"{write_audit_page(out)}")
 
 
+@cli.command(name="check-detector")
+@click.argument("detector", metavar="MODULE:CLASS")
+@click.argument("data", type=PATH)
+@device_option
+def check_detector(detector: str, data: Path, device: str) -> None:
+    """Try a detector of your own on a few normals of DATA: does it keep its contract?"""
+    from pseudoval.scoring.conformance import check_detector as checks_of
+
+    checks = []
+    for check in checks_of(detector, data, device=device):
+        checks.append(check)
+        click.echo(f"{'BREAKS' if check.breach else 'ok':<7}{check.name}: "
+                   f"{check.breach or check.seen}")  # fmt: skip
+    broken = [check.name for check in checks if check.breach]
+    if broken:
+        raise UserError(f"{detector} breaks its contract: {', '.join(broken)}.")
+
+
 @cli.command(name="studies")
 def list_studies() -> None:
     """List the studies, objectives, rules and samplers that tune knows, and the detectors."""
@@ -256,8 +274,8 @@ def list_studies() -> None:
         "--objective NAME or NAME+NAME": {name: row.summary for name, row in OBJECTIVES.items()},
         "--rule NAME": {name: rule.summary for name, rule in RULES.items()},
         "train --detector NAME": {
-            name: f"{row.summary}; its study is {row.study or 'a file'}"
-            for name, row in DETECTORS.items()
+            name: f"{row.summary}; its study is {row.study}"
+            for name, row in all_detectors().items()
         },
     }
     for title, known in tables.items():

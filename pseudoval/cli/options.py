@@ -103,31 +103,6 @@ def executor_options(command: Command) -> Command:
     )(with_executor)  # fmt: skip
 
 
-def values(context: click.Context, option: click.Parameter, text: str | None) -> Any:
-    """``25,50,100`` as a list of numbers; ``25..900`` and ``25..900:25`` as a study file has it."""
-    if text is None:
-        return None
-    try:
-        if ".." not in text:
-            return [_number(part) for part in text.split(",")]
-        ends, _, step = text.partition(":")
-        low, _, high = ends.partition("..")
-        found = {"from": _number(low), "to": _number(high)}
-        return {**found, "step": _number(step)} if step else found
-    except ValueError:
-        raise click.BadParameter(
-            f"{text!r} is neither a list such as 25,50,100 nor a range such as 25..900 or "
-            "25..900:25"
-        ) from None
-
-
-def _number(text: str) -> float:
-    try:
-        return int(text)
-    except ValueError:
-        return float(text)
-
-
 def assignments(context: click.Context, option: click.Parameter, texts: tuple[str, ...]) -> Any:
     """``name=value`` pairs as a mapping."""
     found = {}
@@ -182,10 +157,13 @@ tune_options = together(
                  show_default=True, help="May be repeated: sets on one split, chosen on their "
                  "mean."),
     click.option("--out", type=PATH, default=Path("run"), show_default=True),
-    click.option("--t", callback=values, metavar="LIST|RANGE",
+    click.option("--t", metavar="LIST|RANGE",
                  help="Values of t: a list such as 25,50,100, every 25th with 25..900:25, or "
                  "with --trials a range, 25..900."),
-    click.option("--k", callback=values, metavar="LIST|RANGE", help="The same of K."),
+    click.option("--k", metavar="LIST|RANGE", help="The same of K."),
+    click.option("--grid", "grids", multiple=True, callback=assignments,
+                 metavar="NAME=LIST|RANGE", help="The same of any parameter of the detector; names "
+                 "with commas in them are parted by semicolons. May be repeated."),
     click.option("--trials", type=click.IntRange(1), metavar="N",
                  help="Try so many configurations in each stage that a sampler searches."),
     click.option("--sampler", metavar="NAME", help="What searches the stages: grid, or a sampler "

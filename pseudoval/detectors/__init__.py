@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
 
 from pseudoval.detectors.protocol import (
     Block,
@@ -25,13 +27,16 @@ class DetectorRow:
     Attributes:
         where: ``module:Class`` of a ``TrainedDetector``, imported when it is needed.
         summary: one line for a person.
-        study: the built-in study that tune takes by default; "" if it needs a study file.
+        study: the built-in study that tune takes by default.
     """
 
     where: str
     summary: str
     study: str
 
+
+STAGED = "staged"
+"""The study of a detector without one of its own: its parameters one after another."""
 
 DETECTORS = {
     "lafite": DetectorRow(
@@ -57,21 +62,63 @@ DETECTORS = {
 }
 
 
-def detector_class(name: str) -> type[TrainedDetector]:
-    """The class of a detector by its name in ``DETECTORS``.
+ENTRY_POINTS = "pseudoval.detectors"
+"""The group of entry points by which other packages announce detectors: ``name = module:Class``."""
+
+
+def all_detectors() -> dict[str, DetectorRow]:
+    """Every detector by name: those of ``DETECTORS``, then those that other packages announce."""
+    announced = {
+        point.name: DetectorRow(
+            where=point.value,
+            summary=f"of the package {point.dist.name}" if point.dist else "of another package",
+            study=STAGED,
+        )
+        for point in entry_points(group=ENTRY_POINTS)
+    }
+    return {**DETECTORS, **{name: row for name, row in announced.items() if name not in DETECTORS}}
+
+
+def find_detector(name: str) -> DetectorRow:
+    """The row of a detector by its name in ``all_detectors``, or as ``module:Class``.
 
     Raises:
         UserError: there is no such detector.
     """
-    if name not in DETECTORS:
-        raise UserError(f"There is no detector {name!r}; the detectors are {', '.join(DETECTORS)}.")
-    module, _, attribute = DETECTORS[name].where.partition(":")
-    found: type[TrainedDetector] = getattr(import_module(module), attribute)
+    known = all_detectors()
+    if name in known:
+        return known[name]
+    if ":" in name:
+        return DetectorRow(where=name, summary="one's own", study=STAGED)
+    raise UserError(
+        f"There is no detector {name!r}; the detectors are {', '.join(known)}, and one of your own "
+        "as MODULE:CLASS."
+    )
+
+
+def detector_class(name: str) -> type[TrainedDetector]:
+    """The class of a detector; a simple one (``pseudoval.detectors.own``) behind the protocol.
+
+    Raises:
+        UserError: there is no such detector, or its class is none.
+    """
+    row = find_detector(name)
+    found: type[TrainedDetector]
+    if row in DETECTORS.values():
+        module, _, attribute = row.where.partition(":")
+        found = getattr(import_module(module), attribute)
+        return found
+    from pseudoval.detectors.own import own_detector  # brings torch
+    from pseudoval.detectors.own_class import import_class
+
+    own: Any = import_class(row.where)
+    keeps_protocol = hasattr(own, "train") and hasattr(own, "open")
+    found = own if keeps_protocol else own_detector(name, own)
     return found
 
 
 __all__ = [
     "DETECTORS", "Block", "Detector", "DetectorRow", "ExplainsTogether", "ExtractsFeatures",
     "FitsBanks", "OpenRequest", "Parameter", "TrainRequest", "TrainedDetector", "Value",
-    "detector_class",
+    "all_detectors", "detector_class", "find_detector",
 ]  # fmt: skip

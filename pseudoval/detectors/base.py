@@ -1,6 +1,6 @@
-"""What detectors of one model share, and a base for one of your own."""
+"""What detectors of one model share."""
 
-import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,21 +8,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pseudoval.data.files import FORMAT_VERSION, read_json, read_npz, write_json, write_npz
-from pseudoval.data.images import read_rgb
-from pseudoval.detectors.protocol import (
-    Arrays,
-    Block,
-    Detector,
-    OpenRequest,
-    Parameter,
-    TrainRequest,
-)
+from pseudoval.data.files import read_json
+from pseudoval.detectors.protocol import Arrays, Block, Detector, Parameter
 from pseudoval.errors import UserError
 from pseudoval.metrics.score_matrix import Config
 
 MODEL = "model.json"
-ARRAYS = "model.npz"
 
 
 class SingleModel:
@@ -76,9 +67,10 @@ class SingleModel:
         needed = [p.name for p in self.parameters if not p.needs_fit]
         optional = [p.name for p in self.parameters if p.needs_fit]
         if not set(needed) <= set(config) <= {*needed, *optional}:
+            has = " and ".join(needed) or "nothing"
             more = f", and may have {' and '.join(optional)}" if optional else ""
             raise UserError(
-                f"A configuration of {self.name} has {' and '.join(needed)}{more}; not "
+                f"A configuration of {self.name} has {has}{more}; not "
                 f"{', '.join(config) or 'nothing'}."
             )
 
@@ -115,69 +107,6 @@ class SingleModel:
         }
 
 
-class ArrayDetector(SingleModel):
-    """A detector whose model is a few arrays, the base for one of your own.
-
-    A subclass has a ``name``, ``parameters``, a ``side`` of the anomaly maps (None without
-    maps), and the methods ``fit`` and ``score_block``. ``docs/own_detector.py`` is one.
-
-    Args:
-        arrays: what ``fit`` found.
-        info, seed: as in ``SingleModel``.
-    """
-
-    side: int | None = 256
-    configurable = False
-
-    def __init__(
-        self, arrays: Mapping[str, np.ndarray], info: Mapping[str, Any], seed: int = 0
-    ) -> None:
-        digest = hashlib.sha256(self.name.encode())
-        for name in sorted(arrays):
-            array = np.ascontiguousarray(arrays[name])
-            digest.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
-        super().__init__(info, seed=seed, model_sha256=digest.hexdigest(), map_side=self.side)
-        self.arrays = dict(arrays)
-
-    @classmethod
-    def fit(cls, images: Iterable[np.ndarray], seed: int) -> dict[str, np.ndarray]:
-        """The arrays of a model.
-
-        Args:
-            images: uint8 RGB ``[H, W, 3]`` normals, which can be read once.
-            seed: of what is drawn at random.
-        """
-        raise NotImplementedError
-
-    @classmethod
-    def train(cls, request: TrainRequest, info: Mapping[str, Any]) -> None:
-        """See ``TrainedDetector``."""
-        files, seed = request.files(), request.seeds[0]
-        arrays = cls.fit((read_rgb(path) for path, _ in files), seed)
-        write_npz(request.out / ARRAYS, arrays)
-        content = {
-            "format_version": FORMAT_VERSION,
-            "config": None,
-            "seed": seed,
-            "model_sha256": cls(arrays, info, seed).model_sha256,
-            "info": {**info, "images": len(files)},
-        }
-        write_json(request.out / MODEL, content)
-
-    @classmethod
-    def open(cls, request: OpenRequest) -> Detector:
-        """See ``TrainedDetector``."""
-        folder = request.folder
-        about = read_model_json(folder)
-        found = cls(read_npz(folder / ARRAYS, "The model"), about["info"], request.seed)
-        if found.model_sha256 != about["model_sha256"]:
-            raise UserError(
-                f"The model in {folder} does not match its hash: a file was changed. Train it "
-                "again or restore it."
-            )
-        return found
-
-
 def read_model_json(folder: Path) -> dict[str, Any]:
     """``model.json``: ``config``, ``seed``, ``model_sha256`` and ``info`` of a finished model.
 
@@ -210,6 +139,8 @@ def check_values(parameters: Iterable[Parameter], config: Config) -> None:
             whole = parameter.kind == "int"
             sound = type(value) is int or (type(value) is float and not whole)
             sound = sound and parameter.low <= float(value) <= parameter.high
-            what = f"a {'whole ' * whole}number from {parameter.low} to {parameter.high}"
+            what = f"a {'whole ' * whole}number"
+            if math.isfinite(parameter.low) or math.isfinite(parameter.high):
+                what += f" from {parameter.low} to {parameter.high}"
         if not sound:
             raise UserError(f"{parameter.name} = {value} cannot be scored; it must be {what}.")

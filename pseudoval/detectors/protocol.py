@@ -3,13 +3,16 @@
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
+from pseudoval.errors import UserError
 from pseudoval.metrics.score_matrix import Config
+from pseudoval.metrics.spacing import geometric
 from pseudoval.progress import ProgressCallback
 
 Arrays = dict[str, np.ndarray]
@@ -18,33 +21,103 @@ Value = float | str
 """A value of a parameter: a whole number, a number, or text."""
 
 
-@dataclass(frozen=True, kw_only=True)
+Kind = Literal["int", "float", "categorical"]
+DERIVED: Any = None
+"""What is left to be derived from the other attributes."""
+
+
+@dataclass(frozen=True)
 class Parameter:
     """A parameter that a detector can be tuned over.
 
+    A name and a grid are enough: ``Parameter("k", grid=(1, 5, 9))``.
+
     Attributes:
-        kind: ``int``, ``float``, or ``categorical`` for text and for codes, such as the digits of
-            feature stages, where a value half-way between two others means nothing.
-        low, high: the range of numbers that make sense; none of a categorical parameter.
-        log: whether a search over a range draws from it evenly in the logarithm.
         grid: the values that a study tries by default, numbers ascending; of a categorical
             parameter all values that there are, unless the detector's ``check`` takes others.
-        default: a fixed choice to compare with.
+        default: a fixed choice to compare with; by default the middle one of numbers (of two the
+            lower), the first of names.
         needs_fit: whether another value needs a new fit, or only new scores. Such a parameter may
             be left out of a configuration, which then is scored with the value that the model was
             fitted with.
+        kind: ``int``, ``float``, or ``categorical`` for text and for codes, such as the digits of
+            feature stages, where a value half-way between two others means nothing; by default
+            what the values of the grid are.
+        low, high: the range of numbers that make sense; none of a categorical parameter.
+        log: whether a search over a range draws from it evenly in the logarithm; by default if
+            the grid is ``geometric``.
         meaning: one line for a person, with the unit.
+
+    Raises:
+        UserError: an empty grid, equal values or values of several kinds in it, or a default that
+            is not one of them.
     """
 
     name: str
-    kind: Literal["int", "float", "categorical"] = "int"
+    _: KW_ONLY
+    grid: tuple[Value, ...]
+    default: Value = DERIVED
+    needs_fit: bool = False
+    kind: Kind = DERIVED
     low: float = -math.inf
     high: float = math.inf
-    log: bool = False
-    grid: tuple[Value, ...]
-    default: Value
-    needs_fit: bool
-    meaning: str
+    log: bool = DERIVED
+    meaning: str = ""
+
+    def __post_init__(self) -> None:
+        kind = self.kind or self._kind()
+        grid = tuple(self.grid) if kind != "float" else tuple(map(float, self.grid))
+        if len(set(grid)) < len(grid):
+            twice = next(value for value in grid if grid.count(value) > 1)
+            raise UserError(f"The grid of {self.name} has {twice!r} twice; keep one of them.")
+        if kind != "categorical":
+            grid = tuple(sorted(grid, key=float))
+        default = self.default
+        if default is None and grid:  # a model may be too small for any value
+            default = grid[0 if kind == "categorical" else (len(grid) - 1) // 2]
+        log = kind != "categorical" and geometric(grid) if self.log is None else self.log
+        for name, value in {"kind": kind, "grid": grid, "default": default, "log": log}.items():
+            object.__setattr__(self, name, value)
+
+    def value_of(self, text: str) -> Value:
+        """A value as the command line has it; a name or a code that is not in the grid is kept.
+
+        Raises:
+            UserError: not a number, where it takes numbers.
+        """
+        named = {str(value): value for value in self.grid}
+        if self.kind == "categorical" and (text in named or isinstance(self.default, str)):
+            return named.get(text, text)
+        for kind in (int, float):
+            with suppress(ValueError):
+                return kind(text) if self.kind != "float" else float(text)
+        raise UserError(f"{self.name} takes numbers, and {text!r} is none.")
+
+    def _kind(self) -> Kind:
+        """What the values of the grid are."""
+        listed = list(self.grid) if isinstance(self.grid, tuple | list) else []
+        values = listed if self.default is None else [*listed, self.default]
+        kinds = {type(value) for value in values}
+        infinite = any(type(value) is float and not math.isfinite(value) for value in values)
+        if not listed or infinite or not kinds <= {int, float, str}:
+            raise UserError(
+                f"The grid of {self.name} is {self.grid!r}, its default {self.default!r}; give "
+                "numbers or names, such as grid=(1, 5, 9)."
+            )
+        if kinds == {int}:
+            return "int"
+        if str not in kinds:
+            return "float"
+        if kinds != {str}:
+            raise UserError(
+                f"The grid of {self.name} and its default have numbers and names: {values!r}; "
+                "write all of them as names."
+            )
+        if self.default is not None and self.default not in self.grid:
+            raise UserError(
+                f"The default of {self.name} is {self.default!r}, which is not in its grid; add it."
+            )
+        return "categorical"
 
 
 def limited(parameter: Parameter, high: float) -> Parameter:
@@ -173,11 +246,15 @@ class TrainRequest:
 
     Attributes:
         out: the MODEL folder.
-        detector: a name in ``pseudoval.detectors.DETECTORS``.
+        detector: a name that ``pseudoval.detectors.detector_class`` knows.
+        values: of parameters that need a fit, to train with instead of their defaults; of a
+            detector without a configuration.
         config: a ``lafite_core.config.LafiteConfig``; None for a detector without options.
         backbone: makes the feature extractor of the configuration.
         images: file and SHA-256 of every normal to train on, by category.
         split_sha256: None if nothing is held out.
+        pairs: a few held-out normals by category, each with an anomaly that was made of it, for a
+            warning where scores fall with anomaly; nothing is fitted on them.
         seeds: of the models; more than one go to ``out/seed-S``.
         per_category: a model for each category in ``CATEGORY``, instead of one for all.
         refit: the choice that the model is refitted with; None for a model that is to be tuned.
@@ -198,6 +275,8 @@ class TrainRequest:
     per_category: bool
     preset: str | None
     refit: Mapping[str, Any] | None = None
+    values: Mapping[str, Value] = field(default_factory=dict)
+    pairs: Mapping[str, Sequence[tuple[Path, Path]]] = field(default_factory=dict)
     device: str
     resume: bool
     overwrite: bool

@@ -46,7 +46,7 @@ class RunHeader(TypedDict):
     grids: dict[str, ValuesForm]
     stages: list[StageHeader]
     defaults: Params
-    ranges: dict[str, list[float]]
+    ranges: dict[str, list[float | None]]
     seed: int
     repeats: int
     device: str

@@ -107,8 +107,8 @@ def _travelling(request: TrainRequest) -> TrainRequest:
     }
     cache = request.cache and request.cache.absolute()
     return replace(
-        request, out=request.out.absolute(), images=images, cache=cache, progress=silent,
-        notice=None,
+        request, out=request.out.absolute(), images=images, pairs={}, cache=cache,
+        progress=silent, notice=None,
     )  # fmt: skip
 
 

@@ -29,6 +29,8 @@ def fit_one(request: TrainRequest) -> None:
     if request.refit is not None:
         hashes = [sha256 for _, sha256 in request.files()]
         info["refit"] = {**request.refit, "images_sha256": sha256_json(hashes)}
+    if request.values:
+        info["set"] = dict(request.values)
     group = request.group
     group.wait()  # the first process has made the folder ready
     finished = (request.out / MODEL).exists()
@@ -61,6 +63,7 @@ def require_same(about: Mapping[str, Any], request: TrainRequest, info: Mapping[
         "seed": (about["seed"], request.seeds[0]),
         "split": (found["split_sha256"], info["split_sha256"]),
         "set of categories": (sorted(found["categories"]), sorted(info["categories"])),
+        "--set": (found.get("set"), info.get("set")),
         "choice or images": (found.get("refit"), info.get("refit")),
     }
     for name, (there, requested) in wanted.items():

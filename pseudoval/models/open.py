@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pseudoval.data.files import require_folder
-from pseudoval.detectors import DETECTORS, Detector, OpenRequest, detector_class
+from pseudoval.detectors import Detector, OpenRequest, detector_class, find_detector
 from pseudoval.detectors.base import read_model_json
 from pseudoval.detectors.per_category import PerCategoryDetector
 from pseudoval.errors import UserError
@@ -88,13 +88,10 @@ def default_study(folder: Path) -> str:
     """The built-in study for the detector in a MODEL folder.
 
     Raises:
-        UserError: not a MODEL folder, or of a detector without a study of its own.
+        UserError: not a MODEL folder, or of an unknown detector.
     """
     require_folder(folder, "model", "pseudoval train")
-    name = read_model_json(layout(folder)[0])["info"]["detector"]
-    if name not in DETECTORS or not DETECTORS[name].study:
-        raise UserError(f"There is no built-in study for the detector {name}; give --study FILE.")
-    return DETECTORS[name].study
+    return find_detector(read_model_json(layout(folder)[0])["info"]["detector"]).study
 
 
 def open_detectors(folder: Path, **options: Any) -> dict[str, Detector]:

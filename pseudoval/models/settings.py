@@ -3,12 +3,14 @@
 import dataclasses
 import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lafite_core.config import SECTIONS, LafiteConfig
 from lafite_core.config import preset as named_preset
 from lafite_core.uniad_presets import uniad_preset
+from pseudoval.detectors import Parameter, Value
+from pseudoval.detectors.base import check_values
 from pseudoval.errors import UserError
 
 PRESETS = {"uniad": uniad_preset}
@@ -94,6 +96,24 @@ def parse_option(name: str, text: str, kind: Any) -> Any:
         return kind(text)
     except ValueError:
         raise UserError(f"The option {name} cannot be {text!r}.") from None
+
+
+def fit_values(
+    detector: str, parameters: Sequence[Parameter], settings: Mapping[str, str]
+) -> dict[str, Value]:
+    """What a detector's parameters that need a fit are set to, from text.
+
+    Raises:
+        UserError: there is no such parameter, or it needs no fit, or the value is of another kind.
+    """
+    known = {p.name: p for p in parameters if p.needs_fit}
+    for name in settings:
+        if name not in known:
+            names = f"only {', '.join(known)}" if known else "for nothing of it needs a fit"
+            raise UserError(f"{name} of {detector} cannot be set for a training, {names}.")
+    found = {name: known[name].value_of(text) for name, text in settings.items()}
+    check_values([known[name] for name in found], found)
+    return found
 
 
 def find_device(name: str) -> str:

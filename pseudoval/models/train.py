@@ -12,11 +12,12 @@ from pseudoval.detectors import TrainRequest, detector_class
 from pseudoval.detectors.base import read_model_json
 from pseudoval.errors import UserError
 from pseudoval.metrics.runs import load_run
+from pseudoval.models.direction import pairs_of
 from pseudoval.models.fit import fit_all
 from pseudoval.models.members import cache_folder, layout, recorded_sha256
-from pseudoval.models.settings import configuration, scoring_configuration
+from pseudoval.models.settings import configuration, fit_values, scoring_configuration
 from pseudoval.progress import ProgressCallback, silent
-from pseudoval.pseudo_set.manifest import bank_normals, load_manifest
+from pseudoval.pseudo_set.manifest import bank_normals, load_manifest, pseudo_items
 
 
 def train(
@@ -49,9 +50,11 @@ def train(
         data: root in the MVTec layout.
         pseudo: the pseudo set that holds out normals of the same DATA.
         out: the MODEL folder.
-        detector: a name in ``pseudoval.detectors.DETECTORS``. Those without options know no
-            preset, backbone, weights, epochs or settings.
-        settings: any option of ``lafite_core.config`` as ``section.name``: text.
+        detector: a name in ``pseudoval.detectors.DETECTORS``, one that another package announces,
+            or one's own as ``module:Class``; see ``pseudoval.detectors.own``. Those know no
+            preset, backbone, weights or epochs.
+        settings: any option of ``lafite_core.config`` as ``section.name``: text; of one's own
+            detector parameters that need a fit, with the value to train with.
         seeds: how many models to train, with the seeds ``seed``, ``seed + 1`` and so on; more
             than one go to ``out/seed-S``.
         per_category: a model for each category in ``CATEGORY``, instead of one for all.
@@ -68,13 +71,13 @@ def train(
         UserError: see the sentence.
     """
     options = settings or {}
-    config = None
-    if detector_class(detector).configurable:
+    config, values, kind = None, {}, detector_class(detector)
+    if kind.configurable:
         config = configuration(preset, backbone, epochs, options, detector)
-    elif backbone or weights or epochs or options:
-        raise UserError(
-            f"The detector {detector} has no backbone, epochs or other options; leave them out."
-        )
+    elif backbone or weights or epochs:
+        raise UserError(f"The detector {detector} has no backbone and no epochs; leave them out.")
+    else:
+        values = fit_values(detector, kind.parameters, options)
     require_folder(pseudo, "pseudo", "pseudoval build DATA")
     manifest = load_manifest(pseudo)
     normals = bank_normals(data, manifest)
@@ -91,6 +94,8 @@ def train(
             seeds=range(seed, seed + seeds),
             per_category=per_category,
             preset=preset if config is not None else None,
+            values=values,
+            pairs={} if kind.configurable else pairs_of(pseudo_items(pseudo, manifest)),
             device=device,
             resume=resume,
             overwrite=overwrite,

@@ -10,7 +10,7 @@ import numpy as np
 from pseudoval.data.dataset import ImageItem, test_items
 from pseudoval.data.files import claimed, clear_folder, read_json, sha256_json, write_json
 from pseudoval.data.locks import locked
-from pseudoval.detectors import DETECTORS, Detector
+from pseudoval.detectors import Detector, all_detectors
 from pseudoval.errors import UserError
 from pseudoval.metrics.image_metrics import require_both_classes
 from pseudoval.metrics.result_table import result_table, variants, write_result_table
@@ -171,7 +171,7 @@ def _open_tuned(run: Run, device: str, cache: Path | bool, workers: Workers) -> 
         UserError: its MODEL is missing, or an object was tuned.
     """
     name = run.header["detector"]
-    if name not in DETECTORS:
+    if ":" not in name and name not in all_detectors():
         raise UserError(
             f"{run.folder} was tuned with an object, the detector {name}; call "
             "pseudoval.scoring.evaluate_run(run, data, detector=...) with it."

@@ -19,7 +19,7 @@ class FitBank:
     config: Config
 
     def __str__(self) -> str:
-        return f"Fitting a memory bank for {self.category} with {dict(self.config)}"
+        return f"Fitting what {dict(self.config)} needs for {self.category}"
 
     def run(self) -> None:
         """See ``FitsBanks.fit_bank``."""
@@ -54,6 +54,6 @@ def fit_banks(
     def keep(task: FitBank, result: None) -> None:
         nonlocal done
         done += 1
-        progress("memory banks", done, len(tasks))
+        progress("fits", done, len(tasks))
 
     run_tasks(tasks.values(), workers.executor, keep, kinds=workers.kinds)

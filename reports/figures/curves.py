@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
+from pseudoval.metrics.spacing import geometric
 from reports.figures.style import INK, MUTED, PSEUDO, TEST, axis_label, numeric, short, styled
 from reports.findings.names import digits, points
 
@@ -181,13 +182,13 @@ def _limits(stages: Iterable[Mapping[str, Any]]) -> tuple[float, float]:
 
 
 def _scale_x(axes: Axes, stage: Mapping[str, Any], small: bool) -> None:
-    """K spans decades and gets a logarithmic axis; names are evenly spaced; the rest is linear."""
+    """Logarithmic for K and other geometric values; names are evenly spaced; the rest is linear."""
     values = stage["values"]
     if not numeric(values):
         shown = [] if small else range(0, len(values), math.ceil(len(values) / NAMED_TICKS))
         labels = [short(str(values[index]), 22) for index in shown]
         axes.set_xticks(shown, labels, rotation=40, ha="right", rotation_mode="anchor")
-    elif stage["param"] == "k" and min(values) > 0:
+    elif geometric(values) or (stage["param"] == "k" and min(values) > 0):
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(FixedLocator(_spread(values, 4 if small else 12)))
         axes.xaxis.set_major_formatter("{x:g}")

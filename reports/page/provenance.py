@@ -59,9 +59,10 @@ def _tune(run: Run, out: str) -> list[str]:
     if "study_file" in header:
         options.append(("study", beside(header["study_file"])))
     else:
-        grids = {name: header["grids"].get(name) for name in ("t", "k")}
+        grids = {name: _values(grid) for name, grid in header["grids"].items()}
         options.append(("study", header["study"]))
-        options += [(name, _values(grid)) for name, grid in grids.items() if grid]
+        options += [(name, grids.pop(name)) for name in ("t", "k") if name in grids]
+        options += [("grid", f"{name}={values}") for name, values in grids.items()]
     options += [(name, header[name]) for name in ("sampler", "trials") if name in header]
     options += [("set", f"{name}={value}") for name, value in header["scoring"].items()]
     options += [(name, header[name]) for name in ("objective", "rule", "seed", "repeats", "device")]
@@ -75,7 +76,8 @@ def _tune(run: Run, out: str) -> list[str]:
 def _values(grid: ValuesForm) -> str:
     """The values of a parameter as an option has them."""
     if isinstance(grid, list):
-        return ",".join(map(str, grid))
+        named = any("," in str(value) for value in grid)
+        return (";" if named else ",").join(map(str, grid))
     step = "" if grid["step"] is None else f":{grid['step']}"
     return f"{grid['from']}..{grid['to']}{step}"
 

@@ -64,21 +64,23 @@ class Range:
 Values = tuple[Value, ...] | Range
 """What a stage tries of a parameter."""
 
-Given = Sequence[Value] | Mapping[str, Any] | Range
+Given = str | Sequence[Value] | Mapping[str, Any] | Range
 """The same as a caller gives it; a mapping is ``{"from": 25, "to": 900, "step": 25}``, where
-``step`` and ``log`` may be missing."""
+``step`` and ``log`` may be missing; a text is what the command line has, see ``read_values``."""
 
 
-def values_of(parameter: Parameter, given: Given | None, lowest: float = 1) -> Values:
+def values_of(parameter: Parameter, given: Given | None, lowest: float | None = None) -> Values:
     """The values of a parameter, numbers ascending and without repeats.
 
     Args:
         given: None is the detector's own grid.
-        lowest: that a number may be.
+        lowest: that a whole number may be; None is the parameter's own.
 
     Raises:
         UserError: nothing in it, of another kind, too low, or from high to low.
     """
+    if isinstance(given, str):
+        given = read_values(parameter, given)
     if isinstance(given, Range):
         given = {key: value for key, value in given.described().items() if value is not None}
     if isinstance(given, Mapping):
@@ -86,6 +88,7 @@ def values_of(parameter: Parameter, given: Given | None, lowest: float = 1) -> V
     else:
         chosen = listed(parameter, parameter.grid if given is None else given)
     first = chosen.low if isinstance(chosen, Range) else chosen[0]
+    lowest = parameter.low if lowest is None else lowest
     if parameter.kind == "int" and float(first) < lowest:
         raise UserError(
             f"The grid over {parameter.name} starts at {first}; the lowest is {lowest}."
@@ -93,8 +96,42 @@ def values_of(parameter: Parameter, given: Given | None, lowest: float = 1) -> V
     return chosen
 
 
+def read_values(parameter: Parameter, text: str) -> list[Value] | dict[str, Any]:
+    """``25,50,100`` as a list; ``25..900`` and ``25..900:25`` as a study file has a range.
+
+    Names that have commas in them are parted by semicolons: ``2;2,3``.
+
+    Raises:
+        UserError: neither of these.
+    """
+    if parameter.kind == "categorical":
+        whole = text in map(str, parameter.grid)
+        parts = [text] if whole else text.split(";" if ";" in text else ",")
+        return [parameter.value_of(part) for part in parts]
+    try:
+        if ".." not in text:
+            return [_number(part) for part in text.split(",")]
+        ends, _, step = text.partition(":")
+        low, _, high = ends.partition("..")
+        found = {"from": _number(low), "to": _number(high)}
+        return {**found, "step": _number(step)} if step else found
+    except ValueError:
+        raise UserError(
+            f"The values of {parameter.name} cannot be read: {text!r} is neither a list such as "
+            "25,50,100 nor a range such as 25..900 or 25..900:25."
+        ) from None
+
+
+def _number(text: str) -> float:
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
+
+
 def listed(parameter: Parameter, given: Sequence[Value]) -> tuple[Value, ...]:
     """The same of a list."""
+    given = [given] if isinstance(given, str) else given
     if not all(_fits(parameter, value) for value in given):
         raise UserError(
             f"The values of {parameter.name} are {list(given)!r}; give {_KINDS[parameter.kind]}, "

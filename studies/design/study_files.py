@@ -169,7 +169,7 @@ def _values(parameter: Parameter, given: Any) -> Values:
             f"The values of {parameter.name} are {given!r}; give a list, a range or "
             f'"default", such as values.{parameter.name} = {list(parameter.grid[:3])!r}.'
         )
-    return values_of(parameter, None if given == "default" else given, lowest=0)
+    return values_of(parameter, None if given == "default" else given)
 
 
 def _check_keys(table: Any, kinds: Mapping[str, type]) -> None:

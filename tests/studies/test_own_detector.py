@@ -1,72 +1,97 @@
-"""The documented example of a detector of one's own, with a parameter that needs a new fit."""
+"""The documented example of a detector of one's own, from the shell commands that it names."""
 
 import json
-import runpy
-from functools import cache
+import os
+import subprocess
+import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from helpers import refused
 
 from pseudoval.cli.commands import run
 from pseudoval.errors import UserError
+from pseudoval.models.open import open_detector
+from pseudoval.models.train import train
 from pseudoval.scoring import evaluate_run
-from studies import run_study
+from studies import run_study, staged
 
-SCRIPT = Path(__file__).parents[2] / "docs" / "own_detector.py"
+DOCS = Path(__file__).parents[2] / "docs"
+NAME = "own_detector:Repaint"
+
+
+@pytest.fixture(scope="module")
+def trained(road: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MODEL of the example, trained from a shell in the folder of its module."""
+    model = tmp_path_factory.mktemp("own") / "model"
+    command = ["train", road / "data", "--pseudo", road / "pseudo", "--out", model, "--detector",
+               NAME]  # fmt: skip
+    packages = {**os.environ, "PYTHONPATH": str(DOCS.parent)}
+    done = subprocess.run(
+        [sys.executable, "-c", "from pseudoval.cli import main; main()", *map(str, command)],
+        cwd=DOCS, env=packages, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return model
 
 
 def test_the_example_of_the_documentation(
-    road: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    road: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = runpy.run_path(str(SCRIPT))
-    fits: list[int] = []
-    honest = own["Thumbnails"].fitted.__wrapped__
+    monkeypatch.chdir(DOCS)
+    out, pseudo = tmp_path / "run", road / "pseudo"
+    for arguments in [
+        ["tune", "--model", trained, "--pseudo", pseudo, "--out", out],
+        ["evaluate", out, road / "data"],
+        ["report", out],
+    ]:
+        assert run([str(argument) for argument in arguments]) == 0
+    best = json.loads((out / "best.json").read_text())
+    assert [stage["name"] for stage in best["stages"]] == ["blur", "error", "width"]
+    assert len(set(best["stages"][0]["pseudo_auroc"])) > 1, "the values differ"
+    final = json.loads((out / "report" / "correlation.json").read_text())["final"]
+    assert final["params"] == best["params"] and final["regret"] >= 0
+    page = (out / "report" / "report.html").read_text()
+    assert "--grid blur=0.5,1.0,2.0,4.0 --grid error=absolute,squared --grid width=" in page
 
-    def counted(self, side: int):  # type: ignore[no-untyped-def]
-        fits.append(side)
-        return honest(self, side)
 
-    own["Thumbnails"].fitted = cache(counted)
-    out, detector = tmp_path / "run", own["fit"](road / "data", road / "pseudo")
-    found = own["tune"](detector, road / "pseudo", out)
-    first, last = found.best["stages"]
-    assert set(first["values"]) >= {4, 8, 16, 32}
-    assert all(value is not None for value in first["pseudo_auroc"])
-    assert len(set(first["pseudo_auroc"])) > 1, "the sides differ"
-    assert last["configs"][0]["side"] == first["selected"]
-    assert sorted(fits) == sorted([*first["values"]] * 2), "once a side and category"
-    assert np.isfinite(found.matrix.pixel["pixel_auroc"]).all()
-    again = own["tune"](detector, road / "pseudo", out)
-    assert not again.fresh and again.best == found.best
-    refused(capsys, ["evaluate", str(out), str(road / "data")], "evaluate_run")
+def test_a_detector_may_be_tuned_as_an_object(
+    road: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(DOCS)
+    detector, out = open_detector(trained, seed=0), tmp_path / "run"
+    detector.name = "mine"  # an object that is in no folder has any name
+    grids = {"blur": [1.0], "error": ["squared", "absolute"], "width": "4"}
+    found = run_study(staged, model=detector, pseudo=road / "pseudo", out=out, grids=grids)
+    assert found.best["params"]["width"] == 4
+    assert not run_study(staged, model=detector, pseudo=road / "pseudo", out=out, grids=grids).fresh
+    with pytest.raises(UserError, match="evaluate_run"):
+        evaluate_run(out, road / "data")
     table = evaluate_run(out, road / "data", detector=detector)
     assert json.loads((out / "figures.json").read_text()) == table
-    assert evaluate_run(out, road / "data", detector=detector) == table
-    assert run(["report", str(out)]) == 0
-    final = json.loads((out / "report" / "correlation.json").read_text())["final"]
-    assert final["regret"] >= 0
-    cell = table["variants"][0]["mean"]["image_auroc"]
-    assert cell["value"] == pytest.approx(final["test_auroc"])
-    other = own["Thumbnails"](
-        {"normals": np.zeros((1, 64, 64, 3))}, {"categories": ["fabric"], "split_sha256": "0" * 64}
-    )
+    detector.model_sha256 = "0" * 64
     with pytest.raises(UserError, match="model_sha256"):
-        evaluate_run(out, road / "data", detector=other)
+        evaluate_run(out, road / "data", detector=detector)
+    for more in ({"repeats": 2}, {"settings": {"score.pool": "4"}}):
+        with pytest.raises(UserError, match="need a MODEL folder"):
+            run_study(staged, model=detector, pseudo=road / "pseudo", out=tmp_path / "x", **more)  # type: ignore[arg-type]
 
 
-def test_repeats_need_a_folder(road: Path, tmp_path: Path) -> None:
-    own = runpy.run_path(str(SCRIPT))
-    detector = own["Thumbnails"](
-        {"normals": np.zeros((1, 64, 64, 3))}, {"categories": ["fabric"], "split_sha256": "0" * 64}
-    )
-    with pytest.raises(UserError, match="need a MODEL folder"):
-        run_study(own["side_then_percent"], model=detector, pseudo=road / "pseudo",
-                  out=tmp_path / "run", repeats=2)  # fmt: skip
-    with pytest.raises(UserError, match="need a MODEL folder"):
-        run_study(own["side_then_percent"], model=detector, pseudo=road / "pseudo",
-                  out=tmp_path / "run", settings={"score.pool": "4"})  # fmt: skip
-    with pytest.raises(UserError, match="thumbnails was trained on another split"):
-        run_study(own["side_then_percent"], model=detector, pseudo=road / "pseudo",
-                  out=tmp_path / "run")  # fmt: skip
+def test_scoring_options_and_another_split(
+    road: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(DOCS)
+    other, model = tmp_path / "other", str(tmp_path / "model")
+    assert run(["build", str(road / "data"), "--out", str(other), "--split-seed", "7"]) == 0
+    train(road / "data", other, Path(model), detector="own_classes:Power")
+    tune = [
+        "tune",
+        "--model",
+        model,
+        "--pseudo",
+        str(road / "pseudo"),
+        "--out",
+        str(tmp_path / "x"),
+    ]
+    refused(capsys, [*tune, "--set", "score.pool=4"], "has no options of scoring")
+    refused(capsys, tune, "was trained on another split")

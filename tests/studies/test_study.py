@@ -169,17 +169,17 @@ def test_wrong_study_and_wrong_grids(road: Path, tmp_path: Path) -> None:
 
 
 def test_default_grids_are_the_documented_ones(road: Path) -> None:
-    plan = t_then_k(LafiteDetector, None, None)  # type: ignore[arg-type]
+    plan = t_then_k(LafiteDetector, {})  # type: ignore[arg-type]
     small = LafiteDetector(LafiteModel.load(road / "model"), 0, road / "model")
     bank = len(small.model.bank)
-    assert t_then_k(small, None, None).stages[1].grid["k"] == tuple(
+    assert t_then_k(small, {}).stages[1].grid["k"] == tuple(
         k for k in (1, 2, 3, 5, 8, 12, 20, 30, 50) if k <= bank
     ), "the default grid fits a small bank"
     assert plan.stages[0].grid["t"] == (25, 50, 100, 150, 200, 300, 400, 500, 600, 700, 800, 900)
     assert plan.stages[1].grid["k"] == (1, 2, 3, 5, 8, 12, 20, 30, 50)
-    assert grid(LafiteDetector, "t", [7, 3, 7]) == (3, 7)  # type: ignore[arg-type]
+    assert grid(LafiteDetector, "t", {"t": [7, 3, 7]}) == (3, 7)  # type: ignore[arg-type]
     assert set(STUDIES) == {
-        "t_then_k", "k_then_t", "joint", "joint_tpe", "k", "stages_then_k",
+        "t_then_k", "k_then_t", "joint", "joint_tpe", "staged", "k", "stages_then_k",
         "components_then_levels",
     }  # fmt: skip
 

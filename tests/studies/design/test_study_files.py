@@ -81,7 +81,7 @@ def test_tune_runs_a_file(
     assert run(command) == 0
     assert "nothing to do" in capsys.readouterr().out
     refused(capsys, [*command, "--rule", "best"], "another rule (margin there, best now)")
-    refused(capsys, [*command, "--t", "25"], "grids of its own; leave --t and --k out")
+    refused(capsys, [*command, "--t", "25"], "grids of its own; leave --t out")
     written(tmp_path, FILE.replace("[4, 1]", "[4, 1, 2]"))
     refused(capsys, command, "another stages")
     written(tmp_path, FILE.replace("trials = 3", "trials = 2"))

@@ -1,7 +1,6 @@
 """Ranges, numbers that are not whole and texts, from a command or a study file to the report."""
 
 import json
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,46 +10,12 @@ import pytest
 from helpers import planned_scores, refused
 
 from pseudoval.cli.commands import run
-from pseudoval.data.images import read_rgb
-from pseudoval.detectors import Block, Parameter
-from pseudoval.detectors.base import ArrayDetector
 from pseudoval.errors import UserError
 from pseudoval.metrics.runs import read_best, read_header
-from pseudoval.metrics.score_matrix import Config, ScoreMatrix
-from pseudoval.pseudo_set.manifest import load_manifest
+from pseudoval.metrics.score_matrix import ScoreMatrix
+from pseudoval.models.train import train
 from pseudoval.scoring import evaluate_run
 from studies import run_study
-
-
-class Power(ArrayDetector):
-    """Difference to the mean thumbnail, to a power, in some of the colours."""
-
-    name = "power"
-    parameters = (
-        Parameter(name="power", kind="float", low=0.05, high=5, log=True, grid=(0.5, 1.0, 2.0),
-                  default=1.0, needs_fit=False, meaning="power of the difference"),
-        Parameter(name="colours", kind="categorical", grid=("0", "1,2", "0,1,2"), default="0",
-                  needs_fit=False, meaning="channels that are compared"),
-        Parameter(name="cell", low=1, high=16, grid=(4, 8), default=4, needs_fit=False,
-                  meaning="pixels between those that are compared"),
-    )  # fmt: skip
-
-    @classmethod
-    def fit(cls, images: Iterable[np.ndarray], seed: int) -> dict[str, np.ndarray]:
-        return {"mean": np.mean([image.astype(float) for image in images], axis=0)}
-
-    def score_block(self, images: Sequence[np.ndarray], configs: Sequence[Config]) -> Block:
-        maps = np.empty((len(configs), len(images), 8, 8), dtype=np.float32)
-        for row, config in enumerate(configs):
-            chosen = [int(channel) for channel in str(config["colours"]).split(",")]
-            cell = config["cell"]
-            assert isinstance(cell, int)
-            for column, image in enumerate(images):
-                far = np.abs(image - self.arrays["mean"])[::cell, ::cell][:8, :8, chosen]
-                far = np.resize(far.mean(axis=2), (8, 8))
-                maps[row, column] = (far / 255) ** float(config["power"])
-        return Block(scores=maps.max(axis=(2, 3)).astype(np.float64), coarse=maps)
-
 
 STUDY = """
 [[stage]]
@@ -70,20 +35,13 @@ values.cell = {from = 2, to = 8, step = 3}
 def test_a_detector_with_a_parameter_of_each_kind(
     road: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    manifest = load_manifest(road / "pseudo")
-    held_out = set(manifest["heldout_train"])
-    paths = [
-        path
-        for path in sorted((road / "data").glob("*/train/good/*"))
-        if path.relative_to(road / "data").as_posix() not in held_out
-    ]
-    info = {"categories": manifest["categories"], "split_sha256": manifest["split_sha256"]}
-    detector = Power(Power.fit(map(read_rgb, paths), 0), info)
+    model = tmp_path / "model"
+    train(road / "data", road / "pseudo", model, detector="own_classes:Power")
     study, out = tmp_path / "study.toml", tmp_path / "run"
     study.write_text(STUDY)
 
     def tuned(folder: Path, **more: object):  # type: ignore[no-untyped-def]
-        return run_study(study, model=detector, pseudo=road / "pseudo", out=folder, **more)  # type: ignore[arg-type]
+        return run_study(study, model=model, pseudo=road / "pseudo", out=folder, **more)  # type: ignore[arg-type]
 
     best = tuned(out).best
     first, last = best["stages"]
@@ -107,7 +65,7 @@ def test_a_detector_with_a_parameter_of_each_kind(
     assert not tuned(out).fresh
     assert tuned(tmp_path / "again").best == best
 
-    evaluate_run(out, road / "data", detector=detector)
+    evaluate_run(out, road / "data")
     assert ScoreMatrix.load(out / "test_scores.npz").configs[:10] == first["configs"]
     assert run(["report", str(out)]) == 0
     final = json.loads((out / "report" / "correlation.json").read_text())["final"]
