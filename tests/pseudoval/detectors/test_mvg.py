@@ -151,7 +151,7 @@ def test_what_cannot_be_is_refused(
     named = ["tune", "--model", str(gaussians / "model"), "--pseudo", str(road / "pseudo"),
              "--out", str(tmp_path / "x")]  # fmt: skip
     refused(capsys, [*named, "--objective", "pixel_auroc"], "mvg has no anomaly maps")
-    refused(capsys, [*named, "--k", "3"], "neither t nor k")
+    refused(capsys, [*named, "--k", "3"], "has no parameter k")
     assert not (tmp_path / "x").exists()
     detector = opened(gaussians)
     for config, what in [

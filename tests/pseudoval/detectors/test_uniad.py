@@ -102,7 +102,7 @@ def test_what_cannot_be_is_refused(
     assert not model.exists()
     tune = ["tune", "--model", str(made / "model"), "--pseudo", str(road / "pseudo"),
             "--out", str(tmp_path / "run")]  # fmt: skip
-    refused(capsys, [*tune, "--study", "joint"], "no parameter t")
+    refused(capsys, [*tune, "--t", "25"], "no parameter t")
     refused(capsys, [*tune, "--k", "100000"], "k = 100000 cannot be scored")
     assert not (tmp_path / "run").exists()
 
