@@ -165,6 +165,11 @@ class TrainConfig:
     min_steps: int = 1500
     """Epochs are added until there are this many steps, so that a small category is not left
     undertrained; 0 switches this off."""
+    keep_epochs: tuple[int, ...] = ()
+    """Epochs whose averaged weights are kept beside the last, so that the epoch can be chosen."""
+    stop_epoch: int = 0
+    """The epoch after which the training stops, on the schedule of its full length; 0 is at its
+    end."""
     batch_size: int = 16
     """Images per step."""
     learning_rate: float = 4e-4
@@ -325,6 +330,9 @@ def check(config: LafiteConfig) -> None:
         ("uniad.jitter", config.uniad.jitter >= 0, "at least 0"),
         ("train.epochs", config.train.epochs >= 1, "at least 1"),
         ("train.min_steps", config.train.min_steps >= 0, "at least 0"),
+        ("train.keep_epochs", all(epoch >= 1 for epoch in config.train.keep_epochs),
+         "at least 1 each"),
+        ("train.stop_epoch", config.train.stop_epoch >= 0, "at least 0"),
         ("train.batch_size", config.train.batch_size >= 1, "at least 1"),
         ("train.micro_batch", config.train.micro_batch >= 0, "at least 0"),
         ("train.learning_rate", config.train.learning_rate > 0, "above 0"),

@@ -21,7 +21,7 @@ from lafite_core.errors import LafiteError
 from lafite_core.feature_cache import FeatureCache, FeatureSource, feature_settings
 from lafite_core.features import FeatureExtractor, Standardiser, standardised_patches
 from lafite_core.files import json_sha256, refusing_full_disk
-from lafite_core.model import LafiteModel
+from lafite_core.model import LafiteModel, keep_network, kept_networks
 from lafite_core.parallel import single_threaded
 from lafite_core.progress import Notice, Progress, silent
 from lafite_core.train import train_network
@@ -99,6 +99,7 @@ def fit(images: Iterable[np.ndarray], request: FitRequest) -> LafiteModel:
             key=_training_key(request),
             resume=request.resume,
             hook=lambda n, total, loss: request.progress(f"training, loss {loss:.4f}", n, total),
+            keep=partial(keep_network, folder, request.network),
             log=folder / LOSSES,
             group=group,
             notice=request.notice,
@@ -113,6 +114,7 @@ def fit(images: Iterable[np.ndarray], request: FitRequest) -> LafiteModel:
         standardiser=standardiser,
         bank=bank,
         network=network,
+        kept=kept_networks(config, folder, raw.shape[1]),
         seed=request.seed,
         info={**request.info, "images": len(request.keys), **facts},
         device=request.device,

@@ -25,6 +25,8 @@ from lafite_core.predictor import Predictor
 from lafite_core.uniad import Uniad
 
 FORMAT_VERSION = 2
+EPOCHS = "epochs"
+"""Folder in MODEL for the networks of earlier epochs."""
 
 
 @dataclass(kw_only=True)
@@ -33,6 +35,7 @@ class LafiteModel:
 
     Attributes:
         network: a U-Net or UniAD; None in a model that only measures distances to the bank.
+        kept: the networks of earlier epochs, by epoch.
         info: JSON-able provenance, kept as it is.
         channels: those of the features that are used, ``[c]`` int64 on the device; None is all.
     """
@@ -46,6 +49,7 @@ class LafiteModel:
     info: dict[str, Any] = field(default_factory=dict)
     device: str = "cpu"
     channels: Tensor | None = None
+    kept: dict[int, nn.Module] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         extractor = FeatureExtractor(self.backbone, self.config.features, self.device)
@@ -53,6 +57,7 @@ class LafiteModel:
         self._scale = self.standardiser.to(self.device)
         self._digests: dict[str, str] = {}
         self.predictor = None if self.network is None else Predictor(self.network, self.device)
+        self._earlier = {n: Predictor(one, self.device) for n, one in self.kept.items()}
 
     def features(self, images: Sequence[np.ndarray]) -> Tensor:
         """uint8 RGB ``[H, W, 3]`` each to standardised features ``[B, C, grid, grid]``, on the
@@ -72,6 +77,12 @@ class LafiteModel:
         other = copy.copy(self)
         other.bank, other._digests = bank, {}
         other.channels = to_device(channels, self.device)
+        return other
+
+    def at_epoch(self, epoch: int) -> "LafiteModel":
+        """The same with the network of a kept epoch."""
+        other = copy.copy(self)
+        other.network, other.predictor = self.kept[epoch], self._earlier[epoch]
         return other
 
     def prepare(self, images: Sequence[Any]) -> None:
@@ -113,6 +124,9 @@ class LafiteModel:
         """The tensor side of the model by file."""
         backbone = getattr(self.backbone, "network", None)
         network = "uniad" if isinstance(self.network, Uniad) else "unet"
+        earlier = {
+            f"{EPOCHS}/{network}-{n}": dict(one.state_dict()) for n, one in self.kept.items()
+        }
         return {
             "backbone": {} if backbone is None else dict(backbone.state_dict()),
             "bank": {
@@ -121,6 +135,7 @@ class LafiteModel:
                 "std": self.standardiser.std,
             },
             network: {} if self.network is None else dict(self.network.state_dict()),
+            **earlier,
         }
 
     def save(self, folder: Path) -> None:
@@ -158,6 +173,7 @@ class LafiteModel:
             standardiser=Standardiser(bank["mean"], bank["std"]),
             bank=MemoryBank(bank["vectors"], device),
             network=_saved_network(config, folder, len(bank["mean"]), device),
+            kept=kept_networks(config, folder, len(bank["mean"]), device),
             seed=int(found["seed"]),
             info=found["info"],
             device=device,
@@ -185,14 +201,38 @@ def _read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def keep_network(folder: Path, name: str, epoch: int, network: nn.Module) -> None:
+    """Write the network of an epoch into a MODEL folder, as ``kept_networks`` finds it."""
+    path = folder / EPOCHS / f"{name}-{epoch}.safetensors"
+    path.parent.mkdir(exist_ok=True)
+    write_tensors(path, network.state_dict())
+
+
+def kept_networks(
+    config: LafiteConfig, folder: Path, channels: int, device: str = "cpu"
+) -> dict[int, nn.Module]:
+    """The networks of ``train.keep_epochs`` that are in a MODEL folder, by epoch."""
+    found = {}
+    for epoch in config.train.keep_epochs:
+        for name in LEARNERS:
+            path = folder / EPOCHS / f"{name}-{epoch}.safetensors"
+            if path.exists():
+                found[epoch] = _network(name, path, config, channels, device)
+    return found
+
+
 def _saved_network(
     config: LafiteConfig, folder: Path, channels: int, device: str
 ) -> nn.Module | None:
-    there = [name for name in LEARNERS if (folder / f"{name}.safetensors").exists()]
-    if not there:
-        return None
-    path = folder / f"{there[0]}.safetensors"
-    network = LEARNERS[there[0]].build(channels, config)
+    for name in LEARNERS:
+        path = folder / f"{name}.safetensors"
+        if path.exists():
+            return _network(name, path, config, channels, device)
+    return None
+
+
+def _network(name: str, path: Path, config: LafiteConfig, channels: int, device: str) -> nn.Module:
+    network = LEARNERS[name].build(channels, config)
     try:
         # For a GPU, which has a copy, the weights stay in the file, mapped into memory.
         network.load_state_dict(read_tensors(path), assign=device != "cpu")

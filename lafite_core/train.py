@@ -23,6 +23,9 @@ from lafite_core.progress import Notice, silent
 from lafite_core.step import Stepper
 from lafite_core.supply import Supply
 
+KeepEpoch = Callable[[int, nn.Module], None]
+"""Takes an epoch of ``train.keep_epochs`` and the averaged network after it."""
+
 EpochHook = Callable[[int, int, float], None]
 """Called after each epoch with (epochs done, epochs in all, mean loss)."""
 
@@ -50,6 +53,22 @@ def total_epochs(config: TrainConfig, images: int) -> int:
     """Epochs to train ``images`` feature maps for, ``min_steps`` included."""
     per_epoch = math.ceil(images / config.batch_size)
     return max(config.epochs, math.ceil(config.min_steps / per_epoch))
+
+
+def last_epoch(config: TrainConfig, epochs: int) -> int:
+    """The epoch after which a training of so many stops.
+
+    Raises:
+        LafiteError: an epoch to keep or to stop at is beyond the end.
+    """
+    last = config.stop_epoch or epochs
+    if last > epochs or max(config.keep_epochs, default=0) > last:
+        option = "stop_epoch" if last > epochs else "keep_epochs"
+        raise LafiteError(
+            f"The training ends after epoch {min(last, epochs)}, and train.{option} asks for "
+            f"{max([last, *config.keep_epochs])}; name an earlier epoch, or train longer."
+        )
+    return last
 
 
 def learning_rate(config: TrainConfig, epoch: int, epochs: int) -> float:
@@ -83,6 +102,7 @@ def train_network(
     key: str = "",
     resume: bool = False,
     hook: EpochHook | None = None,
+    keep: KeepEpoch | None = None,
     log: Path | None = None,
     group: Group = ALONE,
     notice: Notice = silent,
@@ -98,16 +118,18 @@ def train_network(
         checkpoint: file that the state is written to now and then, atomically.
         key: identifies data and configuration; a checkpoint with another key is refused.
         resume: go on from ``checkpoint`` if it exists.
+        keep: called in the leading process, before a checkpoint of the epoch is written.
         log: CSV file for loss, learning rate and gradient norm of every epoch.
         group: the processes that train together; all of them call with the same arguments.
         notice: gets a sentence about a smaller micro-batch or a missing compiler.
 
     Raises:
         LafiteError: the checkpoint is damaged or of another training, the loss is not finite, or
-            memory runs out for a single image.
+            memory runs out for a single image; or an epoch to keep or to stop at is beyond the end.
     """
     options = config.train
     epochs = total_epochs(options, len(features))
+    last = last_epoch(options, epochs)
     learner = LEARNERS[network](config, device)
     with single_threaded():
         state = _fresh(learner, features.shape[1], config, seed, device)
@@ -118,14 +140,16 @@ def train_network(
     due = time.monotonic() + options.checkpoint_seconds
     # Dropout, and nothing else, draws from the global generator; the fork gives it back untouched.
     with torch.random.fork_rng(devices=[device] if device.startswith("cuda") else []):
-        while state.epoch < epochs:
+        while state.epoch < last:
             for slot in state.optimiser.param_groups:
                 slot["lr"] = learning_rate(options, state.epoch, epochs)
             _epoch(supply, stepper, seed, checkpoint)
             supply.settle()
             if hook is not None:
-                hook(state.epoch, epochs, state.losses[-1])
-            if not group.leads or checkpoint is None or state.epoch == epochs:
+                hook(state.epoch, last, state.losses[-1])
+            if group.leads and keep is not None and state.epoch in options.keep_epochs:
+                keep(state.epoch, state.average)
+            if not group.leads or checkpoint is None or state.epoch == last:
                 continue
             if time.monotonic() >= due:
                 started = time.monotonic()

@@ -102,6 +102,8 @@ def build(data: Path, out: Path, categories: str | None, **options: Any) -> None
 @click.option("--weights", type=PATH, help="safetensors file of the backbone; without it "
               "timm downloads the pretrained weights.")  # fmt: skip
 @click.option("--epochs", type=click.IntRange(1), help="Exactly this many epochs.")
+@click.option("--keep-epochs", metavar="LIST", help="Keep the network of these epochs too, such as "
+              "20,40,60, so that tune can choose the epoch.")  # fmt: skip
 @set_option("Any single option by name")
 @click.option("--per-category", is_flag=True, help="A model for each category.")
 @click.option("--refit", type=PATH, metavar="RUN", help="Train RUN's model on all normals of "

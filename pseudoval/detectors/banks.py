@@ -2,7 +2,7 @@
 
 import math
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,10 +34,30 @@ class Fit:
     Attributes:
         levels: of the backbone whose features are used, counted from 1, ascending.
         rate: share of the patches that the core set keeps; 1 keeps every patch.
+        epoch: whose network reconstructs; 0 is the last. The bank does not depend on it.
     """
 
     levels: tuple[int, ...]
     rate: float
+    epoch: int = 0
+
+
+def epoch_parameters(model: LafiteModel) -> list[Parameter]:
+    """``epoch``, where earlier ones than the last were kept, or the training stopped at one."""
+    last = len(model.info.get("losses", ()))
+    if not model.kept and not model.config.train.stop_epoch:
+        return []
+    return [
+        Parameter(
+            name="epoch",
+            low=1,
+            high=last,
+            grid=tuple(sorted({*model.kept, last})),
+            default=last,
+            needs_fit=True,
+            meaning="after which epoch of the training the network is taken",
+        )
+    ]
 
 
 def keep_parameter(model: LafiteModel) -> Parameter:
@@ -82,11 +102,12 @@ class Banks:
         rate = self.own.rate
         if "keep" in config:
             rate = float(config["keep"]) / 100
-        return Fit(levels=levels, rate=rate)
+        epoch = int(config.get("epoch", 0))
+        return Fit(levels=levels, rate=rate, epoch=epoch if epoch in self.model.kept else 0)
 
     def size(self, fit: Fit) -> int:
         """Members of a bank; fewer only where training patches are equal to each other."""
-        if fit == self.own:
+        if replace(fit, epoch=0) == self.own:
             return len(self.model.bank)
         return max(1, round(fit.rate * self._patches))
 
@@ -96,9 +117,10 @@ class Banks:
         Raises:
             UserError: the training features are not in MODEL.
         """
-        if fit == self.own:
-            return self.model
-        return self.model.with_bank(self.fitted(fit), self._channels(fit.levels))
+        model = self.model.at_epoch(fit.epoch) if fit.epoch else self.model
+        if replace(fit, epoch=0) == self.own:
+            return model
+        return model.with_bank(self.fitted(replace(fit, epoch=0)), self._channels(fit.levels))
 
     @property
     def _patches(self) -> int:
@@ -130,7 +152,8 @@ class Banks:
 
     def is_kept(self, fit: Fit) -> bool:
         """Whether nothing has to be picked for a bank, or its file is there."""
-        return fit == self.own or fit.rate == 1 or self._path(fit).exists()
+        own = replace(fit, epoch=0) == self.own
+        return own or fit.rate == 1 or self._path(fit).exists()
 
     def _path(self, fit: Fit) -> Path:
         levels = "".join(map(str, fit.levels))

@@ -17,7 +17,7 @@ from lafite_core.parallel import on_each_core
 from lafite_core.predictor import scoring_precision
 from lafite_core.progress import silent
 from pseudoval.data.images import read_rgb
-from pseudoval.detectors.banks import Banks, Fit, keep_parameter
+from pseudoval.detectors.banks import Banks, Fit, epoch_parameters, keep_parameter
 from pseudoval.detectors.base import SingleModel, check_values, read_model_json
 from pseudoval.detectors.normal_errors import Errors, NormalErrors
 from pseudoval.detectors.protocol import (
@@ -28,6 +28,7 @@ from pseudoval.detectors.protocol import (
     TrainRequest,
     limited,
 )
+from pseudoval.errors import UserError
 from pseudoval.metrics.score_matrix import Config
 
 K = Parameter(
@@ -127,18 +128,26 @@ class FeatureModelDetector(SingleModel):
         return cls(opened_model(request), request.seed, request.folder)
 
     def fitted_parameters(self) -> list[Parameter]:
-        """The parameters whose other values need a new memory bank."""
-        return [keep_parameter(self.model)]
+        """The parameters that a configuration may leave out: what another bank or network needs."""
+        return [keep_parameter(self.model), *epoch_parameters(self.model)]
 
     def check(self, config: Config) -> None:
         """See ``Detector``; K goes up to the size of the bank that the configuration asks for."""
         self.check_names(config)
+        self._check_epoch(config)
         check_values([p for p in self.parameters if p.needs_fit and p.name != "stages"], config)
         most = min(K.high, self.banks.size(self.banks.fit_of(config)))
         scored = [p for p in self.parameters if not p.needs_fit]
         check_values(
             [dataclasses.replace(p, high=most) if p.name == "k" else p for p in scored], config
         )
+
+    def _check_epoch(self, config: Config) -> None:
+        for parameter in self.parameters:
+            epoch = config.get("epoch")
+            if parameter.name == "epoch" and epoch is not None and epoch not in parameter.grid:
+                kept = ", ".join(map(str, parameter.grid))
+                raise UserError(f"The model has no network of epoch {epoch}, only of {kept}.")
 
     def score_block(self, images: Sequence[np.ndarray], configs: Sequence[Config]) -> Block:
         """See ``Detector``; scores are made of standardised errors, maps of the errors."""

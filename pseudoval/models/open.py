@@ -85,13 +85,17 @@ def open_detector(
 
 
 def default_study(folder: Path) -> str:
-    """The built-in study for the detector in a MODEL folder.
+    """The built-in study for the detector in a MODEL folder; of one that has kept epochs, it ends
+    with the choice of one.
 
     Raises:
         UserError: not a MODEL folder, or of an unknown detector.
     """
     require_folder(folder, "model", "pseudoval train")
-    return find_detector(read_model_json(layout(folder)[0])["info"]["detector"]).study
+    about = read_model_json(layout(folder)[0])
+    study = find_detector(about["info"]["detector"]).study
+    kept = about["config"] is not None and about["config"]["train"].get("keep_epochs")
+    return f"{study}_then_epoch" if kept and study in ("t_then_k", "k") else study
 
 
 def open_detectors(folder: Path, **options: Any) -> dict[str, Detector]:

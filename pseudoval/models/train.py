@@ -1,17 +1,20 @@
 """``train``: a MODEL from the normal images that a pseudo set did not hold out; ``refit``."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
 from lafite_core.config import LafiteConfig
+from lafite_core.train import last_epoch, total_epochs
 from pseudoval.data.dataset import train_normals
 from pseudoval.data.files import require_folder, sha256_file
 from pseudoval.detectors import TrainRequest, detector_class
 from pseudoval.detectors.base import read_model_json
 from pseudoval.errors import UserError
 from pseudoval.metrics.runs import load_run
+from pseudoval.metrics.score_matrix import Config
 from pseudoval.models.direction import pairs_of
 from pseudoval.models.fit import fit_all
 from pseudoval.models.members import cache_folder, layout, recorded_sha256
@@ -30,6 +33,7 @@ def train(
     backbone: str | None = None,
     weights: Path | None = None,
     epochs: int | None = None,
+    keep_epochs: str | None = None,
     settings: Mapping[str, str] | None = None,
     device: str = "auto",
     seed: int = 0,
@@ -53,6 +57,7 @@ def train(
         detector: a name in ``pseudoval.detectors.DETECTORS``, one that another package announces,
             or one's own as ``module:Class``; see ``pseudoval.detectors.own``. Those know no
             preset, backbone, weights or epochs.
+        keep_epochs: epochs whose networks are kept beside the last, as text: ``20,40``.
         settings: any option of ``lafite_core.config`` as ``section.name``: text; of one's own
             detector parameters that need a fit, with the value to train with.
         seeds: how many models to train, with the seeds ``seed``, ``seed + 1`` and so on; more
@@ -70,8 +75,14 @@ def train(
     Raises:
         UserError: see the sentence.
     """
-    options = settings or {}
+    options = dict(settings or {})
+    if keep_epochs is not None:
+        options["train.keep_epochs"] = keep_epochs
     config, values, kind = None, {}, detector_class(detector)
+    if keep_epochs is not None and getattr(kind, "network", None) is None:
+        raise UserError(
+            f"The detector {detector} is not trained in epochs; leave --keep-epochs out."
+        )
     if kind.configurable:
         config = configuration(preset, backbone, epochs, options, detector)
     elif backbone or weights or epochs:
@@ -81,6 +92,10 @@ def train(
     require_folder(pseudo, "pseudo", "pseudoval build DATA")
     manifest = load_manifest(pseudo)
     normals = bank_normals(data, manifest)
+    if keep_epochs is not None and config is not None:
+        counts = [len(found) for found in normals.values()]
+        for count in counts if per_category else [sum(counts)]:
+            last_epoch(config.train, total_epochs(config.train, count))
     return fit_all(
         TrainRequest(
             out=out,
@@ -145,6 +160,7 @@ def refit(
     config = None
     if about["config"] is not None:
         config = scoring_configuration(LafiteConfig.from_json(about["config"]), tuned.scoring)
+        config = _until(config, tuned.best["params"], len(about["info"]["losses"]))
     first = about["seed"] if seed is None else seed
     return fit_all(
         TrainRequest(
@@ -175,6 +191,18 @@ def refit(
         ),
         executor,
     )
+
+
+def _until(config: LafiteConfig, params: Config, epochs: int) -> LafiteConfig:
+    """The configuration of a refit: where an epoch was chosen, the schedule of the model that was
+    tuned, which had so many, up to that epoch.
+    """
+    train = dataclasses.replace(config.train, keep_epochs=())
+    if "epoch" in params:
+        train = dataclasses.replace(
+            train, epochs=epochs, min_steps=0, stop_epoch=int(params["epoch"])
+        )
+    return dataclasses.replace(config, train=train)
 
 
 class _Backbone:

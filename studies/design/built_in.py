@@ -36,6 +36,37 @@ def t_then_k(detector: Detector, grids: Grids) -> Study:
     )
 
 
+def t_then_k_then_epoch(detector: Detector, grids: Grids) -> Study:
+    """``t_then_k`` with the last network, then the epoch whose network is taken at that t and K.
+
+    Raises:
+        UserError: the model has kept no epochs.
+    """
+    return _then_epoch(t_then_k(detector, grids), detector, grids)
+
+
+def k_then_epoch(detector: Detector, grids: Grids) -> Study:
+    """K of UniAD with the last network, then the epoch whose network is taken at that K.
+
+    Raises:
+        UserError: the model has kept no epochs.
+    """
+    return _then_epoch(k_only(detector, grids), detector, grids)
+
+
+def _then_epoch(study: Study, detector: Detector, grids: Grids) -> Study:
+    if all(parameter.name != "epoch" for parameter in detector.parameters):
+        raise UserError("The model has kept no epochs to choose; train it with --keep-epochs.")
+    names = tuple(name for stage in study.stages for name in stage.grid)
+    epoch = Stage(name="epoch", grid={"epoch": grid(detector, "epoch", grids)}, inherits=names)
+    return replace(
+        study,
+        name=f"{study.name}_then_epoch",
+        summary=f"{study.summary}; then the epoch",
+        stages=(*study.stages, epoch),
+    )
+
+
 def k_then_t(detector: Detector, grids: Grids) -> Study:
     """The other way round: K at the detector's default t, then t with editing by that K.
 
@@ -189,11 +220,13 @@ Maker = Callable[[Detector, Grids], Study]
 
 STUDIES: dict[str, Maker] = {
     "t_then_k": t_then_k,
+    "t_then_k_then_epoch": t_then_k_then_epoch,
     "k_then_t": k_then_t,
     "joint": joint,
     "joint_tpe": joint_tpe,
     "staged": staged,
     "k": k_only,
+    "k_then_epoch": k_then_epoch,
     "stages_then_k": stages_then_k,
     "components_then_levels": components_then_levels,
 }

@@ -12,7 +12,14 @@ from tiny_training import CONFIG, features, with_train
 
 from lafite_core.config import LafiteConfig, Target, TrainConfig
 from lafite_core.errors import LafiteError
-from lafite_core.train import Trained, learning_rate, total_epochs, train_network
+from lafite_core.train import (
+    KeepEpoch,
+    Trained,
+    last_epoch,
+    learning_rate,
+    total_epochs,
+    train_network,
+)
 
 
 def with_target(target: Target) -> LafiteConfig:
@@ -61,6 +68,41 @@ def test_resumed_training_equals_an_uninterrupted_one(tmp_path: Path, dropout: f
     assert equal(whole, resumed)
     logs = [(tmp_path / name).read_bytes() for name in ("whole.csv", "resumed.csv")]
     assert logs[0] == logs[1]
+
+
+def test_kept_epochs_are_those_of_an_uninterrupted_training(tmp_path: Path) -> None:
+    config = with_train(keep_epochs=(2, 5))
+    path, whole, parts = tmp_path / "checkpoint.safetensors", {}, {}
+
+    def into(found: dict[int, list[torch.Tensor]]) -> KeepEpoch:
+        def keep(epoch: int, network: torch.nn.Module) -> None:
+            found[epoch] = [p.detach().clone() for p in network.parameters()]
+
+        return keep
+
+    train_network(features(), config, seed=1, keep=into(whole))
+    options = {"seed": 1, "checkpoint": path, "key": "a", "keep": into(parts)}
+    with pytest.raises(Stop):
+        train_network(features(), config, hook=stop_after(3), **options)  # type: ignore[arg-type]
+    assert [*parts] == [2]
+    train_network(features(), config, resume=True, **options)  # type: ignore[arg-type]
+    assert [*whole] == [*parts] == [2, 5]
+    assert all(a.equal(b) for n in (2, 5) for a, b in zip(whole[n], parts[n], strict=True))
+    stopped = train_network(features(), with_train(stop_epoch=5), seed=1)
+    assert all(a.equal(b) for a, b in zip(whole[5], stopped.network.parameters(), strict=True))
+
+
+def test_an_epoch_beyond_the_end_is_refused() -> None:
+    assert last_epoch(with_train(stop_epoch=4).train, 6) == 4
+    for options in (
+        {"keep_epochs": (2, 7)},
+        {"stop_epoch": 7},
+        {"stop_epoch": 3, "keep_epochs": (4,)},
+    ):
+        with pytest.raises(
+            LafiteError, match=r"ends after epoch [63], and train\.(keep|stop)_epoch"
+        ):
+            train_network(features(), with_train(**options), seed=1)
 
 
 def test_same_seed_same_network_and_global_state_untouched() -> None:

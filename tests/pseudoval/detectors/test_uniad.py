@@ -107,5 +107,14 @@ def test_what_cannot_be_is_refused(
     assert not (tmp_path / "run").exists()
 
 
+def test_its_epoch_is_chosen_after_k(road: Path, tmp_path: Path) -> None:
+    model, out = tmp_path / "model", tmp_path / "run"
+    assert run(train_command(road, model, "--keep-epochs", "1")) == 0
+    assert run(["tune", "--model", str(model), "--pseudo", str(road / "pseudo"), "--k", "0,2",
+                "--out", str(out)]) == 0  # fmt: skip
+    best = json.loads((out / "best.json").read_text())
+    assert best["study"] == "k_then_epoch" and best["params"]["epoch"] in (1, 3)
+
+
 def test_its_default_study_is_the_stage_of_k() -> None:
     assert DETECTORS["uniad"].study == "k"
