@@ -96,13 +96,6 @@ def by_hand(folder: Path, workers: int) -> Iterator[tuple[str, subprocess.Popen[
             process.wait(60)
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The scheduler file of two workers."""
-    with by_hand(tmp_path_factory.mktemp("cluster"), workers=2) as (file, _):
-        yield file
-
-
 def check(root: Path, several: Path) -> None:
     """Models and scores are those that one process made, and nothing is left over."""
     for folder, names in SAME.items():
@@ -119,9 +112,16 @@ def check(root: Path, several: Path) -> None:
     assert not list(root.rglob("blocks"))
 
 
-def test_commands_on_a_cluster_that_was_started_by_hand(
-    cluster: str, several: Path, road: Path, tmp_path: Path
+def test_on_a_cluster_that_was_started_by_hand(
+    several: Path, road: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
+    """One for both, since it takes memory and time as long as it is there."""
+    with by_hand(tmp_path_factory.mktemp("cluster"), workers=2) as (file, _):
+        by_commands(file, several, road, tmp_path_factory.mktemp("commands"))
+        by_the_executor_of_a_client(file, several, road, tmp_path_factory.mktemp("client"))
+
+
+def by_commands(cluster: str, several: Path, road: Path, tmp_path: Path) -> None:
     given = ["--cluster", cluster]
     data, away = tmp_path / "data", tmp_path / "away"
     data.symlink_to(road / "data")
@@ -136,9 +136,7 @@ def test_commands_on_a_cluster_that_was_started_by_hand(
     check(tmp_path, several)
 
 
-def test_tuning_on_the_executor_of_a_dask_client(
-    cluster: str, several: Path, road: Path, tmp_path: Path
-) -> None:
+def by_the_executor_of_a_client(cluster: str, several: Path, road: Path, tmp_path: Path) -> None:
     with Client(scheduler_file=cluster) as client:
         run_study(
             "t_then_k", model=several / "model", pseudo=road / "pseudo", out=tmp_path / "run",
