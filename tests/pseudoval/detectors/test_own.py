@@ -1,8 +1,10 @@
 """A detector of one's own: fits and loads counted, states and scores kept, mistakes explained."""
 
 import json
+import multiprocessing
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from pseudoval.metrics.score_matrix import ScoreMatrix
 from pseudoval.models.members import recorded_sha256
 from pseudoval.models.open import open_detector
 from pseudoval.models.train import train
+from studies import run_study
 
 SCALED, TOGETHER = "own_classes:Scaled", "own_classes:Together"
 
@@ -81,6 +84,21 @@ def test_from_train_to_predict(
     assert len([*(tmp_path / "predictions" / "maps").rglob("*.png")]) == about["images"]
     assert [*(out / "examples").glob("test-*.npz")]
     refused(capsys, [*command, "--resume", "--set", "side=8"], "another --set")
+
+
+def test_workers_do_the_same(road: Path, tmp_path: Path) -> None:
+    """They import the module, and fit what the driver would have fitted."""
+    spawned = multiprocessing.get_context("spawn")
+    made = []
+    with ProcessPoolExecutor(1, mp_context=spawned) as workers:
+        for name, executor in (("alone", None), ("shared", workers)):
+            model, out = tmp_path / name / "model", tmp_path / name / "run"
+            train(road / "data", road / "pseudo", model, detector=SCALED, executor=executor)
+            run_study("staged", model=model, pseudo=road / "pseudo", out=out, executor=executor)
+            files = [*model.glob("**/*.safetensors"), out / "best.json", out / "pseudo_scores.npz"]
+            made.append([(path.name, path.read_bytes()) for path in sorted(files)])
+    assert made[0] == made[1] and len(made[0]) == 4
+    assert Scaled.counted == ["fit 4", "load 4", "load 4", "fit 8", "load 8"], "of the driver alone"
 
 
 def test_shared_work_and_no_maps(road: Path, tmp_path: Path) -> None:
