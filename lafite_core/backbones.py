@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-import timm
 import torch
 from torch import Tensor, nn
 
@@ -41,6 +40,8 @@ class TimmBackbone(nn.Module):
 
     def __init__(self, config: FeatureConfig, pretrained: bool) -> None:
         super().__init__()
+        import timm  # takes seconds, and the filter bank works without
+
         name = config.backbone
         if not timm.is_model(name):
             raise LafiteError(
@@ -73,6 +74,8 @@ class TimmBackbone(nn.Module):
 
 
 def _create(name: str, pretrained: bool, args: Mapping[str, Any]) -> Any:
+    import timm
+
     try:
         return timm.create_model(name, pretrained=pretrained, **args)
     except (TypeError, ValueError) as error:

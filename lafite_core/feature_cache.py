@@ -11,12 +11,12 @@ import logging
 import platform
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -51,7 +51,7 @@ def feature_settings(config: FeatureConfig, backbone: Backbone, device: str) -> 
         "processor": f"{torch.cuda.get_device_name(device)}, batches of {GPU_BATCH}"
         if on_gpu
         else f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
-        "versions": [torch.__version__, timm.__version__],
+        "versions": [torch.__version__, version("timm")],
     }
 
 

@@ -22,6 +22,7 @@ from concurrent.futures import (
     wait,
 )
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import Any, Protocol, TypeVar
 
 from pseudoval import __version__
@@ -224,10 +225,9 @@ def kind_of_worker() -> str:
     """What the last bit of a result depends on, beside the task: processor, GPU, versions."""
     if "torch" not in sys.modules:  # nothing was computed with it
         return platform.machine()
-    import timm
     import torch
 
     processor = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
     if torch.cuda.is_available():
         processor = torch.cuda.get_device_name()
-    return f"{processor}, torch {torch.__version__}, timm {timm.__version__}"
+    return f"{processor}, torch {torch.__version__}, timm {version('timm')}"

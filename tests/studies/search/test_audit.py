@@ -147,7 +147,7 @@ def test_what_cannot_be_audited(road: Path, tmp_path: Path) -> None:
 
 
 def test_the_draw_is_seeded_nested_and_begins_with_the_default() -> None:
-    plan = t_then_k(LafiteDetector, None, None)  # type: ignore[arg-type]
+    plan = t_then_k(LafiteDetector, {})  # type: ignore[arg-type]
     cells = [cell for cell in plan.cells() if cell["k"] and cell["t"] != 150]
     assert len(plan.cells()) == 12 + 12 * 9 and len(cells) == 99
     default = {"t": 200, "k": 5}
