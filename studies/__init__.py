@@ -9,10 +9,12 @@ from studies.design.built_in import (
     joint,
     joint_tpe,
     k_only,
+    k_then_epoch,
     k_then_t,
     staged,
     stages_then_k,
     t_then_k,
+    t_then_k_then_epoch,
 )
 from studies.design.ranges import Range
 from studies.design.stages import Stage, Study
@@ -21,5 +23,6 @@ from studies.run import Outcome, run_study
 
 __all__ = [
     "STUDIES", "Outcome", "Range", "Stage", "Study", "components_then_levels", "joint", "joint_tpe",
-    "k_only", "k_then_t", "read_study", "run_study", "staged", "stages_then_k", "t_then_k",
+    "k_only", "k_then_epoch", "k_then_t", "read_study", "run_study", "staged", "stages_then_k",
+    "t_then_k", "t_then_k_then_epoch",
 ]  # fmt: skip

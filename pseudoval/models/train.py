@@ -160,7 +160,7 @@ def refit(
     config = None
     if about["config"] is not None:
         config = scoring_configuration(LafiteConfig.from_json(about["config"]), tuned.scoring)
-        config = _until(config, tuned.best["params"], len(about["info"]["losses"]))
+        config = _until(config, tuned.best["params"], len(about["info"].get("losses", ())))
     first = about["seed"] if seed is None else seed
     return fit_all(
         TrainRequest(

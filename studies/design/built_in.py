@@ -41,6 +41,11 @@ def t_then_k_then_epoch(detector: Detector, grids: Grids) -> Study:
 
     Raises:
         UserError: the model has kept no epochs.
+
+    Example:
+        >>> from studies import t_then_k_then_epoch
+        >>> t_then_k_then_epoch(kept, {"epoch": [20, 40]}).stages[-1].configs({"t": 300, "k": 4})
+        [{'t': 300, 'epoch': 20, 'k': 4}, {'t': 300, 'epoch': 40, 'k': 4}]
     """
     return _then_epoch(t_then_k(detector, grids), detector, grids)
 
@@ -50,6 +55,11 @@ def k_then_epoch(detector: Detector, grids: Grids) -> Study:
 
     Raises:
         UserError: the model has kept no epochs.
+
+    Example:
+        >>> from studies import k_then_epoch
+        >>> k_then_epoch(kept, {"epoch": [20, 40]}).stages[-1].configs({"k": 4})
+        [{'epoch': 20, 'k': 4}, {'epoch': 40, 'k': 4}]
     """
     return _then_epoch(k_only(detector, grids), detector, grids)
 

@@ -1,5 +1,6 @@
 """Every public name of ``studies`` is documented with an example, and the examples run."""
 
+import copy
 import doctest
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from helpers import road_commands, with_options
 
 import studies
 from pseudoval.cli.commands import run
+from pseudoval.detectors import Parameter
 from pseudoval.models.open import open_detector
 from studies.design import built_in, ranges, stages, study_files
 
@@ -46,6 +48,9 @@ def test_the_examples_run(at_hand: Path, monkeypatch: pytest.MonkeyPatch, name: 
         "knn": open_detector(at_hand / "knn", seed=0),
         "mvg": open_detector(at_hand / "mvg", seed=0),
     }
+    given["kept"] = copy.copy(given["detector"])
+    epoch = Parameter("epoch", grid=(20, 40), needs_fit=True)
+    given["kept"].parameters = (*given["detector"].parameters, epoch)
     result = doctest.testmod(MODULES[name], extraglobs=given)
     assert result.attempted > 0 and result.failed == 0
 
