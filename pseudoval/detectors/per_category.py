@@ -97,7 +97,7 @@ def _identity(member: Detector) -> dict[str, Any]:
 
 
 def _tighter(a: Parameter, b: Parameter) -> Parameter:
-    """The parameter within the limits of both."""
-    if a.kind == "categorical":
-        return dataclasses.replace(a, grid=tuple(value for value in a.grid if value in b.grid))
-    return dataclasses.replace(limited(a, b.high), low=max(a.low, b.low))
+    """The parameter within the limits of both, with the values of both grids."""
+    if a.kind != "categorical":
+        a = dataclasses.replace(limited(a, b.high), low=max(a.low, b.low))
+    return dataclasses.replace(a, grid=tuple(value for value in a.grid if value in b.grid))

@@ -12,6 +12,8 @@ from safetensors.torch import load_file
 from lafite_core.errors import LafiteError
 from lafite_core.model import LafiteModel
 from pseudoval.cli.commands import run
+from pseudoval.detectors.lafite import LafiteDetector
+from pseudoval.detectors.per_category import PerCategoryDetector
 from pseudoval.models.open import open_detector
 
 
@@ -70,6 +72,22 @@ def test_a_configuration_takes_the_network_of_its_epoch(made: Path) -> None:
     bank = {"t": 300, "k": 2, "keep": 50}
     other = detector.score_block(images, [{**bank, "epoch": 1}, bank]).scores
     assert not np.array_equal(other[0], other[1])
+
+
+def test_categories_of_different_lengths_share_the_epochs_that_both_have(
+    made: Path,
+) -> None:
+    """Those that ``min_steps`` adds depend on the images of a category."""
+    detectors = {}
+    for category, last in (("fabric", 3), ("flange", 4)):
+        model = LafiteModel.load(made / "model")
+        model.info = {**model.info, "categories": [category], "losses": [1.0] * last}
+        detectors[category] = LafiteDetector(model, 0, made / "model")
+    both = PerCategoryDetector(detectors)
+    epoch = next(parameter for parameter in both.parameters if parameter.name == "epoch")
+    assert (epoch.grid, epoch.high) == ((1, 2), 3)
+    for value in epoch.grid:
+        both.check({"t": 300, "k": 0, "epoch": value})
 
 
 def test_a_refit_stops_at_the_chosen_epoch_of_the_whole_schedule(
