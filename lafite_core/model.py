@@ -139,9 +139,12 @@ class LafiteModel:
         }
 
     def save(self, folder: Path) -> None:
-        """Write into ``folder``; ``model.json`` comes last, so that a half-written one is none."""
+        """Write into ``folder``; ``model.json`` comes last, so that a half-written one is none.
+
+        Networks of earlier epochs are there already; see ``keep_network``.
+        """
         for part, tensors in self.parts().items():
-            if tensors:
+            if tensors and not part.startswith(f"{EPOCHS}/"):
                 write_tensors(folder / f"{part}.safetensors", tensors)
         text = json.dumps(
             {**self.header(), "model_sha256": self.sha256(), "info": self.info}, indent=2

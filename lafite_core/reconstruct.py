@@ -12,8 +12,7 @@ from lafite_core.editing import edited_maps, edited_normals
 from lafite_core.errors import LafiteError
 from lafite_core.maps import error_map
 from lafite_core.model import LafiteModel
-from lafite_core.parallel import on_each_core
-from lafite_core.sweep import in_one_shape, settled
+from lafite_core.sweep import errors_of_jobs, in_one_shape
 from lafite_core.uniad import Uniad
 
 
@@ -86,22 +85,17 @@ def _errors(model: LafiteModel, edited: Callable[[int], Edited], ks: Sequence[in
     if not isinstance(model.network, Uniad):
         raise LafiteError("This model has no network of UniAD; train it with --detector uniad.")
 
-    def work(spare: int) -> tuple[Tensor, Tensor]:
+    def jobs(spare: int) -> tuple[list[Pass], Tensor]:
         maps, starts, sure = edited(spare)
         passes = [
             Pass(given=by_k[k], features=features)
             for features, by_k in zip(maps, starts, strict=True)
             for k in ks
         ]
-        size = model.config.score.batch_size
-        batches = [passes[first : first + size] for first in range(0, len(passes), size)]
-        one_run = partial(in_one_shape, model, partial(_run, model))
-        found = on_each_core(one_run, batches, device=model.device)
-        return torch.cat([errors for _, errors in found]), sure
+        return passes, sure
 
-    errors = settled(work)  # [images * ks, grid, grid]
-    found = errors.reshape(-1, len(ks), *errors.shape[1:]).transpose(0, 1)
-    return found.contiguous().numpy()
+    one_run = partial(in_one_shape, model, partial(_run, model))
+    return errors_of_jobs(model, jobs, one_run, len(ks))
 
 
 @torch.inference_mode()

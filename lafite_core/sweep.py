@@ -57,7 +57,7 @@ def lafite_errors(
         LafiteError: the model has no diffusion network, or t or K is out of range.
     """
     ks = {k for _, k in configs}
-    return _all_errors(model, partial(_prepared, model, images, ks, seed), configs)
+    return _errors(model, partial(_prepared, model, images, ks, seed), configs)
 
 
 def lafite_normal_errors(
@@ -77,27 +77,52 @@ def lafite_normal_errors(
         features.
     """
     ks = {k for _, k in configs}
-    return _all_errors(model, partial(_prepared_normals, model, features, ks), configs)
+    return _errors(model, partial(_prepared_normals, model, features, ks), configs)
 
 
 Prepare = Callable[[int], tuple[list["Prepared"], Tensor]]
 """What ``_prepared`` gives, from how many members of a bank to look at beyond the nearest ones."""
 
 
-def _all_errors(
-    model: LafiteModel, prepare: Prepare, configs: Sequence[tuple[int, int]]
-) -> np.ndarray:
+def _errors(model: LafiteModel, prepare: Prepare, configs: Sequence[tuple[int, int]]) -> np.ndarray:
     """Error grids ``[configs, images, grid, grid]`` of some images."""
 
-    def work(spare: int) -> tuple[Tensor, Tensor]:
+    def jobs(spare: int) -> tuple[list[Trajectory], Tensor]:
         prepared, sure = prepare(spare)
-        batches = _batches(model, prepared, configs)
-        found = on_each_core(partial(_reconstruct, model), batches, device=model.device)
+        return _trajectories(prepared, configs), sure
+
+    return errors_of_jobs(model, jobs, partial(_reconstruct, model), len(configs))
+
+
+def errors_of_jobs(
+    model: LafiteModel,
+    jobs: Callable[[int], tuple[list[Job], Tensor]],
+    reconstruct: Callable[[list[Job]], tuple[Tensor, Tensor]],
+    configs: int,
+) -> np.ndarray:
+    """Error grids ``[configs, images, grid, grid]`` float32 of some work, in batches of one size.
+
+    Args:
+        jobs: from how many members of a bank to look at beyond the nearest ones to a job for each
+            image and configuration, image by image, and whether these were enough.
+        reconstruct: gives reconstructions and error grids ``[B, grid, grid]`` of a batch.
+        configs: how many there are of an image.
+    """
+
+    def work(spare: int) -> tuple[Tensor, Tensor]:
+        whole, sure = jobs(spare)
+        found = on_each_core(reconstruct, batches_of(model, whole), device=model.device)
         return torch.cat([errors for _, errors in found]), sure
 
     errors = settled(work)  # [images * configs, grid, grid]
-    found = errors.reshape(-1, len(configs), *errors.shape[1:]).transpose(0, 1)
+    found = errors.reshape(-1, configs, *errors.shape[1:]).transpose(0, 1)
     return found.contiguous().numpy()
+
+
+def batches_of(model: LafiteModel, jobs: list[Job]) -> list[list[Job]]:
+    """Jobs in batches of one size but the last."""
+    size = model.config.score.batch_size
+    return [jobs[first : first + size] for first in range(0, len(jobs), size)]
 
 
 def knn_errors(model: LafiteModel, images: Sequence[np.ndarray], ks: Sequence[int]) -> np.ndarray:
@@ -194,7 +219,7 @@ def explain(
     @torch.inference_mode()
     def work(spare: int) -> tuple[Tensor, Tensor]:
         prepared, sure = _prepared(model, images, {0, k}, seed, spare)
-        batches = _batches(model, prepared, configs)
+        batches = batches_of(model, _trajectories(prepared, configs))
         results = on_each_core(partial(_reconstruct, model), batches, device=model.device)
         clean, errors = (torch.cat(found) for found in zip(*results, strict=True))
         features = torch.stack([image.features for image in prepared])
@@ -224,7 +249,8 @@ def explain(
 
 
 def settled(work: Callable[[int], tuple[Tensor, Tensor]]) -> Tensor:
-    """What some work finds, on the CPU. This is where scoring waits for a GPU, and nowhere else.
+    """What some work finds, on the CPU. Scoring images waits for a GPU here and nowhere else; only
+    ``nearest_others``, of training images, waits once more for each.
 
     Args:
         work: given how many members of a bank to look at beyond the nearest ones asked for, it
@@ -319,17 +345,15 @@ def _require_network(model: LafiteModel) -> None:
         raise LafiteError("This model has no diffusion network; train it with --detector lafite.")
 
 
-def _batches(
-    model: LafiteModel, prepared: Sequence[Prepared], configs: Sequence[tuple[int, int]]
-) -> list[list[Trajectory]]:
-    """The trajectories of all images and configurations, in batches of one size but the last."""
-    jobs = [
+def _trajectories(
+    prepared: Sequence[Prepared], configs: Sequence[tuple[int, int]]
+) -> list[Trajectory]:
+    """The trajectories of all configurations, image by image."""
+    return [
         Trajectory(image=image, t=t, k=k, cell=(row, column))
         for column, image in enumerate(prepared)
         for row, (t, k) in enumerate(configs)
     ]
-    size = model.config.score.batch_size
-    return [jobs[first : first + size] for first in range(0, len(jobs), size)]
 
 
 def _reconstruct(model: LafiteModel, batch: list[Trajectory]) -> tuple[Tensor, Tensor]:

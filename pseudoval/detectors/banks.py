@@ -41,6 +41,11 @@ class Fit:
     rate: float
     epoch: int = 0
 
+    @property
+    def of_bank(self) -> "Fit":
+        """The same whatever the epoch."""
+        return replace(self, epoch=0)
+
 
 def epoch_parameters(model: LafiteModel) -> list[Parameter]:
     """``epoch``, where earlier ones than the last were kept, or the training stopped at one."""
@@ -107,7 +112,7 @@ class Banks:
 
     def size(self, fit: Fit) -> int:
         """Members of a bank; fewer only where training patches are equal to each other."""
-        if replace(fit, epoch=0) == self.own:
+        if fit.of_bank == self.own:
             return len(self.model.bank)
         return max(1, round(fit.rate * self._patches))
 
@@ -118,9 +123,9 @@ class Banks:
             UserError: the training features are not in MODEL.
         """
         model = self.model.at_epoch(fit.epoch) if fit.epoch else self.model
-        if replace(fit, epoch=0) == self.own:
+        if fit.of_bank == self.own:
             return model
-        return model.with_bank(self.fitted(replace(fit, epoch=0)), self._channels(fit.levels))
+        return model.with_bank(self.fitted(fit.of_bank), self._channels(fit.levels))
 
     @property
     def _patches(self) -> int:
@@ -152,8 +157,7 @@ class Banks:
 
     def is_kept(self, fit: Fit) -> bool:
         """Whether nothing has to be picked for a bank, or its file is there."""
-        own = replace(fit, epoch=0) == self.own
-        return own or fit.rate == 1 or self._path(fit).exists()
+        return fit.of_bank == self.own or fit.rate == 1 or self._path(fit).exists()
 
     def _path(self, fit: Fit) -> Path:
         levels = "".join(map(str, fit.levels))

@@ -72,14 +72,25 @@ def stream_features(request: TrainRequest, files: Sequence[tuple[Path, str]]) ->
     return source.stream(on_each_core(read_rgb, [path for path, _ in files]))
 
 
-class FeatureModelDetector(SingleModel):
+class FeatureDetector(SingleModel):
+    """A detector on the features of a backbone, which it finds in the cache."""
+
+    configurable = True
+
+    @classmethod
+    def extract(cls, request: TrainRequest, files: Sequence[tuple[Path, str]]) -> None:
+        """See ``ExtractsFeatures``."""
+        for _ in stream_features(request, files):
+            pass  # they are in the cache
+
+
+class FeatureModelDetector(FeatureDetector):
     """The model, its banks and its maps; a subclass says what the error of a patch is.
 
     Args:
         folder: MODEL, for the training features.
     """
 
-    configurable = True
     network: str | None
     """The network that is trained, a name in ``lafite_core.learning.LEARNERS``; None is none."""
 
@@ -115,12 +126,6 @@ class FeatureModelDetector(SingleModel):
             notice=request.notice or silent,
         )
         fit(on_each_core(read_rgb, [path for path, _ in files]), wanted)
-
-    @classmethod
-    def extract(cls, request: TrainRequest, files: Sequence[tuple[Path, str]]) -> None:
-        """See ``ExtractsFeatures``."""
-        for _ in stream_features(request, files):
-            pass  # they are in the cache
 
     @classmethod
     def open(cls, request: OpenRequest) -> Detector:
@@ -198,15 +203,15 @@ class FeatureModelDetector(SingleModel):
         return {**super().provenance(), "precision": precision}
 
     def unfitted(self, configs: Sequence[Config]) -> list[Config]:
-        """See ``FitsBanks``; a bank that many configurations lack is fitted with the first."""
-        fits = [self.banks.fit_of(config) for config in configs]
+        """See ``FitsBanks``; others that need a bank which is not there come after the first."""
         found: list[Config] = []
         lacking: set[Fit] = set()
-        for one, config in zip(fits, configs, strict=True):
-            if one not in lacking and not self.banks.is_kept(one):
-                lacking.add(one)
-                found.append(config)
-            elif not self.normal_errors.is_kept(one, config):
+        for config in configs:
+            one = self.banks.fit_of(config)
+            if self.banks.is_kept(one):
+                found += [] if self.normal_errors.is_kept(one, config) else [config]
+            elif one.of_bank not in lacking:
+                lacking.add(one.of_bank)
                 found.append(config)
         return found
 

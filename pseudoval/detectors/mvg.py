@@ -4,7 +4,6 @@ Pre-Trained Deep Features for Anomaly Detection").
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,8 @@ from threadpoolctl import threadpool_limits
 from lafite_core.bank import MemoryBank
 from lafite_core.features import Standardiser
 from lafite_core.model import LafiteModel
-from pseudoval.detectors.base import SingleModel, check_values
-from pseudoval.detectors.features import opened_model, stream_features
+from pseudoval.detectors.base import check_values
+from pseudoval.detectors.features import FeatureDetector, opened_model, stream_features
 from pseudoval.detectors.levels import levels_of, levels_parameter
 from pseudoval.detectors.protocol import Block, Detector, OpenRequest, Parameter, TrainRequest
 from pseudoval.errors import UserError
@@ -36,7 +35,7 @@ COMPONENTS = Parameter(
 )  # fmt: skip
 
 
-class MvgDetector(SingleModel):
+class MvgDetector(FeatureDetector):
     """Sum over backbone levels of the Mahalanobis distance of the globally pooled features.
 
     A configuration is ``{"components": "all", "levels": 1234}``. Covariances are shrunk as by
@@ -46,7 +45,6 @@ class MvgDetector(SingleModel):
     """
 
     name = "mvg"
-    configurable = True
 
     def __init__(self, model: LafiteModel, seed: int) -> None:
         super().__init__(model.info, seed=seed, model_sha256=model.sha256(), map_side=None)
@@ -70,12 +68,6 @@ class MvgDetector(SingleModel):
             cls(model, model.seed).gaussians  # noqa: B018 (refuses what has none)
             model.save(request.out)
         group.wait()
-
-    @classmethod
-    def extract(cls, request: TrainRequest, files: Sequence[tuple[Path, str]]) -> None:
-        """See ``ExtractsFeatures``."""
-        for _ in stream_features(request, files):
-            pass  # they are in the cache
 
     @classmethod
     def open(cls, request: OpenRequest) -> Detector:

@@ -1,5 +1,6 @@
 """What the errors of normal images are at every position of the grid, for each configuration."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -38,6 +39,8 @@ class NormalErrors:
         self.model = model
         self.folder = folder
         self._known: dict[str, np.ndarray] = {}
+        precision = scoring_precision(model.config.score, model.device)
+        self._about = {"model": model.sha256(), "precision": precision}
 
     @property
     def wanted(self) -> bool:
@@ -99,18 +102,9 @@ class NormalErrors:
 
     def _key(self, fit: Fit, config: Config) -> str:
         """What mean and deviation depend on."""
-        model = self.model
-        values = {name: value for name, value in config.items() if name not in ("keep", "stages")}
-        precision = scoring_precision(model.config.score, model.device)
-        return sha256_json(
-            {
-                "model": model.sha256(),
-                "levels": list(fit.levels),
-                "rate": fit.rate,
-                "config": values,
-                "precision": precision,
-            }
-        )
+        fitted = ("keep", "stages", "epoch")
+        values = {name: value for name, value in config.items() if name not in fitted}
+        return sha256_json({**self._about, "fit": dataclasses.asdict(fit), "config": values})
 
     def _path(self, key: str) -> Path:
         return self.folder / FITS / f"normal-errors-{key[:16]}.npz"

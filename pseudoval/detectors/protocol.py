@@ -232,7 +232,7 @@ class FitsBanks(Protocol):
     """
 
     def unfitted(self, configs: Sequence[Config]) -> list[Config]:
-        """A configuration for each thing that is not in MODEL yet."""
+        """A configuration for each thing that is not in MODEL yet, and needs none that is not."""
         ...
 
     def fit_bank(self, config: Config) -> None:

@@ -34,12 +34,31 @@ def fit_banks(
     workers: Workers,
     progress: ProgressCallback,
 ) -> None:
-    """Have the banks fitted that are not in MODEL yet, each once.
+    """Have fitted what is not in MODEL yet, each once: banks, then what is measured with them.
 
     A process that works alone fits a bank when it first needs it; several would all fit the same.
     """
     if workers.executor is None:
         return
+    known: dict[tuple[str, str], FitBank] = {}
+    done = 0
+
+    def keep(task: FitBank, result: None) -> None:
+        nonlocal done
+        done += 1
+        progress("fits", done, len(known))
+
+    for _ in range(2):
+        found = _unfitted(detectors, configs)
+        tasks = [found[key] for key in found if key not in known]  # MODEL may be read only
+        known |= found
+        run_tasks(tasks, workers.executor, keep, kinds=workers.kinds)
+
+
+def _unfitted(
+    detectors: Sequence[Detector], configs: Sequence[Config]
+) -> dict[tuple[str, str], FitBank]:
+    """A task for each thing that can be fitted now, by model and configuration."""
     tasks: dict[tuple[str, str], FitBank] = {}
     for detector in detectors:
         for category in detector.categories:
@@ -49,11 +68,4 @@ def fit_banks(
                     judges=Judges.among(detector, [category]), category=category, config=config
                 )
                 tasks.setdefault((judge.model_sha256, str(dict(config))), task)
-    done = 0
-
-    def keep(task: FitBank, result: None) -> None:
-        nonlocal done
-        done += 1
-        progress("fits", done, len(tasks))
-
-    run_tasks(tasks.values(), workers.executor, keep, kinds=workers.kinds)
+    return tasks

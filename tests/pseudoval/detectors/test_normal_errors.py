@@ -108,6 +108,15 @@ def test_what_was_measured_is_kept_and_depends_on_nothing_else(fresh: Path) -> N
     assert other.unfitted(CONFIGS) == CONFIGS, "other options, other files"
 
 
+def test_a_bank_is_fitted_before_what_is_measured_with_it(fresh: Path) -> None:
+    one = detector(fresh)
+    kept = [{**config, "keep": keep} for keep in (30, 60) for config in CONFIGS]
+    assert one.unfitted(kept) == [kept[0], kept[2]], "a task for each bank"
+    for config in one.unfitted(kept):
+        one.fit_bank(config)
+    assert one.unfitted(kept) == [kept[1], kept[3]], "then one for each configuration"
+
+
 def test_a_model_that_cannot_be_compared_with_says_so(fresh: Path, tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     fit(pictures(1, seed=1), request(tmp_path / "one", keys=["0"], info=INFO))
